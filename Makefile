@@ -1,0 +1,168 @@
+# Velodrome's tasks.  `make` lists them.
+#
+# Every interpreter has a virtual environment and a folder of build outputs of its own, so that several
+# Pythons live side by side:  make test PYTHON=python3.13
+#
+# Variables:
+#   PYTHON=python3       the interpreter to build for and run on (3.11 or newer)
+#   PROFILE=release      cargo's profile for the native module
+#   SLOW=1               0: leave out the tests marked `slow`
+#   ARGS=                more arguments for pytest, conform.py or the benches
+#   GROUPS= SELECTION=core MODE=loop POLL_EVERY= JOBS=1      see `conformance`
+
+PYTHON ?= python3
+PROFILE ?= release
+SLOW ?= 1
+ARGS ?=
+SELECTION ?= core
+MODE ?= loop
+POLL_EVERY ?=
+JOBS ?= 1
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_WARN_SCRIPT_LOCATION := 1
+
+# cpython-311, cpython-314d (the debug build), ...; empty if there is no such interpreter
+TAG := $(shell $(PYTHON) -c 'import sys; print(sys.implementation.cache_tag + sys.abiflags)' 2>/dev/null)
+VENV := $(CURDIR)/.venv-$(TAG)
+PANIC_VENV := $(VENV)-panic
+BENCH_VENV := $(VENV)-bench
+TARGET := $(CURDIR)/target/$(TAG)
+
+SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) \
+           $(shell find crates -path '*/src/*.rs' -o -name Cargo.toml -o -name build.rs)
+PACKAGE := $(shell find python/velodrome -type f -name '*.py*' -not -name '*.pyc' 2>/dev/null)
+
+say = @printf '==> %s\n' "$(1)"
+
+## help: this list
+help:
+	@echo "Velodrome: asyncio, implemented in Rust.  make TARGET [VARIABLE=...]"
+	@echo
+	@sed -n 's/^## \([a-z-]*\): \(.*\)/  \1|\2/p; s/^##   /  |/p' $(MAKEFILE_LIST) \
+	    | awk -F'|' '{ printf "  %-14s %s\n", $$1, $$2 }'
+	@echo
+	@sed -n '/^# Variables:/,/^$$/s/^# \{0,1\}//p' $(MAKEFILE_LIST)
+
+## run: build, then run the tour (examples/tour.py) on Velodrome
+run: build
+	$(call say,the tour on velodrome)
+	@$(VENV)/bin/python examples/tour.py --verbose
+
+## build: build the native module into the interpreter's virtual environment
+build: $(VENV)/.built
+
+## test: everything below: Rust tests, Python tests, panic tests
+test: test-rust test-python test-panics
+
+## test-rust: cargo test of the crates that know no Python
+test-rust: need-cargo
+	$(call say,cargo test)
+	@CARGO_TARGET_DIR=$(TARGET) cargo test --workspace --exclude velodrome-python
+
+## test-python: pytest on the built package
+test-python: build
+	$(call say,pytest on $(TAG))
+	@$(VENV)/bin/python -m pytest $(if $(filter 0,$(SLOW)),-m 'not slow') $(ARGS)
+
+## test-panics: the tests of the build in which every slot panics when told to
+test-panics: build-panic
+	$(call say,panic tests on $(TAG))
+	@VELODROME_PANIC_TEST=1 $(PANIC_VENV)/bin/python -m pytest tests/test_panics.py $(ARGS)
+
+## build-panic: make that build, in a virtual environment of its own
+build-panic: $(PANIC_VENV)/.built
+
+## lint: rustfmt, clippy, ruff, mypy, and the stubs against the module
+lint: build $(VENV)/.lint-tools
+	$(call say,cargo fmt)
+	@cargo fmt --all --check
+	$(call say,cargo clippy)
+	@CARGO_TARGET_DIR=$(TARGET) PYO3_PYTHON=$(VENV)/bin/python \
+	    cargo clippy --workspace --all-targets --all-features -- -D warnings
+	$(call say,ruff)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	$(call say,mypy)
+	@$(VENV)/bin/mypy
+	$(call say,stubtest)
+	@$(VENV)/bin/python -m mypy.stubtest velodrome --mypy-config-file pyproject.toml \
+	    --allowlist tests/stubtest-allowlist.txt --ignore-unused-allowlist
+
+## format: rewrite the sources as lint wants them
+format: need-cargo $(VENV)/.lint-tools
+	@cargo fmt --all
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+## conformance: CPython's own asyncio tests on Velodrome (tests/conformance)
+##   GROUPS="tasks sync" these only; SELECTION=all; MODE=install also replaces asyncio's types;
+##   POLL_EVERY=1 asks the kernel on every iteration; JOBS=2 modules at a time
+conformance: build
+	$(call say,CPython's tests on velodrome: $(TAG)$(if $(GROUPS), $(GROUPS), $(SELECTION)) mode $(MODE))
+	@$(if $(POLL_EVERY),VELODROME_POLL_EVERY=$(POLL_EVERY)) $(VENV)/bin/python tests/conformance/conform.py gate \
+	    --selection $(SELECTION) $(if $(GROUPS),--groups $(GROUPS)) --jobs $(JOBS) \
+	    $(if $(filter install,$(MODE)),--install velodrome:install) \
+	    --out $(TARGET)/conformance/$(MODE)$(if $(POLL_EVERY),-poll).json $(ARGS)
+
+## bench: compare with asyncio and other loops, into docs/performance.md; ARGS=--quick: on the screen
+bench: $(BENCH_VENV)/.built
+	$(call say,benches on $(TAG))
+	@$(BENCH_VENV)/bin/python benches/bench.py $(or $(ARGS),--output docs/performance.md)
+
+## wheel: a wheel for the interpreter, in dist/
+wheel: need-cargo $(VENV)/.tools
+	@CARGO_TARGET_DIR=$(TARGET) $(VENV)/bin/maturin build --release --interpreter $(VENV)/bin/python --out dist
+
+## clean: remove build outputs and virtual environments
+clean:
+	rm -rf target dist .venv-* python/velodrome/*.so
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+
+# ---------------------------------------------------------------------------------------------------------
+
+# A virtual environment with the tools.  --clear: an interpreter that has gone leaves a broken one behind.
+%/.tools: tests/requirements.txt | need-python
+	$(call say,virtual environment $(notdir $*))
+	@$(PYTHON) -m venv --clear $* || { echo "$(PYTHON) cannot make virtual environments: on Debian, apt install python3-venv" >&2; exit 1; }
+	@$*/bin/python -m pip install -r tests/requirements.txt
+	@touch $@
+
+%/.lint-tools: tests/requirements-lint.txt %/.tools
+	$(call say,lint tools)
+	@$*/bin/python -m pip install -r tests/requirements-lint.txt
+	@touch $@
+
+# The package is installed in place: only changes of Rust need a new build.
+# (The benches install other loops, which the tests had better not find.)
+$(VENV)/.built $(BENCH_VENV)/.built: %/.built: %/.tools $(SOURCES) | need-cargo
+	$(call say,native module for $(TAG): profile $(PROFILE))
+	@VIRTUAL_ENV=$* CARGO_TARGET_DIR=$(TARGET) $*/bin/maturin develop --profile $(PROFILE)
+	@touch $@
+
+# Not in place, where it would take the place of the true one.
+$(PANIC_VENV)/.built: $(PANIC_VENV)/.tools $(SOURCES) $(PACKAGE) | need-cargo
+	$(call say,native module that panics for $(TAG))
+	@rm -rf $(TARGET)-panic/wheels
+	@CARGO_TARGET_DIR=$(TARGET)-panic $(PANIC_VENV)/bin/maturin build --profile dev --features panic-test \
+	    --interpreter $(PANIC_VENV)/bin/python --out $(TARGET)-panic/wheels
+	@$(PANIC_VENV)/bin/python -m pip install --force-reinstall --no-deps $(TARGET)-panic/wheels/*.whl
+	@touch $@
+
+need-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "PYTHON=$(PYTHON) is not Python 3.11 or newer" >&2; exit 1; }
+
+need-cargo:
+	@command -v cargo >/dev/null || { echo "cargo not found: install Rust with rustup (https://rustup.rs)" >&2; exit 1; }
+
+.PHONY: help run build test test-rust test-python test-panics build-panic lint format conformance bench wheel \
+        clean need-python need-cargo
+.SECONDARY:

@@ -1,0 +1,72 @@
+"""What velodrome promises of its speed and memory, and whether a measurement keeps it.
+
+The promises are for CPython 3.14 and newer, with nothing installed into asyncio. On older versions they are
+shown as well, for information.
+"""
+
+from dataclasses import dataclass
+
+from rows import MEMORY_ROWS, ROWS
+
+OURS = "velodrome"  # asyncio's own pieces on our loop
+OWN = "velodrome's own"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A promise, what was measured, and whether that keeps it; None if it was not measured."""
+
+    promise: str
+    measured: str
+    met: bool | None
+
+
+# Row, whether it is about our own pieces, and how many times as fast as uvloop under asyncio's pieces.
+TIMES_UVLOOP = [
+    ("sleep_zero", True, 6),
+    ("create_task", True, 6),
+    ("future_round_trip", False, 6),
+    ("call_soon", False, 4),
+    ("sleeps", True, 6),
+]
+
+BYTES_PER_TASK = 600
+
+
+def gates(minima, memory):
+    """Judge what was measured: minima[row][contender] in nanoseconds, memory[row][contender] in bytes."""
+    return [
+        *(_times_uvloop(minima[key], key, own, times) for key, own, times in TIMES_UVLOOP if key in minima),
+        *(_ahead(minima[key], row) for key, row in ROWS.items() if row.loop and key in minima),
+        *(_memory(memory[key], row) for key, row in MEMORY_ROWS.items() if key in memory),
+    ]
+
+
+def _times_uvloop(measured, key, own, times):
+    """So many times as fast as uvloop."""
+    pieces = f" (own: {', '.join(f'`{piece}`' for piece in ROWS[key].own)})" if own else ""
+    promise = f"{ROWS[key].name}{pieces}: at least {times} times as fast as uvloop"
+    theirs, ours = measured.get("uvloop"), measured.get(OWN if own else OURS)
+    if theirs is None or ours is None:
+        return Gate(promise, "", None)
+    return Gate(promise, f"{theirs / ours:.2f} times as fast", theirs / ours >= times)
+
+
+def _ahead(measured, row):
+    """Ahead of every other loop, under asyncio's pieces."""
+    promise = f"{row.name}: ahead of every other loop"
+    others = {name: ns for name, ns in measured.items() if name not in (OURS, OWN)}
+    ours = measured.get(OURS)
+    if ours is None or not others:
+        return Gate(promise, "", None)
+    best = min(others, key=others.get)
+    return Gate(promise, f"{others[best] / ours:.2f} times as fast as {best}", ours < others[best])
+
+
+def _memory(measured, row):
+    """At most so many bytes for a blocked task."""
+    promise = f"a task, {row.name}: at most {BYTES_PER_TASK} bytes"
+    ours = measured.get(OWN, measured.get(OURS))
+    if ours is None:
+        return Gate(promise, "", None)
+    return Gate(promise, f"{ours:.0f} bytes", ours <= BYTES_PER_TASK)

@@ -1,0 +1,70 @@
+//! How others reach the engine: threads through the inbox (see `inbox.rs`), signals through the wake-up pipe (see `wake.rs`).
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use super::Engine;
+use crate::inbox::Remote;
+
+/// Other threads and signals.
+impl<J> Engine<J> {
+    /// The engine, as other threads see it.
+    ///
+    /// ```
+    /// use velodrome_engine::Engine;
+    ///
+    /// let mut engine = Engine::new()?;
+    /// let remote = engine.remote();
+    /// std::thread::spawn(move || remote.push("from afar")).join().unwrap().unwrap();
+    /// engine.begin();
+    /// assert_eq!(engine.pop(), Some("from afar"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn remote(&self) -> Remote<J> {
+        Remote::new(Arc::clone(&self.inbox))
+    }
+
+    /// [`Remote::push`], for whoever has the engine at hand.
+    ///
+    /// ```
+    /// use velodrome_engine::Engine;
+    ///
+    /// let engine = Engine::new()?;
+    /// engine.remote_push("a job");
+    /// assert!(!engine.inbox_is_empty());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn remote_push(&self, job: J) {
+        if self.inbox.push(job).is_err() {
+            unreachable!("the inbox closes when the engine is dropped");
+        }
+    }
+
+    /// Whether nothing came from other threads since the inbox was moved in.
+    ///
+    /// ```
+    /// use velodrome_engine::Engine;
+    /// assert!(Engine::<()>::new()?.inbox_is_empty());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[inline]
+    pub fn inbox_is_empty(&self) -> bool {
+        self.inbox.is_empty()
+    }
+
+    /// The write end of the wake-up pipe: any byte written to it ends the wait, now or next. Non-blocking. Meant for
+    /// `signal.set_wakeup_fd`: bytes other than zero come back as [`Harvest::signals`](crate::Harvest::signals).
+    ///
+    /// ```
+    /// use velodrome_engine::Engine;
+    ///
+    /// let mut engine = Engine::<()>::new()?;
+    /// rustix::io::write(engine.wake_fd(), &[2])?;
+    /// let events = engine.prepare(None).block();
+    /// assert_eq!(engine.harvest(events).signals, [2]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn wake_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.writer()
+    }
+}

@@ -1,0 +1,125 @@
+//! Who is told when a future is done: tasks that await it, and callbacks with their contexts, in the order in
+//! which they came.
+//!
+//! Nearly every future has one, so the first is kept inline.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
+
+use crate::cpython::{Fallible, Obj, Own, Ref, Visitor};
+use crate::task::Task;
+
+/// One that is told.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A task of ours, which is stepped.
+    Waiter(Own<Task>),
+    /// A callback, and the context to call it in.
+    Callback(Ref, Ref),
+}
+
+/// All of them.
+#[derive(Default)]
+pub struct Callbacks {
+    first: Cell<Option<Entry>>,
+    rest: OnceCell<Box<RefCell<Vec<Entry>>>>,
+}
+
+impl fmt::Debug for Callbacks {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Callbacks").finish_non_exhaustive()
+    }
+}
+
+impl Callbacks {
+    /// Adds one.
+    #[inline]
+    pub fn push(&self, entry: Entry) {
+        match self.first.take() {
+            None if self.rest.get().is_none_or(|rest| rest.borrow().is_empty()) => self.first.set(Some(entry)),
+            first => {
+                self.first.set(first);
+                self.rest.get_or_init(Box::default).borrow_mut().push(entry);
+            }
+        }
+    }
+
+    /// Takes the first one out, if it is alone; the common case, without a list.
+    #[inline]
+    pub fn take_single(&self) -> Option<Entry> {
+        if self.rest.get().is_none_or(|rest| rest.borrow().is_empty()) { self.first.take() } else { None }
+    }
+
+    /// Takes all of them out.
+    pub fn take(&self) -> Vec<Entry> {
+        let rest = self.rest.get().map(|rest| std::mem::take(&mut *rest.borrow_mut())).unwrap_or_default();
+        self.first.take().into_iter().chain(rest).collect()
+    }
+
+    /// Copies of all of them.
+    pub fn list(&self) -> Vec<Entry> {
+        let first = self.first.take();
+        let entries = first.clone().into_iter().chain(self.rest.get().into_iter().flat_map(|rest| rest.borrow().clone()));
+        let entries = entries.collect();
+        self.first.set(first);
+        entries
+    }
+
+    /// Removes every callback that equals `callback`; says how many there were.
+    ///
+    /// Comparing runs Python, which may add or remove others: they are kept or gone as it wishes.
+    pub fn remove(&self, callback: &Obj) -> Fallible<usize> {
+        let mut removed = 0;
+        for entry in self.list() {
+            if let Entry::Callback(candidate, context) = &entry {
+                if candidate.is(callback) || candidate.equals(callback)? {
+                    removed += usize::from(self.remove_entry(candidate, context));
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes one entry by identity.
+    fn remove_entry(&self, callback: &Obj, context: &Obj) -> bool {
+        let same = |entry: &Entry| matches!(entry, Entry::Callback(f, c) if f.is(callback) && c.is(context));
+        let first = self.first.take();
+        if first.as_ref().is_some_and(same) {
+            // The place of the first stays in use as long as there are others, so that the order holds.
+            let next = self.rest.get().and_then(|rest| {
+                let mut rest = rest.borrow_mut();
+                (!rest.is_empty()).then(|| rest.remove(0))
+            });
+            self.first.set(next);
+            return true;
+        }
+        self.first.set(first);
+        let found = self.rest.get().and_then(|rest| {
+            let mut rest = rest.borrow_mut();
+            rest.iter().position(same).map(|index| rest.remove(index))
+        });
+        found.is_some()
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&self) {
+        drop(self.take());
+    }
+
+    /// Shows them to the garbage collector.
+    pub fn traverse(&self, visitor: &mut Visitor<'_>) {
+        let mut show = |entry: &Entry| match entry {
+            Entry::Waiter(task) => visitor.object(task.obj()),
+            Entry::Callback(callback, context) => {
+                visitor.object(callback);
+                visitor.object(context);
+            }
+        };
+        let first = self.first.take();
+        first.iter().for_each(&mut show);
+        self.first.set(first);
+        if let Some(Ok(rest)) = self.rest.get().map(|rest| rest.try_borrow()) {
+            rest.iter().for_each(&mut show);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Arguments of Python calls, and how they are matched to parameters.
+
+use std::ffi::CStr;
+
+use pyo3::ffi;
+
+use super::object::{self, Obj};
+use super::raised::{Fallible, Raised};
+
+/// Arguments as they came: by vectorcall, or as a tuple and a dictionary.
+#[derive(Clone, Copy, Debug)]
+pub struct Args<'a> {
+    positional: &'a [&'a Obj],
+    keywords: Keywords<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Keywords<'a> {
+    None,
+    /// Values, and the tuple of their names.
+    Vector(&'a [&'a Obj], &'a Obj),
+    Dict(&'a Obj),
+}
+
+/// Parameters of a function: `names[..positional]` may be given by position, all of them by name, and
+/// `names[..required]` have no default.
+#[derive(Debug)]
+pub struct Signature<const N: usize> {
+    pub function: &'static str,
+    pub names: [&'static str; N],
+    pub positional: usize,
+    pub required: usize,
+}
+
+impl<'a> Args<'a> {
+    /// # Safety
+    /// The arguments of a vectorcall: `count` objects, and one for each name in `names`, live for `'a`.
+    #[inline]
+    pub(super) unsafe fn from_vectorcall(
+        arguments: *const *mut ffi::PyObject,
+        count: isize,
+        names: *mut ffi::PyObject,
+    ) -> Args<'a> {
+        // SAFETY: by contract; `&Obj` is a non-null pointer to an object.
+        unsafe {
+            let count = ffi::PyVectorcall_NARGS(count as usize) as usize;
+            let positional = objects(arguments, count);
+            let keywords = match Obj::from_ptr_or_null(names) {
+                Some(names) if object::tuple_len(names) > 0 => {
+                    Keywords::Vector(objects(arguments.add(count), object::tuple_len(names)), names)
+                }
+                _ => Keywords::None,
+            };
+            Args { positional, keywords }
+        }
+    }
+
+    /// # Safety
+    /// `tuple` is a tuple and `dict` a dictionary or NULL, live for `'a`.
+    pub(super) unsafe fn from_tuple_and_dict(tuple: *mut ffi::PyObject, dict: *mut ffi::PyObject) -> Args<'a> {
+        // SAFETY: by contract.
+        unsafe {
+            let items = (&raw mut (*tuple.cast::<ffi::PyTupleObject>()).ob_item).cast();
+            let keywords = match Obj::from_ptr_or_null(dict) {
+                Some(dict) if ffi::PyDict_Size(dict.as_ptr()) > 0 => Keywords::Dict(dict),
+                _ => Keywords::None,
+            };
+            Args { positional: objects(items, ffi::PyTuple_GET_SIZE(tuple) as usize), keywords }
+        }
+    }
+
+    /// The arguments given by position.
+    #[inline]
+    pub fn positional(&self) -> &'a [&'a Obj] {
+        self.positional
+    }
+
+    /// Whether there are no keyword arguments.
+    #[inline]
+    pub fn has_keywords(&self) -> bool {
+        !matches!(self.keywords, Keywords::None)
+    }
+
+    /// The keyword arguments, by name. The values are borrowed from the caller, who holds them for the call.
+    fn keywords(&self) -> Fallible<Vec<(&'a Obj, &'a Obj)>> {
+        match self.keywords {
+            Keywords::None => Ok(Vec::new()),
+            Keywords::Vector(values, names) => values
+                .iter()
+                .enumerate()
+                .map(|(index, value)| {
+                    // SAFETY: in range, and the tuple of names outlives the call.
+                    let name = unsafe { Obj::from_ptr(ffi::PyTuple_GetItem(names.as_ptr(), index as isize)) };
+                    Ok((name, *value))
+                })
+                .collect(),
+            Keywords::Dict(dict) => {
+                let mut pairs = Vec::new();
+                let (mut position, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+                // SAFETY: the dictionary of a call belongs to it and does not change while it is read here.
+                unsafe {
+                    while ffi::PyDict_Next(dict.as_ptr(), &mut position, &mut key, &mut value) != 0 {
+                        pairs.push((Obj::from_ptr(key), Obj::from_ptr(value)));
+                    }
+                }
+                Ok(pairs)
+            }
+        }
+    }
+
+    /// Matches the arguments to the parameters; those not given are `None`.
+    pub fn parse<const N: usize>(&self, signature: &Signature<N>) -> Fallible<[Option<&'a Obj>; N]> {
+        let given = self.positional.len();
+        if given > signature.positional {
+            return Err(Raised::type_error(&format!(
+                "{}() takes at most {} positional argument{} ({given} given)",
+                signature.function,
+                signature.positional,
+                if signature.positional == 1 { "" } else { "s" },
+            )));
+        }
+        let mut values = [None; N];
+        for (place, value) in values.iter_mut().zip(self.positional) {
+            *place = Some(*value);
+        }
+        if self.has_keywords() {
+            for (name, value) in self.keywords()? {
+                self.place_keyword(signature, &mut values, name, value)?;
+            }
+        }
+        if let Some(missing) = values[..signature.required].iter().position(Option::is_none) {
+            return Err(Raised::type_error(&format!(
+                "{}() missing required argument '{}' (pos {})",
+                signature.function,
+                signature.names[missing],
+                missing + 1,
+            )));
+        }
+        Ok(values)
+    }
+
+    fn place_keyword<const N: usize>(
+        &self,
+        signature: &Signature<N>,
+        values: &mut [Option<&'a Obj>; N],
+        name: &Obj,
+        value: &'a Obj,
+    ) -> Fallible<()> {
+        let text = name.to_text();
+        let Some(index) = signature.names.iter().position(|known| *known == text) else {
+            return Err(Raised::type_error(&format!(
+                "{}() got an unexpected keyword argument '{text}'",
+                signature.function
+            )));
+        };
+        if values[index].replace(value).is_some() {
+            return Err(Raised::type_error(&format!(
+                "argument for {}() given by name ('{text}') and position ({})",
+                signature.function,
+                index + 1,
+            )));
+        }
+        Ok(())
+    }
+
+    /// For functions of the shape `f(a, b, *args, context=None)`: the positional arguments, at least `required`
+    /// of them, and the one keyword that there may be.
+    pub fn variadic(
+        &self,
+        function: &str,
+        required: &[&str],
+        keyword: &CStr,
+    ) -> Fallible<(&'a [&'a Obj], Option<&'a Obj>)> {
+        if let Some(missing) = required.get(self.positional.len()) {
+            return Err(Raised::type_error(&format!(
+                "{function}() missing required argument '{missing}' (pos {})",
+                self.positional.len() + 1
+            )));
+        }
+        let mut value = None;
+        if self.has_keywords() {
+            for (name, given) in self.keywords()? {
+                if name.to_text().as_bytes() != keyword.to_bytes() {
+                    return Err(Raised::type_error(&format!(
+                        "{function}() got an unexpected keyword argument '{}'",
+                        name.to_text()
+                    )));
+                }
+                value = Some(given);
+            }
+        }
+        Ok((self.positional, value))
+    }
+
+    /// Calls `callee(first, …positional, **keywords)` with these very arguments, as a method would be passed on.
+    pub fn forward(&self, callee: &Obj, first: &[&Obj]) -> Fallible<super::object::Ref> {
+        let mut arguments: Vec<&Obj> = first.iter().copied().chain(self.positional.iter().copied()).collect();
+        let keywords = self.keywords()?;
+        if keywords.is_empty() {
+            return callee.call(&arguments);
+        }
+        let names: Vec<&Obj> = keywords.iter().map(|(name, _)| *name).collect();
+        arguments.extend(keywords.iter().map(|(_, value)| *value));
+        callee.call_with_keywords(&arguments, &*object::tuple(&names)?)
+    }
+}
+
+/// # Safety
+/// `first` points at `count` live objects (and may be dangling or NULL when `count` is 0).
+#[inline]
+unsafe fn objects<'a>(first: *const *mut ffi::PyObject, count: usize) -> &'a [&'a Obj] {
+    if count == 0 {
+        return &[];
+    }
+    // SAFETY: by contract; a `&Obj` is a non-null object pointer.
+    unsafe { std::slice::from_raw_parts(first.cast::<&Obj>(), count) }
+}

@@ -1,0 +1,797 @@
+//! Classes: Python types made at import, whose instances carry a Rust structure.
+//!
+//! A class may derive from a type that has fields of its own (asyncio's Task and Future, in C). Its structure
+//! then lies behind theirs, at an offset known at run time, read through [`Home`]. Instances are reached as
+//! [`Inst<T>`] (borrowed) and [`Own<T>`] (owned); both give `&T`, so a structure keeps what changes in cells.
+//!
+//! What must stay true: `fresh` and the fields' drops are all that creates and ends a structure; an instance is
+//! traversed and cleared completely, its base's part included; and the base's part of asyncio's types is zero or
+//! what [`super::layout`] put there.
+
+use std::ffi::{CStr, c_int, c_uint, c_ulong, c_void};
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+use pyo3::ffi;
+
+use super::args::Args;
+use super::object::{Obj, Ref};
+use super::raised::{Fallible, Raised};
+use super::slot::Slot;
+
+/// A type of ours.
+pub trait Class: Sized + 'static {
+    /// The qualified name.
+    const NAME: &'static CStr;
+    /// Whether Python code may derive from it.
+    const SUBCLASSED: bool = true;
+    /// Whether there is something to do before an instance goes (`__del__`).
+    const FINALIZED: bool = false;
+    /// How many dead instances are kept for reuse.
+    const KEPT: usize = 0;
+    /// Whether the base is written in Python. Its `tp_traverse` starts from the instance's type, finds ours there
+    /// and would call it again without end; so ours shows and clears the base's `__slots__` itself.
+    const PYTHON_BASE: bool = false;
+
+    /// Where the class lives once it is made.
+    fn home() -> &'static Home;
+    /// The structure of an instance that has not been initialised yet.
+    fn fresh() -> Self;
+    /// Shows the garbage collector what an instance owns, apart from what a C base shows.
+    fn traverse(this: &Inst<Self>, visitor: &mut Visitor<'_>);
+    /// Gives up what an instance owns.
+    fn clear(this: &Inst<Self>);
+    /// What has to be undone before an instance is freed, other than dropping what it owns. Runs no Python, unless
+    /// the base is written in Python: then it clears the base's slots.
+    fn dying(_this: &Inst<Self>) {}
+    /// `__del__`.
+    fn finalize(_this: &Inst<Self>) {}
+    /// Whether `finalize` has anything to do; asked before an instance goes.
+    fn needs_finalizing(&self) -> bool {
+        Self::FINALIZED
+    }
+}
+
+/// Where a class lives: its type object, and where in an instance the structure begins.
+#[derive(Debug)]
+pub struct Home {
+    class: AtomicPtr<ffi::PyTypeObject>,
+    offset: AtomicUsize,
+    /// `tp_traverse` and `tp_clear` of a C base, or null.
+    base_traverse: AtomicPtr<c_void>,
+    base_clear: AtomicPtr<c_void>,
+    /// Dead instances kept for reuse, linked through their type field.
+    kept: AtomicPtr<ffi::PyObject>,
+    kept_count: AtomicUsize,
+}
+
+impl Home {
+    /// Of a class that has not been made yet.
+    pub const fn new() -> Home {
+        Home {
+            class: AtomicPtr::new(std::ptr::null_mut()),
+            offset: AtomicUsize::new(0),
+            base_traverse: AtomicPtr::new(std::ptr::null_mut()),
+            base_clear: AtomicPtr::new(std::ptr::null_mut()),
+            kept: AtomicPtr::new(std::ptr::null_mut()),
+            kept_count: AtomicUsize::new(0),
+        }
+    }
+
+    /// The type object.
+    #[inline]
+    pub fn class(&self) -> &'static Obj {
+        // SAFETY: set at import, before any instance exists, and never given up.
+        unsafe { Obj::from_ptr(self.class.load(Ordering::Relaxed).cast()) }
+    }
+}
+
+impl Default for Home {
+    fn default() -> Home {
+        Home::new()
+    }
+}
+
+/// An instance of `T`, or of a class that derives from it; only ever seen behind `&`.
+#[repr(transparent)]
+pub struct Inst<T: Class>(Obj, PhantomData<T>);
+
+/// One owned reference to an instance of `T`.
+#[repr(transparent)]
+pub struct Own<T: Class>(Ref, PhantomData<T>);
+
+impl<T: Class> Inst<T> {
+    /// # Safety
+    /// `pointer` is a live instance of `T`.
+    #[inline]
+    pub unsafe fn from_ptr<'a>(pointer: *mut ffi::PyObject) -> &'a Inst<T> {
+        // SAFETY: by contract; transparent over `Obj`.
+        unsafe { &*std::ptr::from_ref(Obj::from_ptr(pointer)).cast::<Inst<T>>() }
+    }
+
+    /// The instance behind an object, if it is one.
+    #[inline]
+    pub fn of(object: &Obj) -> Option<&Inst<T>> {
+        // SAFETY: checked.
+        object.derives_from(T::home().class()).then(|| unsafe { Inst::from_ptr(object.as_ptr()) })
+    }
+
+    /// The instance behind an object, if its type is exactly this class.
+    #[inline]
+    pub fn exactly(object: &Obj) -> Option<&Inst<T>> {
+        // SAFETY: checked.
+        object.is_exactly(T::home().class()).then(|| unsafe { Inst::from_ptr(object.as_ptr()) })
+    }
+
+    /// The instance as an object.
+    #[inline]
+    pub fn obj(&self) -> &Obj {
+        &self.0
+    }
+
+    /// Another owned reference.
+    #[inline]
+    pub fn own(&self) -> Own<T> {
+        Own(self.0.own(), PhantomData)
+    }
+
+    #[inline]
+    fn structure(&self) -> *mut T {
+        // SAFETY: an instance is at least as large as its class says, and its structure begins at the offset.
+        unsafe { self.0.as_ptr().byte_add(T::home().offset.load(Ordering::Relaxed)).cast() }
+    }
+}
+
+impl<T: Class> Deref for Inst<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: written when the instance was allocated, and valid until it is freed.
+        unsafe { &*self.structure() }
+    }
+}
+
+impl<T: Class> Own<T> {
+    /// A new instance of exactly this class, not initialised.
+    #[inline]
+    pub fn new() -> Fallible<Own<T>> {
+        let home = T::home();
+        let class = home.class.load(Ordering::Relaxed);
+        // SAFETY: a kept instance is the memory of an exact instance, without structure; see `free`.
+        unsafe {
+            let kept = home.kept.load(Ordering::Relaxed);
+            if T::KEPT > 0 && !kept.is_null() {
+                home.kept.store((*kept).ob_type.cast(), Ordering::Relaxed);
+                home.kept_count.store(home.kept_count.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+                ffi::PyObject_Init(kept, class);
+                T::home().structure_of::<T>(kept).write(T::fresh());
+                ffi::PyObject_GC_Track(kept.cast());
+                return Ok(Own(Ref::from_owned(kept)?, PhantomData));
+            }
+            Own::allocate(class)
+        }
+    }
+
+    /// # Safety
+    /// `class` is this class or derives from it.
+    unsafe fn allocate(class: *mut ffi::PyTypeObject) -> Fallible<Own<T>> {
+        // SAFETY: by contract; the memory is zeroed, and nothing runs between it and the structure's birth.
+        unsafe {
+            let allocate = (*class).tp_alloc.unwrap_or(ffi::PyType_GenericAlloc);
+            let instance = Ref::from_owned(allocate(class, 0))?;
+            T::home().structure_of::<T>(instance.as_ptr()).write(T::fresh());
+            Ok(Own(instance, PhantomData))
+        }
+    }
+
+    /// The reference without its type.
+    #[inline]
+    pub fn into_ref(self) -> Ref {
+        self.0
+    }
+
+}
+
+impl<T: Class> Deref for Own<T> {
+    type Target = Inst<T>;
+
+    #[inline]
+    fn deref(&self) -> &Inst<T> {
+        // SAFETY: an owned reference to an instance of `T`.
+        unsafe { Inst::from_ptr(self.0.as_ptr()) }
+    }
+}
+
+impl<T: Class> Clone for Own<T> {
+    #[inline]
+    fn clone(&self) -> Own<T> {
+        Own(self.0.clone(), PhantomData)
+    }
+}
+
+impl<T: Class> fmt::Debug for Own<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, formatter)
+    }
+}
+
+impl<T: Class> fmt::Debug for Inst<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, formatter)
+    }
+}
+
+/// Shows owned objects to the garbage collector; stops when it says so.
+#[derive(Debug)]
+pub struct Visitor<'a> {
+    visit: ffi::visitproc,
+    argument: *mut c_void,
+    answer: c_int,
+    _marker: PhantomData<&'a ()>,
+}
+
+impl Visitor<'_> {
+    /// Shows an object.
+    #[inline]
+    pub fn object(&mut self, object: &Obj) {
+        if self.answer == 0 {
+            // SAFETY: the collector's own function and argument, with a live object.
+            self.answer = unsafe { (self.visit)(object.as_ptr(), self.argument) };
+        }
+    }
+
+    /// Shows what a slot holds.
+    #[inline]
+    pub fn slot(&mut self, slot: &Slot) {
+        if let Some(object) = slot.peek() {
+            self.object(object);
+        }
+    }
+}
+
+impl Home {
+    #[inline]
+    fn structure_of<T>(&self, instance: *mut ffi::PyObject) -> *mut T {
+        // SAFETY: as in `Inst::structure`.
+        unsafe { instance.byte_add(self.offset.load(Ordering::Relaxed)).cast() }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The life of an instance, as C sees it. `class_slots!` wraps these into entries.
+
+/// `tp_new`: any arguments; `tp_init` looks at them.
+///
+/// # Safety
+/// `class` is `T`'s or derives from it.
+pub unsafe fn new_instance<T: Class>(class: *mut ffi::PyTypeObject) -> *mut ffi::PyObject {
+    // SAFETY: by contract.
+    match unsafe { Own::<T>::allocate(class) } {
+        Ok(instance) => instance.into_ref().into_ptr(),
+        Err(_raised) => std::ptr::null_mut(),
+    }
+}
+
+/// `tp_traverse`.
+///
+/// # Safety
+/// `instance` is one of `T`; `visit` and `argument` are the collector's.
+pub unsafe fn traverse<T: Class>(
+    instance: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    argument: *mut c_void,
+) -> c_int {
+    let mut visitor = Visitor { visit, argument, answer: 0, _marker: PhantomData };
+    // SAFETY: by contract; a C base's traversal shows the type, otherwise it is shown here.
+    unsafe {
+        match T::home().base_traverse() {
+            Some(base) => visitor.answer = base(instance, visit, argument),
+            None => visitor.object(Obj::from_ptr(ffi::Py_TYPE(instance).cast())),
+        }
+        T::traverse(Inst::from_ptr(instance), &mut visitor);
+    }
+    visitor.answer
+}
+
+/// `tp_clear`.
+///
+/// # Safety
+/// `instance` is one of `T`.
+pub unsafe fn clear<T: Class>(instance: *mut ffi::PyObject) -> c_int {
+    // SAFETY: by contract.
+    unsafe {
+        T::clear(Inst::from_ptr(instance));
+        T::home().base_clear().map_or(0, |base| base(instance))
+    }
+}
+
+/// `tp_finalize`.
+///
+/// # Safety
+/// `instance` is one of `T`.
+pub unsafe fn finalize<T: Class>(instance: *mut ffi::PyObject) {
+    // An exception may be on its way while the last reference goes; it must be there afterwards.
+    let pending = Raised::if_any().map(Raised::take);
+    // SAFETY: by contract.
+    T::finalize(unsafe { Inst::from_ptr(instance) });
+    if let Some(exception) = pending {
+        let _raised = Raised::from_exception(exception);
+    }
+}
+
+/// `tp_dealloc`.
+///
+/// # Safety
+/// `instance` is one of `T`, without references.
+pub unsafe fn dealloc<T: Class>(instance: *mut ffi::PyObject) {
+    // SAFETY: the order that CPython's own types keep: finalise, untrack, weak references, fields, memory, type.
+    unsafe {
+        let home = T::home();
+        let exact = std::ptr::eq(ffi::Py_TYPE(instance), home.class.load(Ordering::Relaxed));
+        if T::FINALIZED
+            && exact
+            && (*home.structure_of::<T>(instance)).needs_finalizing()
+            && ffi::PyObject_CallFinalizerFromDealloc(instance) < 0
+        {
+            return; // somebody took a reference
+        }
+        ffi::PyObject_GC_UnTrack(instance.cast());
+        let class = ffi::Py_TYPE(instance);
+        if (*class).tp_weaklistoffset != 0 {
+            ffi::PyObject_ClearWeakRefs(instance);
+        }
+        T::dying(Inst::from_ptr(instance));
+        std::ptr::drop_in_place(home.structure_of::<T>(instance));
+        if let Some(base_clear) = home.base_clear() {
+            base_clear(instance);
+        }
+        free::<T>(instance, class, exact);
+    }
+}
+
+/// Gives back the memory of a dead instance, or keeps it for the next one.
+///
+/// # Safety
+/// `instance` is untracked, has no structure any more, and `class` is its type.
+unsafe fn free<T: Class>(instance: *mut ffi::PyObject, class: *mut ffi::PyTypeObject, exact: bool) {
+    let home = T::home();
+    // SAFETY: by contract. What is kept is zero behind the header, as fresh memory would be: asyncio's part is
+    // zeroed here, the structure is written anew. An instance that was finalised keeps a mark of it in front of
+    // the object, so it is not reused.
+    unsafe {
+        let count = home.kept_count.load(Ordering::Relaxed);
+        if T::KEPT > count && exact && ffi::PyObject_GC_IsFinalized(instance) == 0 {
+            let header = std::mem::size_of::<ffi::PyObject>();
+            let base = home.offset.load(Ordering::Relaxed) - header;
+            std::ptr::write_bytes(instance.byte_add(header).cast::<u8>(), 0, base);
+            (*instance).ob_type = home.kept.load(Ordering::Relaxed).cast();
+            home.kept.store(instance, Ordering::Relaxed);
+            home.kept_count.store(count + 1, Ordering::Relaxed);
+        } else {
+            (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del)(instance.cast());
+        }
+        ffi::Py_DECREF(class.cast());
+    }
+}
+
+impl Home {
+    fn base_traverse(&self) -> Option<ffi::traverseproc> {
+        let pointer = self.base_traverse.load(Ordering::Relaxed);
+        // SAFETY: stored from a `traverseproc` by `define`.
+        (!pointer.is_null()).then(|| unsafe { std::mem::transmute::<*mut c_void, ffi::traverseproc>(pointer) })
+    }
+
+    fn base_clear(&self) -> Option<ffi::inquiry> {
+        let pointer = self.base_clear.load(Ordering::Relaxed);
+        // SAFETY: stored from an `inquiry` by `define`.
+        (!pointer.is_null()).then(|| unsafe { std::mem::transmute::<*mut c_void, ffi::inquiry>(pointer) })
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Making a class.
+
+/// What a class is made of.
+#[derive(Default)]
+pub struct Spec {
+    /// The single base, if it is not `object`.
+    pub base: Option<Ref>,
+    pub doc: Option<&'static CStr>,
+    pub methods: Vec<ffi::PyMethodDef>,
+    pub attributes: Vec<ffi::PyGetSetDef>,
+    pub slots: Vec<ffi::PyType_Slot>,
+}
+
+impl fmt::Debug for Spec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Spec").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// Makes the class and settles its home. Called once for each class, at import.
+pub fn define<T: Class>(mut spec: Spec) -> Fallible<Ref> {
+    let base = spec.base.as_deref();
+    // SAFETY: a base is a type object.
+    let base_size = base.map_or(std::mem::size_of::<ffi::PyObject>(), |base| unsafe {
+        (*base.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize as usize
+    });
+    let align = std::mem::align_of::<T>();
+    let offset = base_size.div_ceil(align) * align;
+
+    spec.methods.push(ffi::PyMethodDef::zeroed());
+    // SAFETY: an all-zero entry ends the table.
+    spec.attributes.push(unsafe { std::mem::zeroed() });
+    let mut slots = spec.slots;
+    slots.push(slot(ffi::Py_tp_methods, spec.methods.leak().as_mut_ptr().cast()));
+    slots.push(slot(ffi::Py_tp_getset, spec.attributes.leak().as_mut_ptr().cast()));
+    if let Some(doc) = spec.doc {
+        slots.push(slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()));
+    }
+    slots.push(slot(0, std::ptr::null_mut()));
+
+    let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC;
+    if T::SUBCLASSED {
+        flags |= ffi::Py_TPFLAGS_BASETYPE;
+    }
+    let mut description = ffi::PyType_Spec {
+        name: T::NAME.as_ptr(),
+        basicsize: (offset + std::mem::size_of::<T>()) as c_int,
+        itemsize: 0,
+        flags: flags as c_ulong as c_uint,
+        slots: slots.as_mut_ptr(),
+    };
+    // SAFETY: the description is complete and ends with a zero slot; tables and names live for ever.
+    let class = unsafe {
+        let base = base.map_or(std::ptr::null_mut(), Obj::as_ptr);
+        Ref::from_owned(ffi::PyType_FromSpecWithBases(&mut description, base))?
+    };
+    let home = T::home();
+    if let Some(base) = base.filter(|_| !T::PYTHON_BASE) {
+        let base: *mut ffi::PyTypeObject = base.as_ptr().cast();
+        // SAFETY: a type object; a base without either function has no fields of its own to show.
+        unsafe {
+            home.base_traverse.store(
+                (*base).tp_traverse.map_or(std::ptr::null_mut(), |function| function as *mut c_void),
+                Ordering::Relaxed,
+            );
+            home.base_clear.store(
+                (*base).tp_clear.map_or(std::ptr::null_mut(), |function| function as *mut c_void),
+                Ordering::Relaxed,
+            );
+        }
+    }
+    home.offset.store(offset, Ordering::Relaxed);
+    home.class.store(class.clone().into_ptr().cast(), Ordering::Relaxed);
+    Ok(class)
+}
+
+/// One slot of a type.
+pub fn slot(number: c_int, function: *mut c_void) -> ffi::PyType_Slot {
+    ffi::PyType_Slot { slot: number, pfunc: function }
+}
+
+/// Makes `metaclass` the type of a class, as `class C(metaclass=M)` would. (`PyType_FromMetaclass` exists from
+/// 3.12 on only.)
+pub fn set_metaclass(class: &Obj, metaclass: &Obj) {
+    // SAFETY: both are heap types that live for ever; a metaclass of ours adds no fields to `type`.
+    unsafe {
+        ffi::Py_INCREF(metaclass.as_ptr());
+        let old = ffi::Py_TYPE(class.as_ptr());
+        (*class.as_ptr()).ob_type = metaclass.as_ptr().cast();
+        ffi::Py_DECREF(old.cast());
+        ffi::PyType_Modified(class.as_ptr().cast());
+    }
+}
+
+/// A method as a callable of its own, which is in no class: `definition` bound to `this`, of the class that it is
+/// written for.
+pub fn bind(definition: &'static ffi::PyMethodDef, this: &Obj) -> Fallible<Ref> {
+    // SAFETY: the definition lives for ever and is only read; the callable owns a reference to `this`.
+    unsafe {
+        Ref::from_owned(ffi::PyCFunction_NewEx(
+            std::ptr::from_ref(definition).cast_mut(),
+            this.as_ptr(),
+            std::ptr::null_mut(),
+        ))
+    }
+}
+
+/// `object.__setattr__(this, name, value)`, or `__delattr__` without a value.
+pub fn set_generic(this: &Obj, name: &Obj, value: Option<&Obj>) -> Fallible<()> {
+    let value = value.map_or(std::ptr::null_mut(), Obj::as_ptr);
+    // SAFETY: plain call with live arguments; NULL deletes.
+    super::object::status(unsafe { ffi::PyObject_GenericSetAttr(this.as_ptr(), name.as_ptr(), value) })
+}
+
+/// Takes a name out of a class without touching the slot that it stands for.
+///
+/// Our futures are their own iterators, which spares an allocation per await; but with a visible `__next__` they
+/// would be `collections.abc.Iterator`s, which asyncio's are not.
+pub fn hide_name(class: &Obj, name: &CStr) -> Fallible<()> {
+    let name = super::object::interned(name)?;
+    // SAFETY: a heap type made by `define`; its dictionary is changed before anybody else sees it.
+    unsafe {
+        let dict = (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_dict;
+        super::object::status(ffi::PyDict_DelItem(dict, name.as_ptr()))?;
+        ffi::PyType_Modified(class.as_ptr().cast());
+    }
+    Ok(())
+}
+
+/// The outcome of an entry that returns an object.
+#[inline]
+pub fn give(outcome: Fallible<Ref>) -> *mut ffi::PyObject {
+    match outcome {
+        Ok(value) => value.into_ptr(),
+        Err(_raised) => std::ptr::null_mut(),
+    }
+}
+
+/// The outcome of an entry that returns 0 or -1.
+#[inline]
+pub fn give_status(outcome: Fallible<()>) -> c_int {
+    match outcome {
+        Ok(()) => 0,
+        Err(_raised) => -1,
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Tables of methods, attributes and slots, each made of entries.
+
+/// The methods of a class: `name => kind function`, where the kinds are
+///
+/// * `none`: `fn(&Inst<T>) -> Fallible<Ref>`;
+/// * `one`: `fn(&Inst<T>, &Obj) -> Fallible<Ref>`;
+/// * `any`: `fn(&Inst<T>, Args<'_>) -> Fallible<Ref>`;
+/// * `class`: `fn(&Obj, &Obj) -> Fallible<Ref>`, the class and one argument.
+macro_rules! class_methods {
+    ($class:ty, $owner:literal; $($name:literal => $kind:ident $function:expr, $doc:literal;)*) => {
+        vec![$(class_methods!(@ $kind $class, $owner, $name, $function, $doc)),*]
+    };
+    (@ none $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
+        #[allow(unsafe_code)]
+        let function = entry!(raising $owner, $name,
+            (this: *mut pyo3::ffi::PyObject, _unused: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
+            std::ptr::null_mut(),
+            // SAFETY: CPython checks `self` before it calls a method.
+            $crate::cpython::class::give($function(unsafe { $crate::cpython::Inst::<$class>::from_ptr(this) })));
+        pyo3::ffi::PyMethodDef {
+            ml_name: $name.as_ptr(),
+            ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
+            ml_flags: pyo3::ffi::METH_NOARGS | pyo3::ffi::METH_COEXIST,
+            ml_doc: $doc.as_ptr(),
+        }
+    }};
+    (@ one $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
+        #[allow(unsafe_code)]
+        let function = entry!(raising $owner, $name,
+            (this: *mut pyo3::ffi::PyObject, argument: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
+            std::ptr::null_mut(),
+            // SAFETY: CPython checks `self` before it calls a method, and passes one live argument.
+            $crate::cpython::class::give(unsafe {
+                $function($crate::cpython::Inst::<$class>::from_ptr(this), $crate::cpython::class::argument(argument))
+            }));
+        pyo3::ffi::PyMethodDef {
+            ml_name: $name.as_ptr(),
+            ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
+            ml_flags: pyo3::ffi::METH_O,
+            ml_doc: $doc.as_ptr(),
+        }
+    }};
+    (@ any $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
+        #[allow(unsafe_code)]
+        let function = entry!(raising $owner, $name,
+            (this: *mut pyo3::ffi::PyObject, arguments: *const *mut pyo3::ffi::PyObject,
+             count: pyo3::ffi::Py_ssize_t, names: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
+            std::ptr::null_mut(),
+            // SAFETY: CPython checks `self` before it calls a method, and passes a vectorcall's arguments.
+            $crate::cpython::class::give(unsafe {
+                $function(
+                    $crate::cpython::Inst::<$class>::from_ptr(this),
+                    $crate::cpython::class::vector(arguments, count, names),
+                )
+            }));
+        pyo3::ffi::PyMethodDef {
+            ml_name: $name.as_ptr(),
+            ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
+            ml_flags: pyo3::ffi::METH_FASTCALL | pyo3::ffi::METH_KEYWORDS,
+            ml_doc: $doc.as_ptr(),
+        }
+    }};
+    (@ class $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
+        #[allow(unsafe_code)]
+        let function = entry!(raising $owner, $name,
+            (class: *mut pyo3::ffi::PyObject, argument: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
+            std::ptr::null_mut(),
+            // SAFETY: a class method gets its class and one live argument.
+            $crate::cpython::class::give(unsafe {
+                $function($crate::cpython::class::argument(class), $crate::cpython::class::argument(argument))
+            }));
+        pyo3::ffi::PyMethodDef {
+            ml_name: $name.as_ptr(),
+            ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
+            ml_flags: pyo3::ffi::METH_O | pyo3::ffi::METH_CLASS,
+            ml_doc: $doc.as_ptr(),
+        }
+    }};
+}
+
+/// The attributes of a class: `name => getter`, or `name => getter, setter`, where a getter is
+/// `fn(&Inst<T>) -> Fallible<Ref>` and a setter `fn(&Inst<T>, Option<&Obj>) -> Fallible<()>` (none: deleted).
+macro_rules! class_attributes {
+    ($class:ty, $owner:literal; $($name:literal => $getter:expr $(, $setter:expr)?;)*) => {
+        vec![$({
+            #[allow(unsafe_code)]
+            let get = entry!(raising $owner, $name,
+                (this: *mut pyo3::ffi::PyObject, _closure: *mut std::ffi::c_void) -> *mut pyo3::ffi::PyObject,
+                std::ptr::null_mut(),
+                // SAFETY: CPython checks `self` before it reads an attribute.
+                $crate::cpython::class::give($getter(unsafe { $crate::cpython::Inst::<$class>::from_ptr(this) })));
+            #[allow(unused_mut, unused_assignments)]
+            let mut set: Option<pyo3::ffi::setter> = None;
+            $(
+                #[allow(unsafe_code)]
+                let setter = entry!(raising concat!($owner, ".set"), $name,
+                    (this: *mut pyo3::ffi::PyObject, value: *mut pyo3::ffi::PyObject,
+                     _closure: *mut std::ffi::c_void) -> std::ffi::c_int,
+                    -1,
+                    // SAFETY: CPython checks `self` before it sets an attribute; NULL means deletion.
+                    $crate::cpython::class::give_status(unsafe {
+                        $setter(
+                            $crate::cpython::Inst::<$class>::from_ptr(this),
+                            $crate::cpython::class::argument_or_none(value),
+                        )
+                    }));
+                set = Some(setter);
+            )?
+            pyo3::ffi::PyGetSetDef {
+                name: $name.as_ptr(),
+                get: Some(get),
+                set,
+                doc: std::ptr::null(),
+                closure: std::ptr::null_mut(),
+            }
+        }),*]
+    };
+}
+
+/// The slots that every class has (birth, traversal, death), and on demand those after the semicolon:
+///
+/// * `init`: `fn(&Inst<T>, Args<'_>) -> Fallible<()>`; `repr`, `iter`, `await`: `fn(&Inst<T>) -> Fallible<Ref>`;
+/// * `next`: `fn(&Inst<T>) -> Fallible<Sent>`, for `tp_iternext` and `am_send` alike.
+macro_rules! class_slots {
+    ($class:ty, $owner:literal; $($kind:ident $function:expr),* $(,)?) => {{
+        #[allow(unsafe_code)]
+        let mut slots = vec![
+            $crate::cpython::class::slot(pyo3::ffi::Py_tp_traverse, entry!(silent $owner, c"tp_traverse",
+                (this: *mut pyo3::ffi::PyObject, visit: pyo3::ffi::visitproc, argument: *mut std::ffi::c_void)
+                -> std::ffi::c_int, 0,
+                // SAFETY: called by the collector on an instance.
+                unsafe { $crate::cpython::class::traverse::<$class>(this, visit, argument) }) as *mut _),
+            $crate::cpython::class::slot(pyo3::ffi::Py_tp_clear, entry!(reporting $owner, c"tp_clear",
+                (this: *mut pyo3::ffi::PyObject) -> std::ffi::c_int, 0,
+                // SAFETY: called by the collector on an instance.
+                unsafe { $crate::cpython::class::clear::<$class>(this) }) as *mut _),
+            $crate::cpython::class::slot(pyo3::ffi::Py_tp_dealloc, entry!(reporting $owner, c"tp_dealloc",
+                (this: *mut pyo3::ffi::PyObject) -> (), (),
+                // SAFETY: called when the last reference to an instance is gone.
+                unsafe { $crate::cpython::class::dealloc::<$class>(this) }) as *mut _),
+        ];
+        if <$class as $crate::cpython::Class>::FINALIZED {
+            #[allow(unsafe_code)]
+            slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_finalize, entry!(reporting $owner, c"tp_finalize",
+                (this: *mut pyo3::ffi::PyObject) -> (), (),
+                // SAFETY: called on an instance that is about to go.
+                unsafe { $crate::cpython::class::finalize::<$class>(this) }) as *mut _));
+        }
+        $(class_slots!(@ $kind slots, $class, $owner, $function);)*
+        slots
+    }};
+    (@ init $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        #[allow(unsafe_code)]
+        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_new, entry!(raising $owner, c"tp_new",
+            (class: *mut pyo3::ffi::PyTypeObject, _arguments: *mut pyo3::ffi::PyObject,
+             _keywords: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
+            // SAFETY: called with the class or one that derives from it.
+            unsafe { $crate::cpython::class::new_instance::<$class>(class) }) as *mut _));
+        #[allow(unsafe_code)]
+        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_init, entry!(raising $owner, c"tp_init",
+            (this: *mut pyo3::ffi::PyObject, arguments: *mut pyo3::ffi::PyObject,
+             keywords: *mut pyo3::ffi::PyObject) -> std::ffi::c_int, -1,
+            // SAFETY: called with an instance, a tuple, and a dictionary or NULL.
+            $crate::cpython::class::give_status(unsafe {
+                $function(
+                    $crate::cpython::Inst::<$class>::from_ptr(this),
+                    $crate::cpython::class::tuple_and_dict(arguments, keywords),
+                )
+            })) as *mut _));
+    };
+    (@ repr $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        class_slots!(@@ Py_tp_repr, c"tp_repr", $slots, $class, $owner, $function);
+    };
+    (@ iter $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        class_slots!(@@ Py_tp_iter, c"tp_iter", $slots, $class, $owner, $function);
+    };
+    (@ awaits $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        class_slots!(@@ Py_am_await, c"am_await", $slots, $class, $owner, $function);
+    };
+    (@ setattr $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        #[allow(unsafe_code)]
+        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_setattro, entry!(raising $owner, c"tp_setattro",
+            (this: *mut pyo3::ffi::PyObject, name: *mut pyo3::ffi::PyObject, value: *mut pyo3::ffi::PyObject)
+            -> std::ffi::c_int, -1,
+            // SAFETY: called with an instance, a string, and a value or NULL for deletion.
+            $crate::cpython::class::give_status(unsafe {
+                $function(
+                    $crate::cpython::Inst::<$class>::from_ptr(this),
+                    $crate::cpython::class::argument(name),
+                    $crate::cpython::class::argument_or_none(value),
+                )
+            })) as *mut _));
+    };
+    (@ next $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        #[allow(unsafe_code)]
+        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_iternext, entry!(raising $owner, c"tp_iternext",
+            (this: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
+            // SAFETY: called with an instance.
+            $crate::cpython::coroutine::give_next(
+                $function(unsafe { $crate::cpython::Inst::<$class>::from_ptr(this) }))) as *mut _));
+        #[allow(unsafe_code)]
+        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_am_send, entry!(raising $owner, c"am_send",
+            (this: *mut pyo3::ffi::PyObject, _value: *mut pyo3::ffi::PyObject,
+             result: *mut *mut pyo3::ffi::PyObject) -> pyo3::ffi::PySendResult,
+            pyo3::ffi::PySendResult::PYGEN_ERROR,
+            // SAFETY: called with an instance and a place for the result.
+            unsafe {
+                $crate::cpython::coroutine::give_sent(
+                    $function($crate::cpython::Inst::<$class>::from_ptr(this)), result)
+            }) as *mut _));
+    };
+    (@@ $number:ident, $name:literal, $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        #[allow(unsafe_code)]
+        $slots.push($crate::cpython::class::slot(pyo3::ffi::$number, entry!(raising $owner, $name,
+            (this: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
+            // SAFETY: called with an instance.
+            $crate::cpython::class::give(
+                $function(unsafe { $crate::cpython::Inst::<$class>::from_ptr(this) }))) as *mut _));
+    };
+}
+
+/// # Safety
+/// `pointer` is a live object for the call that it is an argument of.
+#[inline]
+pub unsafe fn argument<'a>(pointer: *mut ffi::PyObject) -> &'a Obj {
+    // SAFETY: by contract.
+    unsafe { Obj::from_ptr(pointer) }
+}
+
+/// # Safety
+/// As for [`argument`], or NULL.
+#[inline]
+pub unsafe fn argument_or_none<'a>(pointer: *mut ffi::PyObject) -> Option<&'a Obj> {
+    // SAFETY: by contract.
+    unsafe { Obj::from_ptr_or_null(pointer) }
+}
+
+/// # Safety
+/// The arguments of a vectorcall.
+#[inline]
+pub unsafe fn vector<'a>(
+    arguments: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> Args<'a> {
+    // SAFETY: by contract.
+    unsafe { Args::from_vectorcall(arguments, count, names) }
+}
+
+/// # Safety
+/// A tuple, and a dictionary or NULL.
+pub unsafe fn tuple_and_dict<'a>(arguments: *mut ffi::PyObject, keywords: *mut ffi::PyObject) -> Args<'a> {
+    // SAFETY: by contract.
+    unsafe { Args::from_tuple_and_dict(arguments, keywords) }
+}

@@ -1,0 +1,133 @@
+//! The `__slots__` of `asyncio.Handle`, used as the fields of our handles.
+//!
+//! Our handles derive from asyncio's and keep everything where it keeps it, so that all who read or replace
+//! `_callback`, `_args` or `_cancelled` see and change the real thing, and no word is stored twice. Where a slot
+//! lies is asked of its member descriptor, whose layout is public (`descrobject.h`).
+
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pyo3::ffi;
+
+use super::class::{Class, Inst};
+use super::object::{self, Obj};
+use super::raised::{Fallible, Raised};
+use super::slot::Slot;
+
+/// Where a slot lies in an instance.
+#[derive(Debug)]
+pub struct Offset(AtomicUsize);
+
+/// `descrobject.h`: what the descriptor of a slot is.
+#[repr(C)]
+struct MemberDescriptor {
+    head: ffi::PyObject,
+    class: *mut ffi::PyTypeObject,
+    name: *mut ffi::PyObject,
+    qualified_name: *mut ffi::PyObject,
+    member: *mut ffi::PyMemberDef,
+}
+
+impl Offset {
+    const fn unknown() -> Offset {
+        Offset(AtomicUsize::new(0))
+    }
+
+    /// Finds the slot `name` of `class`, a class written in Python.
+    fn find(&self, class: &Obj, name: &CStr) -> Fallible<()> {
+        let descriptor = class.get(&*object::interned(name)?)?;
+        // SAFETY: the type is checked before the object is read as what the type says it is.
+        let offset = unsafe {
+            if !std::ptr::eq(descriptor.type_ptr(), &raw const ffi::PyMemberDescr_Type) {
+                return Err(Raised::runtime_error(&format!(
+                    "{}.{} is not a slot: this Python's asyncio is not one that velodrome knows",
+                    class.shown(),
+                    name.to_string_lossy()
+                )));
+            }
+            (*(*descriptor.as_ptr().cast::<MemberDescriptor>()).member).offset
+        };
+        self.0.store(offset as usize, Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[inline]
+    fn of<T: Class>(&self, instance: &Inst<T>) -> &Slot {
+        debug_assert!(self.0.load(Ordering::Relaxed) != 0);
+        // SAFETY: only used for classes that derive from the one whose slot it is (see below); a slot holds an
+        // owned reference or NULL, which is what a `Slot` is.
+        unsafe { &*instance.obj().as_ptr().byte_add(self.0.load(Ordering::Relaxed)).cast::<Slot>() }
+    }
+}
+
+/// A class of ours that derives from `asyncio.Handle`.
+///
+/// # Safety
+/// It does: its base is `asyncio.Handle` or derives from it.
+#[allow(unsafe_code)]
+pub unsafe trait HandleLayout: Class {}
+
+/// A class of ours that derives from `asyncio.TimerHandle`.
+///
+/// # Safety
+/// It does.
+#[allow(unsafe_code)]
+pub unsafe trait TimerLayout: HandleLayout {}
+
+macro_rules! slots {
+    ($($static:ident $method:ident $layout:ident $name:literal;)*) => {
+        $(static $static: Offset = Offset::unknown();)*
+
+        impl<T: HandleLayout> Inst<T> {
+            $(slots!(@ $layout $static $method);)*
+        }
+        impl<T: TimerLayout> Inst<T> {
+            $(slots!(@@ $layout $static $method);)*
+        }
+
+        /// Finds the slots of asyncio's two handle classes. Called once, at import.
+        pub fn find(handle: &Obj, timer_handle: &Obj) -> Fallible<()> {
+            $($static.find(slots!(@@@ $layout handle timer_handle), $name)?;)*
+            Ok(())
+        }
+    };
+    (@ HandleLayout $static:ident $method:ident) => {
+        #[inline]
+        pub fn $method(&self) -> &Slot { $static.of(self) }
+    };
+    (@ TimerLayout $static:ident $method:ident) => {};
+    (@@ TimerLayout $static:ident $method:ident) => {
+        #[inline]
+        pub fn $method(&self) -> &Slot { $static.of(self) }
+    };
+    (@@ HandleLayout $static:ident $method:ident) => {};
+    (@@@ HandleLayout $handle:ident $timer:ident) => { $handle };
+    (@@@ TimerLayout $handle:ident $timer:ident) => { $timer };
+}
+
+slots! {
+    CALLBACK callback_slot HandleLayout c"_callback";
+    ARGS args_slot HandleLayout c"_args";
+    CANCELLED cancelled_slot HandleLayout c"_cancelled";
+    LOOP loop_slot HandleLayout c"_loop";
+    SOURCE_TRACEBACK source_traceback_slot HandleLayout c"_source_traceback";
+    REPR repr_slot HandleLayout c"_repr";
+    CONTEXT context_slot HandleLayout c"_context";
+    SCHEDULED scheduled_slot TimerLayout c"_scheduled";
+    WHEN when_slot TimerLayout c"_when";
+}
+
+// SAFETY: made in `handle::define` over `asyncio.Handle`, and in `timer_handle::define` over
+// `asyncio.TimerHandle`, which derives from it.
+#[allow(unsafe_code)]
+mod layouts {
+    use crate::handle::Handle;
+    use crate::timer_handle::TimerHandle;
+
+    // SAFETY: `handle::define` gives it the base `asyncio.Handle`.
+    unsafe impl super::HandleLayout for Handle {}
+    // SAFETY: `timer_handle::define` gives it the base `asyncio.TimerHandle`, which derives from `asyncio.Handle`.
+    unsafe impl super::HandleLayout for TimerHandle {}
+    // SAFETY: the same.
+    unsafe impl super::TimerLayout for TimerHandle {}
+}

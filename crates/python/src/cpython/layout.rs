@@ -1,0 +1,340 @@
+//! The parts of asyncio's own C structures that are read from outside.
+//!
+//! Debuggers and profilers (`python -m asyncio ps`, py-spy, ddtrace) find tasks by reading memory: the name, the
+//! coroutine and the loop in a task's C structure, who awaits whom, the list of tasks and the current task in the
+//! thread's state. Our tasks derive from `_asyncio.Task`, so they have that structure, and here it is filled in.
+//! On 3.14 and later the list and the current task can then be kept by writing them directly, which costs a few
+//! stores where asyncio's functions cost 25 to 60 ns each.
+//!
+//! None of these places is public, so nothing is assumed: [`probe`] looks, at import, at a task, a future and a
+//! thread of asyncio's own, and notes only those places in which it found what it had put there. What was not
+//! found is left alone, and asyncio's functions are called instead.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pyo3::ffi;
+
+use super::class::{Class, Inst};
+use super::object::{Obj, Ref};
+
+/// A place in a structure, or none (0 is always the header).
+#[derive(Debug)]
+struct Place(AtomicUsize);
+
+impl Place {
+    const fn unknown() -> Place {
+        Place(AtomicUsize::new(0))
+    }
+
+    #[inline]
+    fn get(&self) -> Option<usize> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            offset => Some(offset),
+        }
+    }
+
+    fn set(&self, offset: Option<usize>) {
+        self.0.store(offset.unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
+static TASK_LOOP: Place = Place::unknown();
+static TASK_CORO: Place = Place::unknown();
+static TASK_NAME: Place = Place::unknown();
+static TASK_NODE: Place = Place::unknown();
+static AWAITED_BY: Place = Place::unknown();
+/// Two flags, one byte each, behind `AWAITED_BY` and the state: "this is a task" and "awaited by several".
+static IS_TASK: Place = Place::unknown();
+static AWAITED_BY_SET: Place = Place::unknown();
+/// In the thread's state: the running loop; the current task and the list of tasks follow it.
+static THREAD: Place = Place::unknown();
+
+const WORD: usize = std::mem::size_of::<usize>();
+
+/// A class of ours whose base is `_asyncio.Future` or `_asyncio.Task`.
+///
+/// # Safety
+/// It is, so its instances begin with that C structure.
+#[allow(unsafe_code)]
+pub unsafe trait FutureLayout: Class {}
+
+/// A class of ours whose base is `_asyncio.Task`.
+///
+/// # Safety
+/// It is.
+#[allow(unsafe_code)]
+pub unsafe trait TaskLayout: FutureLayout {}
+
+#[allow(unsafe_code)]
+mod layouts {
+    use crate::future::Future;
+    use crate::task::Task;
+
+    // SAFETY: `future::define` gives it the base `_asyncio.Future`.
+    unsafe impl super::FutureLayout for Future {}
+    // SAFETY: `task::define` gives it the base `_asyncio.Task`, whose structure begins with the future's.
+    unsafe impl super::FutureLayout for Task {}
+    // SAFETY: the same.
+    unsafe impl super::TaskLayout for Task {}
+}
+
+/// Objects of asyncio's own, among which the probe looks (made by `velodrome/_layout_probe.py`).
+#[derive(Debug)]
+pub struct Samples<'a> {
+    /// The classes `_asyncio.Task` and `_asyncio.Future`.
+    pub task_class: &'a Obj,
+    pub future_class: &'a Obj,
+    /// A registered, unnamed-by-nobody task and what it was made of.
+    pub task: &'a Obj,
+    pub task_loop: &'a Obj,
+    pub coro: &'a Obj,
+    pub name: &'a Obj,
+    /// Where the version keeps track of who awaits whom: a future that `task` alone awaits, and one that two do.
+    pub awaited_by_one: Option<&'a Obj>,
+    pub awaited_by_two: Option<&'a Obj>,
+    /// Whether `task` is the current task and `task_loop` the running loop of this thread, just now.
+    pub current: bool,
+}
+
+/// Looks for the places, and notes those that are proven.
+pub fn probe(samples: &Samples<'_>) {
+    let task_size = basic_size(samples.task_class);
+    let future_size = basic_size(samples.future_class);
+    let find = |object: &Obj, size: usize, sought: &Obj| {
+        let mut found = words(object, size).filter(|(_, word)| *word == sought.as_ptr() as usize);
+        // Found twice, it is not known which is which.
+        found.next().filter(|_| found.next().is_none()).map(|(offset, _)| offset)
+    };
+    TASK_LOOP.set(find(samples.task, task_size, samples.task_loop));
+    TASK_CORO.set(find(samples.task, task_size, samples.coro));
+    TASK_NAME.set(find(samples.task, task_size, samples.name));
+
+    if let (Some(one), Some(two)) = (samples.awaited_by_one, samples.awaited_by_two) {
+        let awaited_by = find(one, future_size, samples.task);
+        // The state (an int) follows, then the two flags.
+        let flags = awaited_by.map(|offset| offset + WORD + 4);
+        let proven = flags.filter(|flags| {
+            byte(samples.task, *flags) == 1
+                && byte(one, *flags) == 0
+                && byte(one, flags + 1) == 0
+                && byte(two, flags + 1) == 1
+        });
+        AWAITED_BY.set(proven.and(awaited_by));
+        IS_TASK.set(proven);
+        AWAITED_BY_SET.set(proven.map(|flags| flags + 1));
+    }
+    if samples.current {
+        probe_thread(samples, task_size);
+    }
+}
+
+/// The node of a registered task closes the structure; alone in its list, it points at the list's head, which
+/// lies in the thread's state behind the running loop and the current task.
+fn probe_thread(samples: &Samples<'_>, task_size: usize) {
+    let node_offset = task_size - 2 * WORD;
+    let thread = thread_state();
+    // SAFETY: the last two words of the structure are inside it. The node's pointers are followed only when they
+    // point into the first 4 KiB behind the thread's state, as a list head there would (states are larger).
+    unsafe {
+        let node: *const usize = samples.task.as_ptr().byte_add(node_offset).cast();
+        // The newest task is the last of the list, so the head is what comes next.
+        let (next, previous) = (*node, *node.add(1));
+        let known = |word: usize| word.checked_sub(thread as usize).filter(|offset| *offset < 4096);
+        let Some(head_offset) = [next, previous].into_iter().find_map(known) else { return };
+        let head: *const usize = thread.byte_add(head_offset).cast();
+        let links_back = *head == node as usize || *head.add(1) == node as usize;
+        let task_there = *head.sub(1) == samples.task.as_ptr() as usize;
+        let loop_there = *head.sub(2) == samples.task_loop.as_ptr() as usize;
+        if links_back && task_there && loop_there {
+            TASK_NODE.set(Some(node_offset));
+            THREAD.set(Some(head_offset - 2 * WORD));
+        }
+    }
+}
+
+fn basic_size(class: &Obj) -> usize {
+    // SAFETY: callers pass type objects.
+    unsafe { (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize as usize }
+}
+
+/// The words of an object's structure behind the header.
+fn words(object: &Obj, size: usize) -> impl Iterator<Item = (usize, usize)> {
+    let header = std::mem::size_of::<ffi::PyObject>();
+    (header..size)
+        .step_by(WORD)
+        // SAFETY: inside the structure, which is `size` long and made of aligned words.
+        .map(move |offset| (offset, unsafe { *object.as_ptr().byte_add(offset).cast::<usize>() }))
+}
+
+fn byte(object: &Obj, offset: usize) -> u8 {
+    // SAFETY: callers stay within the structure.
+    unsafe { *object.as_ptr().byte_add(offset).cast::<u8>() }
+}
+
+fn thread_state() -> *mut ffi::PyThreadState {
+    // SAFETY: plain call with the GIL held.
+    unsafe { ffi::PyThreadState_Get() }
+}
+
+/// What was proven, for `build_info()`.
+pub fn proven() -> Vec<(&'static str, bool)> {
+    vec![
+        ("task_fields", TASK_CORO.get().is_some() && TASK_NAME.get().is_some() && TASK_LOOP.get().is_some()),
+        ("awaited_by", AWAITED_BY.get().is_some()),
+        ("thread_state", THREAD.get().is_some()),
+    ]
+}
+
+/// A word of an instance that holds an owned reference or NULL.
+#[inline]
+fn reference<'a, T: FutureLayout>(instance: &'a Inst<T>, offset: usize) -> &'a super::slot::Slot {
+    // SAFETY: a proven place of the C base holds an owned reference or NULL, which is what a `Slot` is; the base
+    // traverses and clears it.
+    unsafe { &*instance.obj().as_ptr().byte_add(offset).cast() }
+}
+
+impl<T: TaskLayout> Inst<T> {
+    /// Fills in what readers from outside look for in a task.
+    #[inline]
+    pub fn show_task(&self, task_loop: &Obj, coro: &Obj, name: &Obj) {
+        for (place, object) in [(&TASK_LOOP, task_loop), (&TASK_CORO, coro), (&TASK_NAME, name)] {
+            if let Some(offset) = place.get() {
+                reference(self, offset).set(object.own());
+            }
+        }
+        if let Some(offset) = IS_TASK.get() {
+            // SAFETY: the proven place of a flag.
+            unsafe { *self.obj().as_ptr().byte_add(offset).cast::<u8>() = 1 }
+        }
+    }
+
+    /// Shows another name.
+    pub fn show_name(&self, name: &Obj) {
+        if let Some(offset) = TASK_NAME.get() {
+            reference(self, offset).set(name.own());
+        }
+    }
+
+    /// Shows no coroutine any more (asyncio drops it when a task finishes in its eager step).
+    pub fn hide_coro(&self) {
+        if let Some(offset) = TASK_CORO.get() {
+            reference(self, offset).clear();
+        }
+    }
+
+    /// Puts the task into the thread's list of tasks. `false`: that is not possible here, call asyncio.
+    #[inline]
+    pub fn link(&self) -> bool {
+        let (Some(node_offset), Some(thread)) = (TASK_NODE.get(), THREAD.get()) else { return false };
+        // SAFETY: proven places; the list is doubly linked and only touched with the GIL held. A task that is
+        // freed is unlinked before (see `Task::clear` and its drop).
+        unsafe {
+            let node: *mut ListNode = self.obj().as_ptr().byte_add(node_offset).cast();
+            if (*node).next.is_null() {
+                let head: *mut ListNode = thread_state().byte_add(thread + 2 * WORD).cast();
+                (*node).previous = (*head).previous;
+                (*node).next = head;
+                (*(*head).previous).next = node;
+                (*head).previous = node;
+            }
+        }
+        true
+    }
+
+    /// Takes the task out of the list it is in, if it is in one.
+    #[inline]
+    pub fn unlink(&self) {
+        let Some(node_offset) = TASK_NODE.get() else { return };
+        // SAFETY: as in `link`; CPython unlinks in the same way and leaves NULLs behind.
+        unsafe {
+            let node: *mut ListNode = self.obj().as_ptr().byte_add(node_offset).cast();
+            if !(*node).next.is_null() {
+                (*(*node).previous).next = (*node).next;
+                (*(*node).next).previous = (*node).previous;
+                (*node).next = std::ptr::null_mut();
+                (*node).previous = std::ptr::null_mut();
+            }
+        }
+    }
+}
+
+/// `pycore_llist.h`.
+#[repr(C)]
+struct ListNode {
+    next: *mut ListNode,
+    previous: *mut ListNode,
+}
+
+impl<T: FutureLayout> Inst<T> {
+    /// Notes that `waiter` awaits this. `false`: there is somebody already, or no proven place; call asyncio
+    /// (where the version has such a function).
+    #[inline]
+    pub fn show_awaited_by(&self, waiter: &Obj) -> bool {
+        let Some(offset) = AWAITED_BY.get() else { return false };
+        let place = reference(self, offset);
+        if !place.is_empty() {
+            return false;
+        }
+        place.set(waiter.own());
+        true
+    }
+
+    /// Notes that `waiter` no longer awaits this. `false`: it is one of several; call asyncio.
+    #[inline]
+    pub fn hide_awaited_by(&self, waiter: &Obj) -> bool {
+        let Some(offset) = AWAITED_BY.get() else { return false };
+        let place = reference(self, offset);
+        if place.is_empty() {
+            return true;
+        }
+        if place.holds(waiter) && AWAITED_BY_SET.get().is_some_and(|flag| byte(self.obj(), flag) == 0) {
+            place.clear();
+            return true;
+        }
+        false
+    }
+}
+
+/// The slots of the thread's state that hold the running loop and the current task, if they are known.
+#[derive(Debug)]
+pub struct ThreadSlots {
+    running_loop: &'static super::slot::Slot,
+    current_task: &'static super::slot::Slot,
+}
+
+impl ThreadSlots {
+    /// Those of this thread.
+    #[inline]
+    pub fn here() -> Option<ThreadSlots> {
+        let offset = THREAD.get()?;
+        // SAFETY: proven places, each an owned reference or NULL. A thread's state outlives what the thread does;
+        // the value is not kept across calls (it is neither stored nor sent).
+        unsafe {
+            let first: *const super::slot::Slot = thread_state().byte_add(offset).cast();
+            Some(ThreadSlots { running_loop: &*first, current_task: &*first.add(1) })
+        }
+    }
+
+    /// The running loop.
+    #[inline]
+    pub fn running_loop(&self) -> Option<Ref> {
+        self.running_loop.get()
+    }
+
+    /// Whether this is the running loop.
+    #[inline]
+    pub fn runs(&self, candidate: &Obj) -> bool {
+        self.running_loop.holds(candidate)
+    }
+
+    /// Puts a task, or none, in place of the current one, which is returned.
+    #[inline]
+    pub fn swap_current(&self, task: Option<Ref>) -> Option<Ref> {
+        let old = self.current_task.take();
+        if let Some(task) = task {
+            self.current_task.set(task);
+        }
+        old
+    }
+}

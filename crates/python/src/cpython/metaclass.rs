@@ -1,0 +1,63 @@
+//! Making a metaclass, and what `type` itself answers.
+
+use std::ffi::{CStr, c_uint};
+
+use pyo3::ffi;
+
+use super::class::slot;
+use super::object::{Obj, Ref, interned};
+use super::raised::Fallible;
+
+/// A class derived from `type` with these methods and no fields.
+pub fn define(mut methods: Vec<ffi::PyMethodDef>) -> Fallible<Ref> {
+    methods.push(ffi::PyMethodDef::zeroed());
+    let mut slots =
+        [slot(ffi::Py_tp_methods, methods.leak().as_mut_ptr().cast()), slot(0, std::ptr::null_mut())];
+    let mut description = ffi::PyType_Spec {
+        name: c"velodrome.FutureMeta".as_ptr(),
+        basicsize: 0,
+        itemsize: 0,
+        flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE) as c_uint,
+        slots: slots.as_mut_ptr(),
+    };
+    // SAFETY: the description is complete and ends with a zero slot; sizes are inherited from `type`.
+    unsafe {
+        Ref::from_owned(ffi::PyType_FromSpecWithBases(&mut description, (&raw mut ffi::PyType_Type).cast()))
+    }
+}
+
+/// `type.__instancecheck__(class, instance)`: what there is without a metaclass's opinion.
+pub fn instance_check(class: &Obj, instance: &Obj) -> Fallible<Ref> {
+    plain(c"__instancecheck__", class, instance)
+}
+
+/// `type.__subclasscheck__(class, candidate)`.
+pub fn subclass_check(class: &Obj, candidate: &Obj) -> Fallible<Ref> {
+    plain(c"__subclasscheck__", class, candidate)
+}
+
+fn plain(name: &CStr, class: &Obj, other: &Obj) -> Fallible<Ref> {
+    // SAFETY: `type` is a static object.
+    let type_itself = unsafe { Obj::from_ptr((&raw mut ffi::PyType_Type).cast()) };
+    type_itself.get(&*interned(name)?)?.call(&[class, other])
+}
+
+/// One method of a metaclass: `fn(class, argument)`.
+macro_rules! metaclass_method {
+    ($owner:literal, $name:literal, $function:expr, $doc:literal) => {{
+        #[allow(unsafe_code)]
+        let function = entry!(raising $owner, $name,
+            (class: *mut pyo3::ffi::PyObject, argument: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
+            std::ptr::null_mut(),
+            // SAFETY: `self` is a class here; the argument is live.
+            $crate::cpython::class::give(unsafe {
+                $function($crate::cpython::class::argument(class), $crate::cpython::class::argument(argument))
+            }));
+        pyo3::ffi::PyMethodDef {
+            ml_name: $name.as_ptr(),
+            ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
+            ml_flags: pyo3::ffi::METH_O,
+            ml_doc: $doc.as_ptr(),
+        }
+    }};
+}

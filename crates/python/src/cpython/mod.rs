@@ -1,0 +1,43 @@
+//! The one room of raw CPython.
+//!
+//! Everything `unsafe` of the Python face is in this folder, behind interfaces that safe code cannot misuse:
+//! references that own their count ([`Ref`], [`Own`]) or borrow it ([`Obj`], [`Inst`]), classes ([`Class`]),
+//! entries from C ([`entry`]), contexts, and the parts of asyncio's own C structures that programs outside read
+//! ([`layout`]).
+//!
+//! What must stay true:
+//!
+//! * **The GIL is held wherever an `Obj` can be named.** `Obj` and all that refers to one is neither `Send` nor
+//!   `Sync`, and the only place that lets go of the GIL ([`gil::released`]) takes a `Send` closure. So methods
+//!   here need no token that proves it.
+//! * **A [`Raised`] means that the thread's error indicator is set**, and is the only way to say so.
+//! * **Dropping a reference can run Python.** A slot gives its old value up before the new one is in place for
+//!   all to see, and nothing is borrowed meanwhile.
+//! * **No panic leaves.** Every function that C calls is made by the `entry!` macro, which catches.
+
+#[macro_use]
+pub mod entry;
+#[macro_use]
+pub mod class;
+#[macro_use]
+pub mod metaclass;
+#[macro_use]
+pub mod module;
+pub mod args;
+pub mod context;
+pub mod coroutine;
+pub mod descriptor;
+pub mod gil;
+pub mod global;
+pub mod handle_slots;
+pub mod layout;
+pub mod object;
+pub mod raised;
+pub mod slot;
+pub mod stop_iteration;
+
+pub use args::{Args, Signature};
+pub use class::{Class, Home, Inst, Own, Spec, Visitor};
+pub use object::{Obj, Ref};
+pub use raised::{Fallible, Raised};
+pub use slot::Slot;

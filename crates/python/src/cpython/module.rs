@@ -1,0 +1,70 @@
+//! The module: what PyO3 makes, filled through our own references.
+
+use std::ffi::CStr;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::object::{Obj, Ref, interned};
+use super::raised::Fallible;
+
+/// The module while it is filled.
+#[derive(Debug)]
+pub struct Module<'a>(&'a Obj);
+
+/// A function of a module, which lives for ever.
+#[allow(missing_debug_implementations)]
+pub struct Function(pub &'static mut ffi::PyMethodDef);
+
+/// Lets `work` fill the module that PyO3 made.
+pub fn fill(module: &Bound<'_, PyModule>, work: impl FnOnce(&Module<'_>) -> Fallible<()>) -> PyResult<()> {
+    // SAFETY: a live module, for the duration of the call.
+    let object = unsafe { Obj::from_ptr(module.as_ptr()) };
+    work(&Module(object)).map_err(|_raised| PyErr::fetch(module.py()))
+}
+
+impl Module<'_> {
+    /// Adds an attribute.
+    pub fn add(&self, name: &CStr, value: &Obj) -> Fallible<()> {
+        self.0.set(&*interned(name)?, value)
+    }
+
+    /// Adds a function.
+    pub fn add_function(&self, function: Function) -> Fallible<()> {
+        // SAFETY: the definition's name is a NUL-terminated string that lives for ever.
+        let name = unsafe { CStr::from_ptr(function.0.ml_name) };
+        // SAFETY: the definition lives for ever; the module's name is a string.
+        let callable = unsafe {
+            let module_name = Ref::from_owned(ffi::PyModule_GetNameObject(self.0.as_ptr()))?;
+            Ref::from_owned(ffi::PyCFunction_NewEx(function.0, std::ptr::null_mut(), module_name.as_ptr()))?
+        };
+        self.add(name, &callable)
+    }
+}
+
+/// A function as a callable in no module.
+pub fn callable(function: Function) -> Fallible<Ref> {
+    // SAFETY: the definition lives for ever.
+    unsafe { Ref::from_owned(ffi::PyCFunction_NewEx(function.0, std::ptr::null_mut(), std::ptr::null_mut())) }
+}
+
+/// A function of a module: `fn(Args<'_>) -> Fallible<Ref>`.
+macro_rules! module_function {
+    ($owner:literal, $name:literal, $function:expr, $doc:literal) => {{
+        #[allow(unsafe_code)]
+        let function = entry!(raising $owner, $name,
+            (_module: *mut pyo3::ffi::PyObject, arguments: *const *mut pyo3::ffi::PyObject,
+             count: pyo3::ffi::Py_ssize_t, names: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
+            std::ptr::null_mut(),
+            // SAFETY: a vectorcall's arguments.
+            $crate::cpython::class::give($function(unsafe {
+                $crate::cpython::class::vector(arguments, count, names)
+            })));
+        $crate::cpython::module::Function(Box::leak(Box::new(pyo3::ffi::PyMethodDef {
+            ml_name: $name.as_ptr(),
+            ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
+            ml_flags: pyo3::ffi::METH_FASTCALL | pyo3::ffi::METH_KEYWORDS,
+            ml_doc: $doc.as_ptr(),
+        })))
+    }};
+}

@@ -1,0 +1,86 @@
+//! A place in a Rust structure that owns a Python object, or none.
+
+use std::cell::Cell;
+use std::fmt;
+
+use super::object::{Obj, Ref};
+
+/// Owns an object or none; it can be replaced through `&`, and never hands out a borrow of what it holds.
+///
+/// The old value is dropped when the new one is already in place, because dropping it can run Python, which can
+/// look here.
+#[derive(Default)]
+#[repr(transparent)]
+pub struct Slot(Cell<Option<Ref>>);
+
+impl Slot {
+    /// An empty slot.
+    pub const fn empty() -> Slot {
+        Slot(Cell::new(None))
+    }
+
+    /// Another reference to what is held.
+    #[inline]
+    pub fn get(&self) -> Option<Ref> {
+        // SAFETY: the cell is read in place, without moving the reference out; `own` runs no Python.
+        unsafe { (*self.0.as_ptr()).as_ref().map(|held| held.own()) }
+    }
+
+    /// The same, `None` as Python has it.
+    pub fn get_or_none(&self) -> Ref {
+        self.get().unwrap_or_else(|| super::object::none().own())
+    }
+
+    /// Puts an object in place of what was there.
+    #[inline]
+    pub fn set(&self, object: Ref) {
+        drop(self.0.replace(Some(object)));
+    }
+
+    /// Takes out what is there.
+    #[inline]
+    pub fn take(&self) -> Option<Ref> {
+        self.0.take()
+    }
+
+    /// Empties the slot.
+    #[inline]
+    pub fn clear(&self) {
+        drop(self.0.take());
+    }
+
+    /// Whether nothing is held.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        // SAFETY: read in place.
+        unsafe { (*self.0.as_ptr()).is_none() }
+    }
+
+    /// Whether this very object is held.
+    #[inline]
+    pub fn holds(&self, object: &Obj) -> bool {
+        // SAFETY: read in place.
+        unsafe { (*self.0.as_ptr()).as_ref().is_some_and(|held| held.is(object)) }
+    }
+
+    /// Whether both hold the same object.
+    #[inline]
+    pub fn peek_is(&self, other: &Slot) -> bool {
+        match (self.peek(), other.peek()) {
+            (Some(ours), Some(theirs)) => ours.is(theirs),
+            _ => false,
+        }
+    }
+
+    /// The pointer held, for the garbage collector, which takes no references.
+    pub(super) fn peek(&self) -> Option<&Obj> {
+        // SAFETY: read in place; the borrow is used before anything can replace the value.
+        unsafe { (*self.0.as_ptr()).as_deref() }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.peek(), formatter)
+    }
+}

@@ -1,0 +1,119 @@
+//! What the ready queue holds: small tagged jobs rather than callbacks.
+
+use crate::cpython::{Fallible, Inst, Own, Ref, Visitor};
+use crate::event_loop::EventLoop;
+use crate::future::{self, Future};
+use crate::handle::{self, Handle};
+use crate::state::state;
+use crate::task::{self, Task};
+use crate::timer_handle::TimerHandle;
+
+/// One thing to do.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// A task's next step.
+    Step(Own<Task>),
+    /// A step of a task that waited.
+    Wakeup(Own<Task>),
+    /// A callback.
+    Handle(Own<Handle>),
+    /// A callback whose time has come.
+    Timer(Own<TimerHandle>),
+    /// A handle that is not ours, run by its `_run`.
+    Foreign(Ref),
+    /// A future that gets the result `None`, unless it is done: the end of a sleep.
+    Resolve(Own<Future>),
+    /// A signal for the loop's handlers.
+    Signal(u8),
+}
+
+impl Job {
+    /// Does it. Fails only with what stops the loop; other exceptions go to the loop's exception handler.
+    #[inline]
+    pub fn run(&self, event_loop: &Inst<EventLoop>) -> Fallible<()> {
+        match self {
+            Job::Step(task) => run_task(event_loop, task, |task| task::step(task, None)),
+            Job::Wakeup(task) => run_task(event_loop, task, task::wake),
+            Job::Handle(handle) => handle::run(&**handle),
+            Job::Timer(timer) => {
+                timer.scheduled_slot().set(crate::cpython::object::boolean(false).own());
+                handle::run(&**timer)
+            }
+            Job::Foreign(handle) => run_foreign(handle),
+            Job::Resolve(future) => resolve(event_loop, future),
+            Job::Signal(number) => {
+                let number = crate::cpython::object::int(i64::from(*number))?;
+                event_loop.obj().call_method(&state().names.handle_signal, &[&number]).map(drop)
+            }
+        }
+    }
+
+    /// Shows what is owned to the garbage collector.
+    pub fn traverse(&self, visitor: &mut Visitor<'_>) {
+        match self {
+            Job::Step(task) | Job::Wakeup(task) => visitor.object(task.obj()),
+            Job::Handle(handle) => visitor.object(handle.obj()),
+            Job::Timer(timer) => visitor.object(timer.obj()),
+            Job::Foreign(handle) => visitor.object(handle),
+            Job::Resolve(future) => visitor.object(future.obj()),
+            Job::Signal(_) => {}
+        }
+    }
+
+    /// The handle that asyncio would have queued, for those who look into the queue.
+    pub fn as_handle(&self) -> Fallible<Option<Ref>> {
+        Ok(Some(match self {
+            Job::Step(task) => task_handle(task, &*task::step_callable(task)?)?,
+            Job::Wakeup(task) => task_handle(task, &*task::wakeup_callable(task)?)?,
+            Job::Handle(handle) => handle.obj().own(),
+            Job::Timer(timer) => timer.obj().own(),
+            Job::Foreign(handle) => handle.clone(),
+            Job::Resolve(_) | Job::Signal(_) => return Ok(None),
+        }))
+    }
+}
+
+fn task_handle(task: &Inst<Task>, callback: &crate::cpython::Obj) -> Fallible<Ref> {
+    let event_loop = future::loop_of(task)?;
+    handle::with_context(&event_loop, callback, &[], task.context()).map(Own::into_ref)
+}
+
+/// A step, in the task's context.
+#[inline]
+fn run_task(
+    event_loop: &Inst<EventLoop>,
+    task: &Inst<Task>,
+    step: impl FnOnce(&Inst<Task>) -> Fallible<()>,
+) -> Fallible<()> {
+    match crate::cpython::context::within(&task.context(), || step(task)) {
+        Ok(()) => Ok(()),
+        Err(raised) => {
+            let handle = || task_handle(task, &*task::step_callable(task)?);
+            handle::failed(event_loop.obj(), raised, handle)
+        }
+    }
+}
+
+fn run_foreign(handle: &Ref) -> Fallible<()> {
+    if handle.get(&*crate::cpython::object::interned(c"_cancelled")?)?.truthy()? {
+        return Ok(());
+    }
+    handle.call_method(&state().names.run_private, &[]).map(drop)
+}
+
+fn resolve(event_loop: &Inst<EventLoop>, future: &Inst<Future>) -> Fallible<()> {
+    if !future::FutureLike::core(&**future).is_pending() {
+        return Ok(());
+    }
+    match future::finish(future, crate::cpython::object::none().own()) {
+        Ok(()) => Ok(()),
+        Err(raised) => {
+            let release = &state().set_result_unless_cancelled;
+            let handle = || {
+                let context = crate::cpython::context::copy_current()?;
+                handle::with_context(event_loop.obj(), release, &[future.obj()], context).map(Own::into_ref)
+            };
+            handle::failed(event_loop.obj(), raised, handle)
+        }
+    }
+}

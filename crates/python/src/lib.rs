@@ -1,0 +1,27 @@
+//! The Python face of Velodrome: `velodrome._velodrome`, the native module under the package `velodrome`.
+//!
+//! One file for each of asyncio's concepts; raw CPython in `cpython`; the loop itself in the crate
+//! `velodrome-engine`.
+
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+#[macro_use]
+mod cpython;
+mod callbacks;
+mod event_loop;
+#[macro_use]
+mod future;
+mod future_iter;
+mod handle;
+mod job;
+mod metaclass;
+mod module;
+mod readers;
+mod registry;
+mod run;
+mod scheduling;
+mod sleep;
+mod state;
+mod task;
+mod timer_handle;

@@ -1,0 +1,148 @@
+//! The module's contents.
+
+use pyo3::prelude::*;
+
+use crate::cpython::module::{Function, Module};
+use crate::cpython::object::{self, boolean, none};
+use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signature};
+use crate::event_loop::EventLoop;
+use crate::state::{State, state};
+use crate::{event_loop, future, future_iter, handle, sleep, task, timer_handle};
+
+/// Velodrome's native module.
+#[pymodule]
+#[pyo3(name = "_velodrome")]
+fn velodrome(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let minor = module.py().version_info().minor;
+    crate::cpython::module::fill(module, |module| fill(module, minor))
+}
+
+fn fill(module: &Module<'_>, minor: u8) -> Fallible<()> {
+    let state = State::init(minor)?;
+    crate::cpython::handle_slots::find(
+        &*state.events.get(&*object::interned(c"Handle")?)?,
+        &*state.events.get(&*object::interned(c"TimerHandle")?)?,
+    )?;
+    probe_layout()?;
+
+    let future_class = future::define()?;
+    let task_class = task::define()?;
+    crate::metaclass::define(&future_class, &task_class)?;
+    module.add(c"Future", &future_class)?;
+    module.add(c"FutureIter", &*future_iter::define()?)?;
+    module.add(c"Task", &task_class)?;
+    module.add(c"Handle", &*handle::define()?)?;
+    module.add(c"TimerHandle", &*timer_handle::define()?)?;
+    module.add(c"LoopCore", &*event_loop::define()?)?;
+    module.add(c"Sleep", &*sleep::define()?)?;
+    module.add(c"__version__", &*object::text(env!("CARGO_PKG_VERSION"))?)?;
+    for function in functions() {
+        module.add_function(function)?;
+    }
+    Ok(())
+}
+
+/// Has the package's `_layout_probe.py` make the samples, and looks at them.
+fn probe_layout() -> Fallible<()> {
+    use crate::cpython::layout::{Samples, probe, proven};
+    fn look(args: Args<'_>) -> Fallible<Ref> {
+        let [task, task_loop, coro, name, one, two, current] = args.parse(&Signature {
+            function: "look",
+            names: ["task", "loop", "coro", "name", "awaited_by_one", "awaited_by_two", "current"],
+            positional: 7,
+            required: 7,
+        })?;
+        let given = |value: Option<&'_ Obj>| value.map(Obj::own).unwrap_or_else(|| none().own());
+        let (task, task_loop, coro, name) = (given(task), given(task_loop), given(coro), given(name));
+        probe(&Samples {
+            task_class: &state().task_class,
+            future_class: &state().future_class,
+            task: &task,
+            task_loop: &task_loop,
+            coro: &coro,
+            name: &name,
+            awaited_by_one: one.filter(|one| !one.is_none()),
+            awaited_by_two: two.filter(|two| !two.is_none()),
+            current: current.map_or(Ok(false), Obj::truthy)?,
+        });
+        let _ = proven;
+        Ok(none().own())
+    }
+    let look = crate::cpython::module::callable(module_function!("_velodrome", c"look", look, c""))?;
+    object::import(c"velodrome._layout_probe")?.call_method(&*object::interned(c"show")?, &[&look]).map(drop)
+}
+
+fn functions() -> Vec<Function> {
+    let mut functions = vec![
+        module_function!("_velodrome", c"sleep", py_sleep,
+            c"sleep(delay, result=None)\n--\n\nSuspend for delay seconds, then return result.\n\nsleep(0) gives way \
+              to what is queued; nothing happens before the coroutine is awaited."),
+        module_function!("_velodrome", c"create_task", py_create_task,
+            c"create_task(coro, **kwargs)\n--\n\nSchedule a coroutine on the running loop; return its Task."),
+        module_function!("_velodrome", c"_layout", py_layout,
+            c"_layout()\n--\n\nWhich of asyncio's private structures were recognised."),
+    ];
+    functions.extend(panic_test_functions());
+    functions
+}
+
+fn py_sleep(args: Args<'_>) -> Fallible<Ref> {
+    if let ([delay], false) = (args.positional(), args.has_keywords()) {
+        return sleep::create(delay, None).map(Own::into_ref);
+    }
+    let [delay, result] =
+        args.parse(&Signature { function: "sleep", names: ["delay", "result"], positional: 2, required: 1 })?;
+    sleep::create(delay.unwrap_or(none()), result).map(Own::into_ref)
+}
+
+fn py_create_task(args: Args<'_>) -> Fallible<Ref> {
+    let Some(event_loop) = crate::registry::running_loop()? else {
+        return Err(Raised::runtime_error("no running event loop"));
+    };
+    if let Some(ours) = Inst::<EventLoop>::of(&event_loop).filter(|ours| !ours.hooks().create_task) {
+        return event_loop::py_create_task(ours, args);
+    }
+    args.forward(&*event_loop.get(&state().names.create_task)?, &[])
+}
+
+fn py_layout(_args: Args<'_>) -> Fallible<Ref> {
+    let mut entries = Vec::new();
+    for (name, found) in crate::cpython::layout::proven() {
+        entries.push((object::text(name)?, boolean(found)));
+    }
+    object::dict(&entries.iter().map(|(name, found)| (&**name, *found)).collect::<Vec<_>>())
+}
+
+#[cfg(not(feature = "panic-test"))]
+fn panic_test_functions() -> Vec<Function> {
+    Vec::new()
+}
+
+/// `_entries()` and `_arm_panic(path)`, in builds that test what happens when an entry panics.
+#[cfg(feature = "panic-test")]
+fn panic_test_functions() -> Vec<Function> {
+    use crate::cpython::entry::panic_test;
+    fn entries(_args: Args<'_>) -> Fallible<Ref> {
+        let paths: Fallible<Vec<Ref>> = panic_test::entries().iter().map(|path| object::text(path)).collect();
+        object::list(&paths?)
+    }
+    fn arm(args: Args<'_>) -> Fallible<Ref> {
+        let [path] = args.parse(&Signature { function: "_arm_panic", names: ["path"], positional: 1, required: 0 })?;
+        let path = path.filter(|path| !path.is_none()).map(|path| path.to_text());
+        match panic_test::arm(path) {
+            Some(left) => object::text(&left),
+            None => Ok(none().own()),
+        }
+    }
+    vec![
+        module_function!("_velodrome", c"_entries", entries, c"_entries()\n--\n\nThe paths of all entries."),
+        module_function!("_velodrome", c"_arm_panic", arm,
+            c"_arm_panic(path=None)\n--\n\nMake an entry panic when it is next called; return what was armed."),
+    ]
+}
+
+/// The class of an instance, for those who make them natively.
+#[allow(dead_code)]
+fn class_of<T: Class>() -> &'static Obj {
+    T::home().class()
+}

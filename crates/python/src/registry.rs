@@ -1,0 +1,180 @@
+//! asyncio's registers: which tasks there are, which one is current on this thread, and who awaits whom.
+//!
+//! They are asyncio's own, so that `asyncio.all_tasks()`, `asyncio.current_task()` and debuggers see our tasks
+//! beside everybody else's. They are kept the short way where that is known to be sound (`cpython::layout` on 3.14
+//! and later, the dictionary and the set behind asyncio's functions before), and through asyncio's functions
+//! elsewhere.
+
+use crate::cpython::layout::ThreadSlots;
+use crate::cpython::object;
+use crate::cpython::{Fallible, Inst, Obj, Raised, Ref};
+use crate::future::{Future, FutureLike};
+use crate::state::state;
+use crate::task::Task;
+
+/// Makes `task` the current task of `event_loop`; there must be none.
+#[inline]
+pub fn enter(event_loop: &Obj, task: &Obj) -> Fallible<()> {
+    let registers = &state().registers;
+    if let Some(slots) = ThreadSlots::here().filter(|slots| slots.runs(event_loop)) {
+        let Some(other) = slots.swap_current(Some(task.own())) else { return Ok(()) };
+        let message = entering_while_another(task, &other);
+        drop(slots.swap_current(Some(other)));
+        return Err(Raised::runtime_error(&message));
+    }
+    if let Some(current) = &registers.current {
+        if let Some(other) = object::dict_get(current, event_loop)? {
+            return Err(Raised::runtime_error(&entering_while_another(task, &other)));
+        }
+        return object::dict_set(current, event_loop, task);
+    }
+    registers.enter.call(&[event_loop, task]).map(drop)
+}
+
+#[cold]
+fn entering_while_another(task: &Obj, other: &Obj) -> String {
+    format!("Cannot enter into task {} while another task {} is being executed.", task.shown(), other.shown())
+}
+
+/// Ends what `enter` began. An exception that is set stays set.
+#[inline]
+pub fn leave(event_loop: &Obj, task: &Obj) -> Fallible<()> {
+    let registers = &state().registers;
+    if let Some(slots) = ThreadSlots::here().filter(|slots| slots.runs(event_loop)) {
+        let current = slots.swap_current(None);
+        if current.as_deref().is_some_and(|current| current.is(task)) {
+            return Ok(());
+        }
+        drop(slots.swap_current(current));
+    }
+    undisturbed(|| match &registers.current {
+        Some(current) if object::dict_get(current, event_loop)?.is_some_and(|found| found.is(task)) => {
+            object::dict_del(current, event_loop)
+        }
+        _ => registers.leave.call(&[event_loop, task]).map(drop),
+    })
+}
+
+/// Runs something while an exception may be set; it is still set afterwards, unless `work` fails as well.
+fn undisturbed(work: impl FnOnce() -> Fallible<()>) -> Fallible<()> {
+    let pending = Raised::pending();
+    let outcome = work();
+    match (pending, outcome) {
+        (Some(pending), Ok(())) => {
+            let _raised = Raised::from_exception(pending);
+            Ok(())
+        }
+        (_, outcome) => outcome,
+    }
+}
+
+/// Puts a task, or none, in place of the current one, which is returned (from 3.12 on, for eager tasks).
+pub fn swap(event_loop: &Obj, task: Option<&Obj>) -> Fallible<Option<Ref>> {
+    let registers = &state().registers;
+    if let Some(slots) = ThreadSlots::here().filter(|slots| slots.runs(event_loop)) {
+        return Ok(slots.swap_current(task.map(Obj::own)));
+    }
+    let swap = registers.swap.as_ref().ok_or_else(|| Raised::runtime_error("eager tasks need Python 3.12"))?;
+    let previous = swap.call(&[event_loop, task.unwrap_or_else(|| object::none())])?;
+    Ok((!previous.is_none()).then_some(previous))
+}
+
+/// Registers a task.
+#[inline]
+pub fn register(task: &Inst<Task>) -> Fallible<()> {
+    if task.link() {
+        return Ok(());
+    }
+    let registers = &state().registers;
+    if let Some((set, remove)) = &registers.scheduled {
+        // What WeakSet.add() does, without the call; the task keeps the reference so that it can be taken out again
+        // without the callback.
+        let reference = object::weak_reference(task.obj(), remove)?;
+        object::set_add(set, &reference)?;
+        task.registered.set(reference);
+    }
+    Ok(())
+}
+
+/// Takes a task that is done out of the register.
+#[inline]
+pub fn unregister(task: &Inst<Task>) {
+    task.unlink();
+    let registers = &state().registers;
+    if let (Some((set, _)), Some(reference)) = (&registers.scheduled, task.registered.take()) {
+        if let Err(raised) = object::set_discard(set, &reference) {
+            raised.report(Some(task.obj()));
+        }
+    }
+}
+
+/// Registers a task that takes its eager step, where the version has a register of its own for those.
+pub fn register_eager(task: &Inst<Task>) -> Fallible<()> {
+    match &state().registers.register_eager {
+        Some(register) if state().minor < 14 => register.call(&[task.obj()]).map(drop),
+        _ => register(task),
+    }
+}
+
+/// Ends what `register_eager` began.
+pub fn unregister_eager(task: &Inst<Task>) -> Fallible<()> {
+    match &state().registers.unregister_eager {
+        Some(unregister) if state().minor < 14 => unregister.call(&[task.obj()]).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Notes that a task awaits one of our futures or tasks.
+#[inline]
+pub fn add_awaited_by<T: FutureLike>(future: &Inst<T>, task: &Inst<Task>) -> Fallible<()> {
+    if state().registers.add_awaited_by.is_none() || future.show_awaited_by(task.obj()) {
+        return Ok(());
+    }
+    add_foreign_awaited_by(future.obj(), task)
+}
+
+/// Ends what `add_awaited_by` began.
+#[inline]
+pub fn discard_awaited_by<T: FutureLike>(future: &Inst<T>, task: &Inst<Task>) -> Fallible<()> {
+    if state().registers.discard_awaited_by.is_none() || future.hide_awaited_by(task.obj()) {
+        return Ok(());
+    }
+    discard_foreign_awaited_by(future.obj(), task)
+}
+
+/// Notes that a task awaits somebody else's future.
+pub fn add_foreign_awaited_by(future: &Obj, task: &Inst<Task>) -> Fallible<()> {
+    match &state().registers.add_awaited_by {
+        Some(add) => add.call(&[future, task.obj()]).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Ends what `add_foreign_awaited_by` began; for our own futures too.
+pub fn discard_foreign_awaited_by(future: &Obj, task: &Inst<Task>) -> Fallible<()> {
+    match &state().registers.discard_awaited_by {
+        Some(discard) => discard.call(&[future, task.obj()]).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// `discard_awaited_by` for a future whose class is not known.
+pub fn discard_any_awaited_by(future: &Obj, task: &Inst<Task>) -> Fallible<()> {
+    if let Some(future) = Inst::<Future>::of(future) {
+        return discard_awaited_by(future, task);
+    }
+    if let Some(future) = Inst::<Task>::of(future) {
+        return discard_awaited_by(future, task);
+    }
+    discard_foreign_awaited_by(future, task)
+}
+
+/// The loop that runs on this thread, if one does.
+#[inline]
+pub fn running_loop() -> Fallible<Option<Ref>> {
+    if let Some(slots) = ThreadSlots::here() {
+        return Ok(slots.running_loop());
+    }
+    let running = state().events.call_method(&state().names.get_running_loop_private, &[])?;
+    Ok((!running.is_none()).then_some(running))
+}

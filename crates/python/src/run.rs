@@ -1,0 +1,131 @@
+//! Running the loop: iterations.
+//!
+//! One iteration asks the kernel, moves what is due to the ready queue, and runs exactly the jobs that are queued
+//! then, even after `stop()`. Asking the kernel costs more than a task switch, and as long as no descriptor but our
+//! own wake-up is registered, only other threads, signals and the clock can bring anything that a program could
+//! miss; so then the kernel is asked when there is nothing to run, and every [`POLL_EVERY`] iterations.
+
+use velodrome_engine::{Engine, Wait};
+
+use crate::cpython::gil;
+use crate::cpython::object::none;
+use crate::cpython::{Fallible, Inst, Ref};
+use crate::event_loop::EventLoop;
+use crate::job::Job;
+use crate::state::state;
+
+/// How many iterations may pass without asking the kernel.
+pub const POLL_EVERY: u32 = 64;
+/// As asyncio's `MAXIMUM_SELECT_TIMEOUT`: no wait is longer than a day.
+const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+/// `VELODROME_POLL_EVERY`: 1 makes every iteration ask the kernel.
+pub fn poll_every_from_environment() -> u32 {
+    std::env::var("VELODROME_POLL_EVERY").ok().and_then(|text| text.parse().ok()).unwrap_or(POLL_EVERY).max(1)
+}
+
+/// Runs iterations until `stop()`.
+fn run_until_stopped(this: &Inst<EventLoop>) -> Fallible<()> {
+    this.refresh_hooks()?;
+    // The first iteration always asks: `stop(); run_forever()` serves what is ready.
+    let mut unasked = u32::MAX;
+    loop {
+        iteration(this, &mut unasked)?;
+        if this.stopping.get() {
+            return Ok(());
+        }
+    }
+}
+
+#[inline]
+fn iteration(this: &Inst<EventLoop>, unasked: &mut u32) -> Fallible<()> {
+    let ask = this.with_engine(|engine| {
+        engine.watched() > 0 || (engine.ready_len() == 0 && engine.inbox_is_empty())
+    })?;
+    if ask || *unasked >= this.poll_every.get() {
+        *unasked = 1;
+        poll(this)?;
+    } else {
+        *unasked += 1;
+        gil::check_signals()?;
+    }
+    if this.with_engine(|engine| engine.timer_count() > 0)? {
+        let now = this.now()?;
+        this.with_engine(|engine| engine.expire(now))?;
+    }
+    let jobs = this.with_engine(Engine::begin)?;
+    if this.is_debug() {
+        return run_in_debug_mode(this, jobs);
+    }
+    for _ in 0..jobs {
+        let Some(job) = this.with_engine(Engine::pop)? else { break };
+        job.run(this)?;
+    }
+    Ok(())
+}
+
+/// Asks the kernel, waiting if there is nothing else to do.
+fn poll(this: &Inst<EventLoop>) -> Fallible<()> {
+    let wait = prepare(this)?;
+    let events = gil::released(move || wait.block());
+    let harvest = this.with_engine(|engine| {
+        let harvest = engine.harvest(events);
+        for number in harvest.signals.iter() {
+            engine.push(Job::Signal(*number));
+        }
+        harvest.interrupted
+    });
+    // The handlers of signals run after what has arrived is safe, since they can raise.
+    gil::check_signals()?;
+    harvest.map(drop)
+}
+
+fn prepare(this: &Inst<EventLoop>) -> Fallible<Wait> {
+    if this.stopping.get() {
+        return this.with_engine(|engine| engine.prepare(Some(std::time::Duration::ZERO)));
+    }
+    // A replaced clock is Python, which the engine must not call while it is borrowed.
+    let replaced = if this.hooks().time { Some(this.now()?) } else { None };
+    this.with_engine(|engine| {
+        let timeout = engine.timeout(|| replaced.unwrap_or_else(velodrome_engine::Time::now));
+        engine.prepare(timeout.map(|timeout| timeout.min(LONGEST_WAIT)))
+    })
+}
+
+/// The same jobs, each timed: what takes longer than `slow_callback_duration` is logged.
+fn run_in_debug_mode(this: &Inst<EventLoop>, jobs: usize) -> Fallible<()> {
+    for _ in 0..jobs {
+        let Some(job) = this.with_engine(Engine::pop)? else { break };
+        // Asked for now: afterwards the callback may be gone from it.
+        let handle = job.as_handle()?;
+        let begun = this.now()?;
+        job.run(this)?;
+        let taken = this.now()?.saturating_since(begun).as_secs_f64();
+        if let Some(handle) = handle {
+            let taken = crate::cpython::object::float(taken)?;
+            this.obj().call_method(&state().names.callback_slow, &[&handle, &taken])?;
+        }
+    }
+    Ok(())
+}
+
+fn py_run_until_stopped(this: &Inst<EventLoop>) -> Fallible<Ref> {
+    run_until_stopped(this)?;
+    Ok(none().own())
+}
+
+/// `_run_once()`: one iteration, for those who drive the loop themselves.
+fn py_run_once(this: &Inst<EventLoop>) -> Fallible<Ref> {
+    this.refresh_hooks()?;
+    iteration(this, &mut u32::MAX.clone())?;
+    Ok(none().own())
+}
+
+/// The methods of this file.
+pub fn methods() -> Vec<pyo3::ffi::PyMethodDef> {
+    class_methods!(EventLoop, "LoopCore";
+        c"_run_until_stopped" => none py_run_until_stopped,
+            c"_run_until_stopped($self, /)\n--\n\nRun iterations until stop() is called.";
+        c"_run_once" => none py_run_once, c"_run_once($self, /)\n--\n\nRun one iteration.";
+    )
+}

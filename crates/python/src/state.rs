@@ -1,0 +1,220 @@
+//! What the module knows of Python and asyncio: names, classes and functions looked up once, at import.
+//!
+//! Functions that programs and tests replace in asyncio's modules are looked up when they are called instead; they
+//! are methods here rather than fields.
+
+use crate::cpython::global::Global;
+use crate::cpython::object::{self, Obj, Ref};
+use crate::cpython::{Fallible, Raised};
+
+static STATE: Global<State> = Global::new();
+
+/// The module's state.
+#[inline]
+pub fn state() -> &'static State {
+    STATE.get()
+}
+
+macro_rules! names {
+    ($($name:ident = $text:literal;)*) => {
+        /// Interned strings.
+        #[derive(Debug)]
+        pub struct Names { $(pub $name: Ref,)* }
+
+        impl Names {
+            fn new() -> Fallible<Names> {
+                Ok(Names { $($name: object::interned($text)?,)* })
+            }
+        }
+    };
+}
+
+names! {
+    add_done_callback = c"add_done_callback";
+    asyncio_future_blocking = c"_asyncio_future_blocking";
+    call_at = c"call_at";
+    call_exception_handler = c"call_exception_handler";
+    call_later = c"call_later";
+    call_soon = c"call_soon";
+    callback_failed = c"_callback_failed";
+    callback_slow = c"_callback_slow";
+    cancel = c"cancel";
+    cancelled = c"CANCELLED";
+    create_future = c"create_future";
+    create_task = c"create_task";
+    create_task_with_factory = c"_create_task_with_factory";
+    exception = c"exception";
+    finished = c"FINISHED";
+    future = c"future";
+    get_debug = c"get_debug";
+    get_event_loop = c"get_event_loop";
+    get_loop = c"get_loop";
+    get_running_loop_private = c"_get_running_loop";
+    handle_signal = c"_handle_signal";
+    is_running = c"is_running";
+    loop_ = c"_loop";
+    message = c"message";
+    pending = c"PENDING";
+    result = c"result";
+    run_private = c"_run";
+    sleep = c"sleep";
+    source_traceback = c"source_traceback";
+    task = c"task";
+    throw = c"throw";
+    time = c"time";
+}
+
+/// `_asyncio`'s registers of tasks, as this version has them.
+#[derive(Debug)]
+pub struct Registers {
+    pub enter: Ref,
+    pub leave: Ref,
+    /// From 3.12 on.
+    pub swap: Option<Ref>,
+    /// From 3.12 on.
+    pub register_eager: Option<Ref>,
+    pub unregister_eager: Option<Ref>,
+    /// The dictionary of current tasks by loop; up to 3.13.
+    pub current: Option<Ref>,
+    /// The set inside the `WeakSet` of all tasks (from 3.14 on: of tasks that are not in a thread's list), and the
+    /// callback of its references.
+    pub scheduled: Option<(Ref, Ref)>,
+    /// From 3.14 on.
+    pub add_awaited_by: Option<Ref>,
+    pub discard_awaited_by: Option<Ref>,
+}
+
+/// Everything that is looked up once.
+#[derive(Debug)]
+pub struct State {
+    /// The minor version of Python: 11 to 15.
+    pub minor: u8,
+    pub names: Names,
+    /// `("context",)` and `("msg",)`, the names of keyword arguments.
+    pub context_keyword: Ref,
+    pub msg_keyword: Ref,
+    pub registers: Registers,
+    pub cancelled_error: Ref,
+    pub invalid_state_error: Ref,
+    pub task_class: Ref,
+    pub future_class: Ref,
+    pub events: Ref,
+    pub is_coroutine: Ref,
+    /// Types that `asyncio.iscoroutine` has said yes to.
+    pub coroutine_types: Ref,
+    /// `asyncio.format_helpers.extract_stack` and `sys._getframe`.
+    pub extract_stack: Ref,
+    pub future_repr: Ref,
+    pub task_repr: Ref,
+    pub task_get_stack: Ref,
+    pub task_print_stack: Ref,
+    pub set_result_unless_cancelled: Ref,
+    /// Whether this version's `loop.create_task` passes any keyword on to the task.
+    pub create_task_takes_all: bool,
+    /// `asyncio.events._ThreadSafeHandle`, from 3.14 on.
+    pub thread_safe_handle: Option<Ref>,
+}
+
+impl State {
+    /// Looks everything up.
+    pub fn init(minor: u8) -> Fallible<&'static State> {
+        let of = |module: &std::ffi::CStr, name: &std::ffi::CStr| -> Fallible<Ref> {
+            object::import(module)?.get(&*object::interned(name)?)
+        };
+        let asyncio = c"_asyncio";
+        let optional = |name: &std::ffi::CStr| -> Fallible<Option<Ref>> {
+            object::import(asyncio)?.get_if_there(&*object::interned(name)?)
+        };
+        let weak_set = match (minor, optional(c"_scheduled_tasks")?) {
+            (11, _) => Some(of(c"asyncio.tasks", c"_all_tasks")?),
+            (_, Some(set)) => Some(set),
+            (_, None) => None,
+        };
+        let scheduled = match weak_set {
+            Some(set) => match set.get_if_there(&*object::interned(c"data")?)? {
+                Some(data) => Some((data, set.get(&*object::interned(c"_remove")?)?)),
+                None => None,
+            },
+            None => None,
+        };
+        let code = of(c"asyncio.base_events", c"BaseEventLoop")?
+            .get(&*object::interned(c"create_task")?)?
+            .get(&*object::interned(c"__code__")?)?;
+        const CO_VARKEYWORDS: i64 = 0x08;
+        let create_task_takes_all = code.get(&*object::interned(c"co_flags")?)?.to_i64()? & CO_VARKEYWORDS != 0;
+        let names = Names::new()?;
+        let registers = Registers {
+            enter: of(asyncio, c"_enter_task")?,
+            leave: of(asyncio, c"_leave_task")?,
+            swap: optional(c"_swap_current_task")?,
+            register_eager: optional(c"_register_eager_task")?,
+            unregister_eager: optional(c"_unregister_eager_task")?,
+            current: optional(c"_current_tasks")?.filter(|current| minor < 14 && object::is_dict(current)),
+            scheduled,
+            add_awaited_by: optional(c"future_add_to_awaited_by")?,
+            discard_awaited_by: optional(c"future_discard_from_awaited_by")?,
+        };
+        STATE.set(State {
+            minor,
+            context_keyword: object::tuple(&[&*object::interned(c"context")?])?,
+            msg_keyword: object::tuple(&[&*object::interned(c"msg")?])?,
+            names,
+            registers,
+            cancelled_error: of(c"asyncio.exceptions", c"CancelledError")?,
+            invalid_state_error: of(c"asyncio.exceptions", c"InvalidStateError")?,
+            task_class: of(asyncio, c"Task")?,
+            future_class: of(asyncio, c"Future")?,
+            events: object::import(c"asyncio.events")?,
+            is_coroutine: of(c"asyncio.coroutines", c"iscoroutine")?,
+            coroutine_types: object::new_set()?,
+            extract_stack: of(c"asyncio.format_helpers", c"extract_stack")?,
+            future_repr: of(c"asyncio.base_futures", c"_future_repr")?,
+            task_repr: of(c"asyncio.base_tasks", c"_task_repr")?,
+            task_get_stack: of(c"asyncio.base_tasks", c"_task_get_stack")?,
+            task_print_stack: of(c"asyncio.base_tasks", c"_task_print_stack")?,
+            set_result_unless_cancelled: of(c"asyncio.futures", c"_set_result_unless_cancelled")?,
+            create_task_takes_all,
+            thread_safe_handle: object::import(c"asyncio.events")?
+                .get_if_there(&*object::interned(c"_ThreadSafeHandle")?)?,
+        });
+        Ok(state())
+    }
+
+    /// `asyncio.events.get_event_loop()`, as it is now.
+    pub fn get_event_loop(&self) -> Fallible<Ref> {
+        if self.minor == 11 {
+            // There, futures ask the function that tells its caller's caller about the missing loop.
+            return self.events.call_method(&*object::interned(c"_get_event_loop")?, &[]);
+        }
+        self.events.call_method(&self.names.get_event_loop, &[])
+    }
+
+    /// Whether `asyncio.iscoroutine(object)`.
+    pub fn is_coroutine(&self, object: &Obj) -> Fallible<bool> {
+        if crate::cpython::coroutine::is_native(object) {
+            return Ok(true);
+        }
+        if object::set_contains(&self.coroutine_types, object.class())? {
+            return Ok(true);
+        }
+        let answer = self.is_coroutine.call(&[object])?.truthy()?;
+        if answer {
+            object::set_add(&self.coroutine_types, object.class())?;
+        }
+        Ok(answer)
+    }
+
+    /// `asyncio.format_helpers.extract_stack()`: the stack of the Python code that called us.
+    pub fn extract_stack(&self) -> Fallible<Ref> {
+        match crate::cpython::coroutine::current_frame() {
+            Some(frame) => self.extract_stack.call(&[&*frame]),
+            None => object::list(&[]),
+        }
+    }
+
+    /// Raises `InvalidStateError(message)`.
+    #[cold]
+    pub fn invalid_state(&self, message: &str) -> Raised {
+        Raised::new(&self.invalid_state_error, message)
+    }
+}

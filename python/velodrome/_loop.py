@@ -1,0 +1,261 @@
+"""The event loop: what runs once per loop, over the native core that runs once per callback.
+
+The core (`_velodrome.LoopCore`) schedules and runs. What is here is called once per run, per signal or per error, and
+much of it is asyncio's own code: unbound functions of `asyncio.BaseEventLoop`, which ask nothing of a loop but its
+public methods and a few attributes, and so give the answers of the Python underneath, whichever that is.
+"""
+
+import asyncio
+import errno
+import signal
+import sys
+import threading
+import warnings
+import weakref
+from asyncio import base_events, coroutines, events, format_helpers, unix_events
+from asyncio.log import logger
+from contextlib import suppress
+
+from velodrome._velodrome import LoopCore
+
+_Base = base_events.BaseEventLoop
+_Unix = unix_events._UnixSelectorEventLoop
+
+
+class Loop(LoopCore, asyncio.AbstractEventLoop):
+    """An asyncio event loop, implemented in Rust.
+
+    It can be subclassed, has a ``__dict__``, and its methods can be replaced on a subclass or an instance.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._asyncgens = weakref.WeakSet()
+        self._asyncgens_shutdown_called = False
+        self._coroutine_origin_tracking_enabled = False
+        self._coroutine_origin_tracking_saved_depth = None
+        self._current_handle = None
+        self._default_executor = None
+        self._exception_handler = None
+        self._executor_shutdown_called = False
+        self._old_agen_hooks = None
+        self._signal_handlers = {}
+        self._wakeup_fd_before = None
+        self.slow_callback_duration = 0.1
+        self.set_debug(coroutines._is_debug_mode())
+
+    __repr__ = _Base.__repr__
+    __del__ = _Base.__del__
+
+    # -- Running ---------------------------------------------------------------------------------------------------
+
+    run_until_complete = _Base.run_until_complete
+
+    def _check_running(self):
+        if self.is_running():
+            raise RuntimeError("This event loop is already running")
+        if events._get_running_loop() is not None:
+            raise RuntimeError("Cannot run the event loop while another loop is running")
+
+    def _run_forever_setup(self):
+        self._check_closed()
+        self._check_running()
+        self._set_coroutine_origin_tracking(self._debug)
+        self._old_agen_hooks = sys.get_asyncgen_hooks()
+        self._thread_id = threading.get_ident()
+        sys.set_asyncgen_hooks(
+            firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
+        )
+        events._set_running_loop(self)
+        self._take_wakeup_fd()
+
+    def _run_forever_cleanup(self):
+        self._stopping = False
+        self._thread_id = None
+        events._set_running_loop(None)
+        self._set_coroutine_origin_tracking(False)
+        if self._old_agen_hooks is not None:
+            sys.set_asyncgen_hooks(*self._old_agen_hooks)
+            self._old_agen_hooks = None
+        if not self._signal_handlers:
+            self._give_wakeup_fd_back()
+
+    def run_forever(self):
+        """Run until stop() is called."""
+        self._run_forever_setup()
+        try:
+            self._run_until_stopped()
+        finally:
+            self._run_forever_cleanup()
+
+    def close(self):
+        """Close the event loop; it must not be running.
+
+        Queued callbacks are dropped, and the default executor is shut down without waiting for it.
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        if self._debug:
+            logger.debug("Close %r", self)
+        if sys.is_finalizing():
+            if self._signal_handlers:
+                warnings.warn(
+                    f"Closing the loop {self!r} on interpreter shutdown stage, skipping signal handlers removal",
+                    ResourceWarning,
+                    source=self,
+                )
+                self._signal_handlers.clear()
+        else:
+            for sig in list(self._signal_handlers):
+                self.remove_signal_handler(sig)
+            self._give_wakeup_fd_back()
+        self._release()
+        self._executor_shutdown_called = True
+        executor = self._default_executor
+        if executor is not None:
+            self._default_executor = None
+            executor.shutdown(wait=False)
+
+    set_debug = _Base.set_debug
+    _set_coroutine_origin_tracking = _Base._set_coroutine_origin_tracking
+
+    # -- Callbacks -------------------------------------------------------------------------------------------------
+
+    _check_callback = _Base._check_callback
+
+    def _callback_failed(self, handle, exception):
+        """A callback, or a task's step, raised: tell the exception handler, as asyncio's Handle._run does."""
+        shown = _shown_callback(handle._callback, handle._args, self._debug)
+        context = {"message": f"Exception in callback {shown}", "exception": exception, "handle": handle}
+        if handle._source_traceback:
+            context["source_traceback"] = handle._source_traceback
+        self.call_exception_handler(context)
+
+    def _callback_slow(self, handle, seconds):
+        """In debug mode, a callback took this long."""
+        if seconds >= self.slow_callback_duration:
+            base_events.logger.warning(
+                "Executing %s took %.3f seconds", base_events._format_handle(handle), seconds
+            )
+
+    # -- Tasks -----------------------------------------------------------------------------------------------------
+
+    set_task_factory = _Base.set_task_factory
+    get_task_factory = _Base.get_task_factory
+    # The native create_task() comes here when a factory is set.
+    _create_task_with_factory = _Base.create_task
+
+    # -- Asynchronous generators -------------------------------------------------------------------------------------
+
+    _asyncgen_firstiter_hook = _Base._asyncgen_firstiter_hook
+    _asyncgen_finalizer_hook = _Base._asyncgen_finalizer_hook
+    shutdown_asyncgens = _Base.shutdown_asyncgens
+
+    # -- Threads and names ---------------------------------------------------------------------------------------------
+
+    run_in_executor = _Base.run_in_executor
+    set_default_executor = _Base.set_default_executor
+    shutdown_default_executor = _Base.shutdown_default_executor
+    _do_shutdown = _Base._do_shutdown
+    _check_default_executor = _Base._check_default_executor
+    getaddrinfo = _Base.getaddrinfo
+    _getaddrinfo_debug = _Base._getaddrinfo_debug
+    getnameinfo = _Base.getnameinfo
+
+    # -- Errors --------------------------------------------------------------------------------------------------------
+
+    get_exception_handler = _Base.get_exception_handler
+    set_exception_handler = _Base.set_exception_handler
+    default_exception_handler = _Base.default_exception_handler
+    call_exception_handler = _Base.call_exception_handler
+
+    # -- Signals -------------------------------------------------------------------------------------------------------
+
+    def add_signal_handler(self, sig, callback, *args):
+        """Call callback(*args) on the loop when the signal arrives; only in the main thread.
+
+        Raises ValueError if the signal number is invalid or uncatchable, RuntimeError if there is a problem
+        setting up the handler.
+        """
+        if coroutines.iscoroutine(callback) or coroutines.iscoroutinefunction(callback):
+            raise TypeError("coroutines cannot be used with add_signal_handler()")
+        self._check_signal(sig)
+        self._check_closed()
+        try:
+            # Refused outside the main thread, before anything is changed.
+            self._set_wakeup_fd()
+        except (ValueError, OSError) as exc:
+            raise RuntimeError(str(exc)) from exc
+        self._signal_handlers[sig] = events.Handle(callback, args, self, None)
+        try:
+            # The number of the signal arrives through the wake-up descriptor; Python needs some handler for that.
+            signal.signal(sig, _sighandler_noop)
+            # Fewer system calls are interrupted.
+            signal.siginterrupt(sig, False)
+        except OSError as exc:
+            del self._signal_handlers[sig]
+            if not self._signal_handlers and not self.is_running():
+                self._give_wakeup_fd_back()
+            if exc.errno == errno.EINVAL:
+                raise RuntimeError(f"sig {sig} cannot be caught") from exc
+            raise
+
+    def remove_signal_handler(self, sig):
+        """Remove a handler for a signal; return whether there was one."""
+        self._check_signal(sig)
+        try:
+            del self._signal_handlers[sig]
+        except KeyError:
+            return False
+        handler = signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
+        try:
+            signal.signal(sig, handler)
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:
+                raise RuntimeError(f"sig {sig} cannot be caught") from exc
+            raise
+        if not self._signal_handlers and not self.is_running():
+            self._give_wakeup_fd_back()
+        return True
+
+    _check_signal = _Unix._check_signal
+    _handle_signal = _Unix._handle_signal
+
+    def _set_wakeup_fd(self):
+        before = signal.set_wakeup_fd(self._wake_fd(), warn_on_full_buffer=False)
+        if before != self._wake_fd():
+            self._wakeup_fd_before = before
+
+    def _take_wakeup_fd(self):
+        """While the loop runs in the main thread, signals wake it, also between two system calls."""
+        if threading.current_thread() is threading.main_thread():
+            # A thread of another interpreter can look like the main one and still be refused.
+            with suppress(ValueError):
+                self._set_wakeup_fd()
+
+    def _give_wakeup_fd_back(self):
+        before, self._wakeup_fd_before = self._wakeup_fd_before, None
+        if before is None:
+            return
+        try:
+            now = signal.set_wakeup_fd(before, warn_on_full_buffer=True)
+            if now != self._wake_fd():
+                # Somebody else has put theirs there meanwhile.
+                signal.set_wakeup_fd(now)
+        except (ValueError, OSError) as exc:
+            logger.info("set_wakeup_fd(%s) failed: %s", before, exc)
+
+
+_sighandler_noop = unix_events._sighandler_noop
+
+if sys.version_info >= (3, 13):
+
+    def _shown_callback(callback, args, debug):
+        return format_helpers._format_callback_source(callback, args, debug=debug)
+
+else:
+
+    def _shown_callback(callback, args, debug):
+        return format_helpers._format_callback_source(callback, args)
