@@ -134,7 +134,9 @@ def run_and_runner():
         try:
             aio.run(coroutine)
         except RuntimeError as error:
-            say("nested", f"RuntimeError: {error}")
+            # The message begins with whose run() it was, asyncio's or velodrome's.
+            _, _, message = str(error).partition(".")
+            say("nested", f"RuntimeError: {message}")
         coroutine.close()  # never to be awaited, and said so: no warning
 
     aio.run(nested())

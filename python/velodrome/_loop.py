@@ -144,8 +144,9 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
 
     set_task_factory = _Base.set_task_factory
     get_task_factory = _Base.get_task_factory
-    # The native create_task() comes here when a factory is set.
+    # The native methods come here when a factory is set, or another class in place of asyncio's.
     _create_task_with_factory = _Base.create_task
+    _create_foreign_future = _Base.create_future
 
     # -- Asynchronous generators -------------------------------------------------------------------------------------
 

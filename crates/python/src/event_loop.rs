@@ -46,6 +46,9 @@ pub struct Hooks {
     pub time: bool,
     pub create_future: bool,
     pub create_task: bool,
+    /// `asyncio.tasks.Task` and `asyncio.futures.Future` are neither asyncio's own nor ours.
+    pub task_class: bool,
+    pub future_class: bool,
 }
 
 static HOME: Home = Home::new();
@@ -187,6 +190,8 @@ impl Inst<EventLoop> {
             time: replaced(&names.time)?,
             create_future: replaced(&names.create_future)?,
             create_task: replaced(&names.create_task)?,
+            task_class: state().task_class_replaced()?,
+            future_class: state().future_class_replaced()?,
         });
         Ok(())
     }
@@ -339,6 +344,12 @@ fn py_wake_fd(this: &Inst<EventLoop>) -> Fallible<Ref> {
 }
 
 fn py_create_future(this: &Inst<EventLoop>) -> Fallible<Ref> {
+    if !this.is_running() {
+        this.refresh_hooks()?;
+    }
+    if this.hooks.get().future_class {
+        return this.obj().call_method(&*object::interned(c"_create_foreign_future")?, &[]);
+    }
     future::create(this).map(Own::into_ref)
 }
 
@@ -346,7 +357,10 @@ pub fn py_create_task(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
     if this.closed.get() {
         return Err(this.closed_error());
     }
-    if !this.task_factory.is_empty() {
+    if !this.is_running() {
+        this.refresh_hooks()?;
+    }
+    if !this.task_factory.is_empty() || this.hooks.get().task_class {
         let with_factory = this.obj().get(&state().names.create_task_with_factory)?;
         return args.forward(&with_factory, &[]);
     }

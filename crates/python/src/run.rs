@@ -9,7 +9,7 @@ use velodrome_engine::{Engine, Wait};
 
 use crate::cpython::gil;
 use crate::cpython::object::none;
-use crate::cpython::{Fallible, Inst, Ref};
+use crate::cpython::{Fallible, Inst, Raised, Ref};
 use crate::event_loop::EventLoop;
 use crate::job::Job;
 use crate::state::state;
@@ -73,11 +73,14 @@ fn poll(this: &Inst<EventLoop>) -> Fallible<()> {
         for number in harvest.signals.iter() {
             engine.push(Job::Signal(*number));
         }
-        harvest.interrupted
+        harvest.error
     });
     // The handlers of signals run after what has arrived is safe, since they can raise.
     gil::check_signals()?;
-    harvest.map(drop)
+    match harvest? {
+        Some(error) => Err(Raised::os_error(&error)),
+        None => Ok(()),
+    }
 }
 
 fn prepare(this: &Inst<EventLoop>) -> Fallible<Wait> {

@@ -70,6 +70,10 @@ fn py_call_soon_threadsafe(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<R
             let arguments = object::tuple(arguments)?;
             let context = context.unwrap_or(none());
             let handle = class.call(&[callback, &*arguments, this.obj(), context])?;
+            if this.is_debug() {
+                // The last entry is asyncio's own constructor; the caller's comes before it.
+                handle.get(&*object::interned(c"_source_traceback")?)?.call_method(&*object::interned(c"pop")?, &[])?;
+            }
             (Job::Foreign(handle.clone()), handle)
         }
         None => {

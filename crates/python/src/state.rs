@@ -5,7 +5,9 @@
 
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, Obj, Ref};
-use crate::cpython::{Fallible, Raised};
+use crate::cpython::{Class, Fallible, Raised};
+use crate::future::Future;
+use crate::task::Task;
 
 static STATE: Global<State> = Global::new();
 
@@ -59,7 +61,9 @@ names! {
     run_private = c"_run";
     sleep = c"sleep";
     source_traceback = c"source_traceback";
+    future_class = c"Future";
     task = c"task";
+    task_class = c"Task";
     throw = c"throw";
     time = c"time";
 }
@@ -99,6 +103,8 @@ pub struct State {
     pub task_class: Ref,
     pub future_class: Ref,
     pub events: Ref,
+    pub tasks_module: Ref,
+    pub futures_module: Ref,
     pub is_coroutine: Ref,
     /// Types that `asyncio.iscoroutine` has said yes to.
     pub coroutine_types: Ref,
@@ -164,6 +170,8 @@ impl State {
             invalid_state_error: of(c"asyncio.exceptions", c"InvalidStateError")?,
             task_class: of(asyncio, c"Task")?,
             future_class: of(asyncio, c"Future")?,
+            tasks_module: object::import(c"asyncio.tasks")?,
+            futures_module: object::import(c"asyncio.futures")?,
             events: object::import(c"asyncio.events")?,
             is_coroutine: of(c"asyncio.coroutines", c"iscoroutine")?,
             coroutine_types: object::new_set()?,
@@ -187,6 +195,18 @@ impl State {
             return self.events.call_method(&*object::interned(c"_get_event_loop")?, &[]);
         }
         self.events.call_method(&self.names.get_event_loop, &[])
+    }
+
+    /// Whether a program has put another class in place of `asyncio.tasks.Task`; its tasks are then what it wants.
+    pub fn task_class_replaced(&self) -> Fallible<bool> {
+        let class = self.tasks_module.get(&self.names.task_class)?;
+        Ok(!class.is(&self.task_class) && !class.is(Task::home().class()))
+    }
+
+    /// The same for `asyncio.futures.Future`.
+    pub fn future_class_replaced(&self) -> Fallible<bool> {
+        let class = self.futures_module.get(&self.names.future_class)?;
+        Ok(!class.is(&self.future_class) && !class.is(Future::home().class()))
     }
 
     /// Whether `asyncio.iscoroutine(object)`.
