@@ -361,41 +361,31 @@ pub fn make_cancelled_error(core: &FutureCore) -> Fallible<Ref> {
     }
 }
 
-/// How a future ended, for those who resume on it.
-#[derive(Debug)]
-pub enum Outcome {
-    Result(Ref),
-    /// Its exception, or the one made for its cancellation.
-    Exception(Ref),
-}
-
-/// The outcome, which counts as retrieved. An error if the future is pending.
+/// The exception that a task which awaits this future resumes with, if it is one: the future's own, or the one made
+/// for its cancellation. It counts as retrieved. An error if the future is pending.
 #[inline]
-pub fn outcome<T: FutureLike>(this: &Inst<T>) -> Fallible<Outcome> {
+pub fn failure<T: FutureLike>(this: &Inst<T>) -> Fallible<Option<Ref>> {
     let core = this.core();
     match core.progress.get() {
-        Progress::Pending => Err(state().invalid_state("Result is not set.")),
-        Progress::Cancelled => make_cancelled_error(core).map(Outcome::Exception),
+        Progress::Finished if !core.failed.get() => Ok(None),
         Progress::Finished => {
             core.log_traceback.set(false);
-            let value = core.outcome.get_or_none();
-            if !core.failed.get() {
-                return Ok(Outcome::Result(value));
-            }
+            let exception = core.outcome.get_or_none();
             // What the exception gathered elsewhere since then is not part of this raise.
-            let traceback = core.rare.get().and_then(|rare| rare.exception_traceback.get());
-            set_traceback(&value, traceback.as_deref());
-            Ok(Outcome::Exception(value))
+            set_traceback(&exception, core.rare_value(|rare| &rare.exception_traceback).as_deref());
+            Ok(Some(exception))
         }
+        Progress::Cancelled => make_cancelled_error(core).map(Some),
+        Progress::Pending => Err(state().invalid_state("Result is not set.")),
     }
 }
 
 /// `result()`.
 #[inline]
 pub fn result<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    match outcome(this)? {
-        Outcome::Result(value) => Ok(value),
-        Outcome::Exception(exception) => Err(Raised::from_exception(exception)),
+    match failure(this)? {
+        None => Ok(this.core().outcome.get_or_none()),
+        Some(exception) => Err(Raised::from_exception(exception)),
     }
 }
 

@@ -32,8 +32,8 @@ impl Job {
     #[inline]
     pub fn run(&self, event_loop: &Inst<EventLoop>) -> Fallible<()> {
         match self {
-            Job::Step(task) => run_task(event_loop, task, |task| task::step(task, None)),
-            Job::Wakeup(task) => run_task(event_loop, task, task::wake),
+            Job::Step(task) => run_task(event_loop, task, |task| task::step(task, event_loop.obj(), None)),
+            Job::Wakeup(task) => run_task(event_loop, task, |task| task::wake(task, event_loop.obj())),
             Job::Handle(handle) => handle::run(&**handle),
             Job::Timer(timer) => {
                 timer.scheduled_slot().set(crate::cpython::object::boolean(false).own());

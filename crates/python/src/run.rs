@@ -3,7 +3,8 @@
 //! One iteration asks the kernel, moves what is due to the ready queue, and runs exactly the jobs that are queued
 //! then, even after `stop()`. Asking the kernel costs more than a task switch, and as long as no descriptor but our
 //! own wake-up is registered, only other threads, signals and the clock can bring anything that a program could
-//! miss; so then the kernel is asked when there is nothing to run, and every [`POLL_EVERY`] iterations.
+//! miss; so then the kernel is asked when there is nothing to run, and every [`POLL_EVERY`] iterations. (Signals do
+//! not wait for that: the interpreter looks for them whenever Python code runs.)
 
 use velodrome_engine::{Engine, Wait};
 
@@ -39,25 +40,30 @@ fn run_until_stopped(this: &Inst<EventLoop>) -> Fallible<()> {
 
 #[inline]
 fn iteration(this: &Inst<EventLoop>, unasked: &mut u32) -> Fallible<()> {
-    let ask = this.with_engine(|engine| {
-        engine.watched() > 0 || (engine.ready_len() == 0 && engine.inbox_is_empty())
+    let (ask, mut timers) = this.with_engine(|engine| {
+        let idle = engine.ready_len() == 0 && engine.inbox_is_empty();
+        (idle || engine.watched() > 0, engine.timer_count() > 0)
     })?;
     if ask || *unasked >= this.poll_every.get() {
         *unasked = 1;
         poll(this)?;
+        // What ran meanwhile in other threads may have added some.
+        timers = this.with_engine(|engine| engine.timer_count() > 0)?;
     } else {
         *unasked += 1;
-        gil::check_signals()?;
     }
-    if this.with_engine(|engine| engine.timer_count() > 0)? {
+    if timers {
         let now = this.now()?;
         this.with_engine(|engine| engine.expire(now))?;
     }
-    let jobs = this.with_engine(Engine::begin)?;
+    let (jobs, first) = this.with_engine(|engine| (engine.begin(), engine.pop()))?;
     if this.is_debug() {
-        return run_in_debug_mode(this, jobs);
+        return run_in_debug_mode(this, jobs, first);
     }
-    for _ in 0..jobs {
+    let Some(first) = first else { return Ok(()) };
+    first.run(this)?;
+    drop(first);
+    for _ in 1..jobs {
         let Some(job) = this.with_engine(Engine::pop)? else { break };
         job.run(this)?;
     }
@@ -96,9 +102,13 @@ fn prepare(this: &Inst<EventLoop>) -> Fallible<Wait> {
 }
 
 /// The same jobs, each timed: what takes longer than `slow_callback_duration` is logged.
-fn run_in_debug_mode(this: &Inst<EventLoop>, jobs: usize) -> Fallible<()> {
+fn run_in_debug_mode(this: &Inst<EventLoop>, jobs: usize, mut first: Option<Job>) -> Fallible<()> {
     for _ in 0..jobs {
-        let Some(job) = this.with_engine(Engine::pop)? else { break };
+        let popped = match first.take() {
+            Some(job) => Some(job),
+            None => this.with_engine(Engine::pop)?,
+        };
+        let Some(job) = popped else { break };
         // Asked for now: afterwards the callback may be gone from it.
         let handle = job.as_handle()?;
         let begun = this.now()?;

@@ -129,6 +129,10 @@ fn next(this: &Inst<Sleep>) -> Fallible<Sent> {
 fn start(this: &Inst<Sleep>) -> Fallible<Sent> {
     this.stage.set(Stage::Closed);
     let Some(delay) = this.delay.take() else { return Err(Raised::runtime_error("sleep without a delay")) };
+    if delay.is(&state().zero) {
+        this.stage.set(Stage::GaveWay);
+        return Ok(Sent::Yielded(none().own()));
+    }
     let plain = plain_delay(&delay)?;
     let seconds = match plain {
         Some(seconds) => seconds,

@@ -117,6 +117,8 @@ pub struct State {
     pub set_result_unless_cancelled: Ref,
     /// Whether this version's `loop.create_task` passes any keyword on to the task.
     pub create_task_takes_all: bool,
+    /// The `int` 0, of which there is one.
+    pub zero: Ref,
     /// `asyncio.events._ThreadSafeHandle`, from 3.14 on.
     pub thread_safe_handle: Option<Ref>,
 }
@@ -182,6 +184,7 @@ impl State {
             task_print_stack: of(c"asyncio.base_tasks", c"_task_print_stack")?,
             set_result_unless_cancelled: of(c"asyncio.futures", c"_set_result_unless_cancelled")?,
             create_task_takes_all,
+            zero: object::int(0)?,
             thread_safe_handle: object::import(c"asyncio.events")?
                 .get_if_there(&*object::interned(c"_ThreadSafeHandle")?)?,
         });

@@ -17,7 +17,7 @@ use crate::cpython::object::{self, boolean, none};
 use crate::cpython::raised::stops_the_loop;
 use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor};
 use crate::event_loop::EventLoop;
-use crate::future::{self, Future, FutureCore, FutureLike, Outcome};
+use crate::future::{self, Future, FutureCore, FutureLike};
 use crate::registry;
 use crate::state::state;
 
@@ -235,47 +235,50 @@ fn queue_throw(this: &Inst<Task>, message: &str) -> Fallible<()> {
 // ---------------------------------------------------------------------------------------------------------------
 // Steps.
 
-/// A step: sends into the coroutine, or throws `exception` into it. Runs in the task's context.
+/// A step: sends into the coroutine, or throws `exception` into it. Runs in the task's context, on its loop.
 #[inline]
-pub fn step(this: &Inst<Task>, exception: Option<Ref>) -> Fallible<()> {
+pub fn step(this: &Inst<Task>, event_loop: &Obj, exception: Option<Ref>) -> Fallible<()> {
     if !this.core.is_pending() {
-        let exception = exception.as_deref().unwrap_or(none()).shown();
-        return Err(state().invalid_state(&format!("__step(): already done: {} {exception}", this.obj().shown())));
+        return Err(already_done(this, exception));
     }
-    let event_loop = future::loop_of(this)?;
-    registry::enter(&event_loop, this.obj())?;
+    registry::enter(event_loop, this.obj())?;
     let outcome = advance(this, exception);
     match outcome {
-        Ok(()) => registry::leave(&event_loop, this.obj()),
-        Err(raised) => registry::leave(&event_loop, this.obj()).and(Err(raised)),
+        Ok(()) => registry::leave(event_loop, this.obj()),
+        Err(raised) => registry::leave(event_loop, this.obj()).and(Err(raised)),
     }
+}
+
+#[cold]
+fn already_done(this: &Inst<Task>, exception: Option<Ref>) -> Raised {
+    let exception = exception.as_deref().unwrap_or(none()).shown();
+    state().invalid_state(&format!("__step(): already done: {} {exception}", this.obj().shown()))
 }
 
 /// A step of a task that waited, now that what it waited for is done.
 #[inline]
-pub fn wake(this: &Inst<Task>) -> Fallible<()> {
+pub fn wake(this: &Inst<Task>, event_loop: &Obj) -> Fallible<()> {
     match this.fut_waiter.get() {
-        Some(future) => wake_by(this, &future),
-        None => step(this, None),
+        Some(future) => wake_by(this, event_loop, &future),
+        None => step(this, event_loop, None),
     }
 }
 
 #[inline]
-fn wake_by(this: &Inst<Task>, future: &Obj) -> Fallible<()> {
+fn wake_by(this: &Inst<Task>, event_loop: &Obj, future: &Obj) -> Fallible<()> {
     let outcome = if let Some(future) = Inst::<Future>::exactly(future) {
         registry::discard_awaited_by(future, this)?;
-        future::outcome(future)
+        future::failure(future)
     } else if let Some(task) = Inst::<Task>::exactly(future) {
         registry::discard_awaited_by(task, this)?;
-        future::outcome(task)
+        future::failure(task)
     } else {
         registry::discard_any_awaited_by(future, this)?;
-        future.call_method(&state().names.result, &[]).map(Outcome::Result)
+        future.call_method(&state().names.result, &[]).map(|_result| None)
     };
     match outcome {
-        Ok(Outcome::Result(_)) => step(this, None),
-        Ok(Outcome::Exception(exception)) => step(this, Some(exception)),
-        Err(raised) => step(this, Some(raised.take())),
+        Ok(exception) => step(this, event_loop, exception),
+        Err(raised) => step(this, event_loop, Some(raised.take())),
     }
 }
 
@@ -492,12 +495,13 @@ pub fn wakeup_callable(this: &Inst<Task>) -> Fallible<Ref> {
 
 fn call_step(this: &Inst<Task>, args: Args<'_>) -> Fallible<Ref> {
     let [exception] = args.parse(&Signature { function: "task_step", names: ["exc"], positional: 1, required: 0 })?;
-    step(this, exception.filter(|exception| !exception.is_none()).map(Obj::own))?;
+    let event_loop = future::loop_of(this)?;
+    step(this, &event_loop, exception.filter(|exception| !exception.is_none()).map(Obj::own))?;
     Ok(none().own())
 }
 
 fn call_wakeup(this: &Inst<Task>, future: &Obj) -> Fallible<Ref> {
-    wake_by(this, future)?;
+    wake_by(this, &*future::loop_of(this)?, future)?;
     Ok(none().own())
 }
 

@@ -65,6 +65,9 @@ pub struct Home {
     /// Dead instances kept for reuse, linked through their type field.
     kept: AtomicPtr<ffi::PyObject>,
     kept_count: AtomicUsize,
+    /// The first derived class that was met, which is the common one (`velodrome.Loop` over `LoopCore`); owned, so
+    /// that its address means it for ever.
+    derived: AtomicPtr<ffi::PyTypeObject>,
 }
 
 impl Home {
@@ -77,6 +80,7 @@ impl Home {
             base_clear: AtomicPtr::new(std::ptr::null_mut()),
             kept: AtomicPtr::new(std::ptr::null_mut()),
             kept_count: AtomicUsize::new(0),
+            derived: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
 
@@ -85,6 +89,28 @@ impl Home {
     pub fn class(&self) -> &'static Obj {
         // SAFETY: set at import, before any instance exists, and never given up.
         unsafe { Obj::from_ptr(self.class.load(Ordering::Relaxed).cast()) }
+    }
+}
+
+impl Home {
+    /// Whether the object is an instance of the class, or of one that derives from it.
+    #[inline]
+    fn is_class_of(&self, object: &Obj) -> bool {
+        let class = object.type_ptr();
+        std::ptr::eq(class, self.class.load(Ordering::Relaxed))
+            || std::ptr::eq(class, self.derived.load(Ordering::Relaxed))
+            || self.is_base_of(class)
+    }
+
+    fn is_base_of(&self, class: *mut ffi::PyTypeObject) -> bool {
+        // SAFETY: both are live types.
+        let answer = unsafe { ffi::PyType_IsSubtype(class, self.class.load(Ordering::Relaxed)) != 0 };
+        if answer && self.derived.load(Ordering::Relaxed).is_null() {
+            // SAFETY: one reference to a live type, kept for ever.
+            unsafe { ffi::Py_INCREF(class.cast()) };
+            self.derived.store(class, Ordering::Relaxed);
+        }
+        answer
     }
 }
 
@@ -115,7 +141,7 @@ impl<T: Class> Inst<T> {
     #[inline]
     pub fn of(object: &Obj) -> Option<&Inst<T>> {
         // SAFETY: checked.
-        object.derives_from(T::home().class()).then(|| unsafe { Inst::from_ptr(object.as_ptr()) })
+        T::home().is_class_of(object).then(|| unsafe { Inst::from_ptr(object.as_ptr()) })
     }
 
     /// The instance behind an object, if its type is exactly this class.
