@@ -82,29 +82,43 @@ pub fn swap(event_loop: &Obj, task: Option<&Obj>) -> Fallible<Option<Ref>> {
 /// Registers a task.
 #[inline]
 pub fn register(task: &Inst<Task>) -> Fallible<()> {
-    if task.link() {
-        return Ok(());
-    }
+    if task.link() { Ok(()) } else { register_elsewhere(task) }
+}
+
+/// Where the thread's list cannot be written directly. The task keeps what takes it out again: a weak reference, or
+/// `True` if asyncio's function has to.
+fn register_elsewhere(task: &Inst<Task>) -> Fallible<()> {
     let registers = &state().registers;
     if let Some((set, remove)) = &registers.scheduled {
-        // What WeakSet.add() does, without the call; the task keeps the reference so that it can be taken out again
-        // without the callback.
+        // What WeakSet.add() does, without the call.
         let reference = object::weak_reference(task.obj(), remove)?;
         object::set_add(set, &reference)?;
         task.registered.set(reference);
+        return Ok(());
     }
+    registers.register.call(&[task.obj()])?;
+    task.registered.set(object::boolean(true).own());
     Ok(())
 }
 
-/// Takes a task that is done out of the register.
+/// Takes a task that is done, or about to go, out of the register. Leaves an exception that is set alone.
 #[inline]
 pub fn unregister(task: &Inst<Task>) {
     task.unlink();
+    if !task.registered.is_empty() {
+        unregister_elsewhere(task);
+    }
+}
+
+fn unregister_elsewhere(task: &Inst<Task>) {
+    let Some(registered) = task.registered.take() else { return };
     let registers = &state().registers;
-    if let (Some((set, _)), Some(reference)) = (&registers.scheduled, task.registered.take()) {
-        if let Err(raised) = object::set_discard(set, &reference) {
-            raised.report(Some(task.obj()));
-        }
+    let outcome = undisturbed(|| match &registers.scheduled {
+        Some((set, _)) => object::set_discard(set, &registered),
+        None => registers.unregister.call(&[task.obj()]).map(drop),
+    });
+    if let Err(raised) = outcome {
+        raised.report(Some(task.obj()));
     }
 }
 

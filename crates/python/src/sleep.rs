@@ -197,6 +197,8 @@ fn resume(this: &Inst<Sleep>) -> Fallible<Sent> {
             Ok(Sent::Yielded(again))
         }
         Ok(Sent::Returned(_)) => {
+            // Our own future has its result from the timer, which is gone then.
+            this.timer.set(None);
             finish(this)?;
             Ok(Sent::Returned(this.result.take().unwrap_or_else(|| none().own())))
         }

@@ -80,8 +80,9 @@ pub struct Registers {
     pub unregister_eager: Option<Ref>,
     /// The dictionary of current tasks by loop; up to 3.13.
     pub current: Option<Ref>,
-    /// The set inside the `WeakSet` of all tasks (from 3.14 on: of tasks that are not in a thread's list), and the
-    /// callback of its references.
+    pub register: Ref,
+    pub unregister: Ref,
+    /// The set inside the `WeakSet` of all tasks, and the callback of its references; up to 3.13.
     pub scheduled: Option<(Ref, Ref)>,
     /// From 3.14 on.
     pub add_awaited_by: Option<Ref>,
@@ -133,10 +134,10 @@ impl State {
         let optional = |name: &std::ffi::CStr| -> Fallible<Option<Ref>> {
             object::import(asyncio)?.get_if_there(&*object::interned(name)?)
         };
-        let weak_set = match (minor, optional(c"_scheduled_tasks")?) {
-            (11, _) => Some(of(c"asyncio.tasks", c"_all_tasks")?),
-            (_, Some(set)) => Some(set),
-            (_, None) => None,
+        let weak_set = match minor {
+            11 => Some(of(c"asyncio.tasks", c"_all_tasks")?),
+            12 | 13 => optional(c"_scheduled_tasks")?,
+            _ => None,
         };
         let scheduled = match weak_set {
             Some(set) => match set.get_if_there(&*object::interned(c"data")?)? {
@@ -159,6 +160,8 @@ impl State {
             unregister_eager: optional(c"_unregister_eager_task")?,
             current: optional(c"_current_tasks")?.filter(|current| minor < 14 && object::is_dict(current)),
             scheduled,
+            register: of(asyncio, c"_register_task")?,
+            unregister: of(asyncio, c"_unregister_task")?,
             add_awaited_by: optional(c"future_add_to_awaited_by")?,
             discard_awaited_by: optional(c"future_discard_from_awaited_by")?,
         };

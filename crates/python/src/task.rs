@@ -82,7 +82,8 @@ impl Class for Task {
     }
 
     fn dying(this: &Inst<Task>) {
-        registry::unregister(this);
+        // Where the thread's list is asyncio's to change, the finaliser has done it.
+        this.unlink();
     }
 
     fn finalize(this: &Inst<Task>) {
@@ -92,11 +93,14 @@ impl Class for Task {
             }
         }
         future::report_unretrieved(this);
+        registry::unregister(this);
     }
 
     #[inline]
     fn needs_finalizing(&self) -> bool {
-        self.core.log_traceback.get() || (self.core.is_pending() && self.log_destroy_pending.get())
+        self.core.log_traceback.get()
+            || !self.registered.is_empty()
+            || (self.core.is_pending() && self.log_destroy_pending.get())
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! None of these places is public, so nothing is assumed: [`probe`] looks, at import, at a task, a future and a
 //! thread of asyncio's own, and notes only those places in which it found what it had put there. What was not
-//! found is left alone, and asyncio's functions are called instead.
+//! found is left alone, and asyncio's functions are called instead. `VELODROME_LAYOUT=0` has it find nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -47,8 +47,12 @@ static AWAITED_BY: Place = Place::unknown();
 /// Two flags, one byte each, behind `AWAITED_BY` and the state: "this is a task" and "awaited by several".
 static IS_TASK: Place = Place::unknown();
 static AWAITED_BY_SET: Place = Place::unknown();
-/// In the thread's state: the running loop; the current task and the list of tasks follow it.
-static THREAD: Place = Place::unknown();
+/// In the thread's state: the running loop, the current task and the head of the list of tasks.
+static THREAD_LOOP: Place = Place::unknown();
+static THREAD_TASK: Place = Place::unknown();
+static THREAD_TASKS: Place = Place::unknown();
+/// How many words in front of the list's head are looked through for the other two.
+const WORDS_BEFORE_HEAD: usize = 8;
 
 const WORD: usize = std::mem::size_of::<usize>();
 
@@ -99,6 +103,9 @@ pub struct Samples<'a> {
 
 /// Looks for the places, and notes those that are proven.
 pub fn probe(samples: &Samples<'_>) {
+    if std::env::var_os("VELODROME_LAYOUT").is_some_and(|value| value == "0") {
+        return;
+    }
     let task_size = basic_size(samples.task_class);
     let future_size = basic_size(samples.future_class);
     let find = |object: &Obj, size: usize, sought: &Obj| {
@@ -129,8 +136,8 @@ pub fn probe(samples: &Samples<'_>) {
     }
 }
 
-/// The node of a registered task closes the structure; alone in its list, it points at the list's head, which
-/// lies in the thread's state behind the running loop and the current task.
+/// The node of a registered task closes the structure; as the newest of its list, it points at the list's head, which
+/// lies in the thread's state, a few words behind the running loop and the current task.
 fn probe_thread(samples: &Samples<'_>, task_size: usize) {
     let node_offset = task_size - 2 * WORD;
     let thread = thread_state();
@@ -144,11 +151,17 @@ fn probe_thread(samples: &Samples<'_>, task_size: usize) {
         let Some(head_offset) = [next, previous].into_iter().find_map(known) else { return };
         let head: *const usize = thread.byte_add(head_offset).cast();
         let links_back = *head == node as usize || *head.add(1) == node as usize;
-        let task_there = *head.sub(1) == samples.task.as_ptr() as usize;
-        let loop_there = *head.sub(2) == samples.task_loop.as_ptr() as usize;
-        if links_back && task_there && loop_there {
+        let before = |sought: &Obj| {
+            let mut found = (1..=WORDS_BEFORE_HEAD).filter(|back| *head.sub(*back) == sought.as_ptr() as usize);
+            let back = found.next()?;
+            found.next().is_none().then_some(head_offset - back * WORD)
+        };
+        let (task, task_loop) = (before(samples.task), before(samples.task_loop));
+        if links_back && task.is_some() && task_loop.is_some() {
             TASK_NODE.set(Some(node_offset));
-            THREAD.set(Some(head_offset - 2 * WORD));
+            THREAD_TASKS.set(Some(head_offset));
+            THREAD_TASK.set(task);
+            THREAD_LOOP.set(task_loop);
         }
     }
 }
@@ -182,7 +195,7 @@ pub fn proven() -> Vec<(&'static str, bool)> {
     vec![
         ("task_fields", TASK_CORO.get().is_some() && TASK_NAME.get().is_some() && TASK_LOOP.get().is_some()),
         ("awaited_by", AWAITED_BY.get().is_some()),
-        ("thread_state", THREAD.get().is_some()),
+        ("thread_state", THREAD_TASKS.get().is_some()),
     ]
 }
 
@@ -226,13 +239,13 @@ impl<T: TaskLayout> Inst<T> {
     /// Puts the task into the thread's list of tasks. `false`: that is not possible here, call asyncio.
     #[inline]
     pub fn link(&self) -> bool {
-        let (Some(node_offset), Some(thread)) = (TASK_NODE.get(), THREAD.get()) else { return false };
+        let (Some(node_offset), Some(tasks)) = (TASK_NODE.get(), THREAD_TASKS.get()) else { return false };
         // SAFETY: proven places; the list is doubly linked and only touched with the GIL held. A task that is
         // freed is unlinked before (see `Task::clear` and its drop).
         unsafe {
             let node: *mut ListNode = self.obj().as_ptr().byte_add(node_offset).cast();
             if (*node).next.is_null() {
-                let head: *mut ListNode = thread_state().byte_add(thread + 2 * WORD).cast();
+                let head: *mut ListNode = thread_state().byte_add(tasks).cast();
                 (*node).previous = (*head).previous;
                 (*node).next = head;
                 (*(*head).previous).next = node;
@@ -307,12 +320,15 @@ impl ThreadSlots {
     /// Those of this thread.
     #[inline]
     pub fn here() -> Option<ThreadSlots> {
-        let offset = THREAD.get()?;
+        let (running_loop, current_task) = (THREAD_LOOP.get()?, THREAD_TASK.get()?);
         // SAFETY: proven places, each an owned reference or NULL. A thread's state outlives what the thread does;
         // the value is not kept across calls (it is neither stored nor sent).
         unsafe {
-            let first: *const super::slot::Slot = thread_state().byte_add(offset).cast();
-            Some(ThreadSlots { running_loop: &*first, current_task: &*first.add(1) })
+            let thread = thread_state();
+            Some(ThreadSlots {
+                running_loop: &*thread.byte_add(running_loop).cast(),
+                current_task: &*thread.byte_add(current_task).cast(),
+            })
         }
     }
 
