@@ -1,7 +1,7 @@
 """The Rust sources keep the rules that the whole rests on: what C can call, and where `unsafe` may stand.
 
-A panic that leaves a function which C called ends the process, so every such function is made by one macro, which
-catches. These tests read the sources; what the macro makes is tested in test_panics.py.
+A panic that leaves a function which C called ends the process, so every such function is made by one macro,
+which catches. These tests read the sources; what the macro makes is tested in test_panics.py.
 """
 
 import re
@@ -215,7 +215,7 @@ def test_entries_have_names_of_their_own_that_say_where():
                 assert owner.text in ("$", "concat"), f"{name(path)}:{token.line}"
 
 
-# ---------------------------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------------------------------------------
 # unsafe
 
 
@@ -237,7 +237,7 @@ def test_the_compiler_refuses_unsafe_elsewhere():
     for crate in sorted(CRATES.iterdir()):
         [root] = [crate / "src/lib.rs"]
         levels = [words for words, _ in attributes(code_of(root)) if "unsafe_code" in words]
-        assert levels and levels[0][0] in ("deny", "forbid"), f"{name(root)} neither denies nor forbids unsafe_code"
+        assert levels and levels[0][0] in ("deny", "forbid"), name(root)
 
 
 def test_only_the_rooms_are_let_off():
@@ -305,7 +305,7 @@ def test_every_unsafe_block_and_implementation_says_why_it_is_sound():
         where
         for path in SOURCES
         for where, after, comments in unsafe_uses(path)
-        if kind_of(after) in ("{", "impl") and not any(re.match(r"//\s*SAFETY: \S", text) for text in comments)
+        if kind_of(after) in ("{", "impl") and not any(re.match(r"// SAFETY: \S", text) for text in comments)
     ]
     assert silent == []
 
@@ -323,7 +323,7 @@ def test_every_unsafe_function_and_trait_says_what_it_asks_for():
 
 
 def test_lines_of_a_comment_follow_one_another():
-    """A SAFETY comment stands where it is read: nothing but comments, attributes and its statement between."""
+    """A SAFETY comment stands where it is read: right above its statement, with nothing between."""
     for path in SOURCES:
         for one, other in pairwise(tokens_of(path)):
             if one.kind == "comment" and one.text.startswith("// SAFETY:"):

@@ -101,9 +101,8 @@ fn timer_cancel(bencher: Bencher<'_, '_>, waiting: u64) {
 #[divan::bench(args = [100, 10_000, 1_000_000])]
 fn timer_cancel_oldest(bencher: Bencher<'_, '_>, waiting: u64) {
     let mut engine = engine();
-    let mut keys: std::collections::VecDeque<_> = (0..waiting)
-        .map(|at| engine.timer(Time::from_nanos(at), JOB))
-        .collect();
+    let mut keys: std::collections::VecDeque<_> =
+        (0..waiting).map(|at| engine.timer(Time::from_nanos(at), JOB)).collect();
     let mut at = waiting;
     bencher.counter(ItemsCount::new(100_u32)).bench_local(|| {
         for _ in 0..100 {
@@ -130,10 +129,7 @@ fn timer_expire(bencher: Bencher<'_, '_>, waiting: u64) {
             now += 1;
             engine.expire(Time::from_nanos(now));
         }
-        engine.timer(
-            Time::from_nanos(now + random.u64(..waiting * 2)),
-            black_box(JOB),
-        );
+        engine.timer(Time::from_nanos(now + random.u64(..waiting * 2)), black_box(JOB));
     });
 }
 

@@ -36,11 +36,7 @@ impl<J> Inbox<J> {
     pub(crate) fn new(pipe: Option<Arc<Pipe>>) -> Self {
         Inbox {
             pending: AtomicBool::new(false),
-            state: Mutex::new(State {
-                queue: VecDeque::new(),
-                open: true,
-                pipe,
-            }),
+            state: Mutex::new(State { queue: VecDeque::new(), open: true, pipe }),
         }
     }
 
@@ -180,16 +176,12 @@ impl<J> Remote<J> {
 
 impl<J> Clone for Remote<J> {
     fn clone(&self) -> Self {
-        Remote {
-            inbox: Arc::clone(&self.inbox),
-        }
+        Remote { inbox: Arc::clone(&self.inbox) }
     }
 }
 
 impl<J> fmt::Debug for Remote<J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote")
-            .field("pending", &!self.inbox.is_empty())
-            .finish_non_exhaustive()
+        f.debug_struct("Remote").field("pending", &!self.inbox.is_empty()).finish_non_exhaustive()
     }
 }

@@ -91,16 +91,8 @@ impl Key {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub const fn from_raw((stamp, rest): (u64, u64)) -> Key {
-        let interest = if rest & 1 == 1 {
-            Interest::Write
-        } else {
-            Interest::Read
-        };
-        Key {
-            stamp,
-            slot: (rest >> 1) as u32,
-            interest,
-        }
+        let interest = if rest & 1 == 1 { Interest::Write } else { Interest::Read };
+        Key { stamp, slot: (rest >> 1) as u32, interest }
     }
 }
 
@@ -151,10 +143,7 @@ impl<J> Source<J> {
     }
 
     fn mask(&self) -> Mask {
-        Mask {
-            read: armed(&self.read),
-            write: armed(&self.write),
-        }
+        Mask { read: armed(&self.read), write: armed(&self.write) }
     }
 }
 
@@ -165,12 +154,7 @@ fn token(slot: u32, epoch: u32) -> Token {
 
 impl<J> Readiness<J> {
     pub(crate) fn new() -> Self {
-        Readiness {
-            sources: Slab::new(),
-            by_fd: Vec::new(),
-            stamp: 0,
-            sides: 0,
-        }
+        Readiness { sources: Slab::new(), by_fd: Vec::new(), stamp: 0, sides: 0 }
     }
 
     /// Watched directions.
@@ -198,22 +182,14 @@ impl<J> Readiness<J> {
     ) -> Result<Key, (io::Error, J)> {
         let stamp = self.stamp + 1;
         let epoch = stamp as u32;
-        let only = Mask {
-            read: interest == Interest::Read,
-            write: interest == Interest::Write,
-        };
+        let only = Mask { read: interest == Interest::Read, write: interest == Interest::Write };
         let slot = match self.slot(fd.as_raw_fd()) {
             None => {
                 let slot = self.sources.vacant_key();
                 if let Err(error) = selector.add(fd, token(slot as u32, epoch), only) {
                     return Err((error, job));
                 }
-                self.sources.insert(Source {
-                    fd: fd.as_raw_fd(),
-                    epoch,
-                    read: None,
-                    write: None,
-                });
+                self.sources.insert(Source { fd: fd.as_raw_fd(), epoch, read: None, write: None });
                 let place = fd.as_raw_fd() as usize;
                 if self.by_fd.len() <= place {
                     self.by_fd.resize(place + 1, NONE);
@@ -228,10 +204,7 @@ impl<J> Readiness<J> {
                 }
                 let token = token(slot as u32, epoch);
                 let Mask { read, write } = source.mask();
-                let both = Mask {
-                    read: read || only.read,
-                    write: write || only.write,
-                };
+                let both = Mask { read: read || only.read, write: write || only.write };
                 match selector.modify(source.fd, token, both) {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -251,25 +224,15 @@ impl<J> Readiness<J> {
         };
         self.stamp = stamp;
         self.sides += 1;
-        *self.sources[slot].side(interest) = Some(Side {
-            stamp,
-            armed: true,
-            job,
-        });
-        Ok(Key {
-            stamp,
-            slot: slot as u32,
-            interest,
-        })
+        *self.sources[slot].side(interest) = Some(Side { stamp, armed: true, job });
+        Ok(Key { stamp, slot: slot as u32, interest })
     }
 
     /// `selector` is `None` where the kernel must not be told (in the child of a fork).
     pub(crate) fn unwatch(&mut self, selector: Option<&mut Selector>, key: Key) -> Option<J> {
         let slot = key.slot as usize;
         let source = self.sources.get_mut(slot)?;
-        let side = source
-            .side(key.interest)
-            .take_if(|side| side.stamp == key.stamp)?;
+        let side = source.side(key.interest).take_if(|side| side.stamp == key.stamp)?;
         let token = token(key.slot, source.epoch);
         let (fd, rest) = (source.fd, source.mask());
         let last = source.read.is_none() && source.write.is_none();
@@ -280,11 +243,8 @@ impl<J> Readiness<J> {
         self.sides -= 1;
         if let Some(selector) = selector.filter(|_| side.armed) {
             // If the owner closed the descriptor already, the kernel has forgotten it and says so: nothing left to do.
-            let _ = if rest.read || rest.write {
-                selector.modify(fd, token, rest)
-            } else {
-                selector.remove(fd)
-            };
+            let _ =
+                if rest.read || rest.write { selector.modify(fd, token, rest) } else { selector.remove(fd) };
         }
         Some(side.job)
     }
@@ -297,41 +257,23 @@ impl<J> Readiness<J> {
     }
 
     fn get_mut(&mut self, key: Key) -> Option<&mut J> {
-        let side = self
-            .sources
-            .get_mut(key.slot as usize)?
-            .side(key.interest)
-            .as_mut()?;
+        let side = self.sources.get_mut(key.slot as usize)?.side(key.interest).as_mut()?;
         (side.stamp == key.stamp).then_some(&mut side.job)
     }
 
     pub(crate) fn find(&self, fd: RawFd, interest: Interest) -> Option<(Key, &J)> {
         let slot = self.slot(fd)?;
-        let (_, side) = self.sources[slot]
-            .sides()
-            .find(|(direction, _)| *direction == interest)?;
-        Some((
-            Key {
-                stamp: side.stamp,
-                slot: slot as u32,
-                interest,
-            },
-            &side.job,
-        ))
+        let (_, side) = self.sources[slot].sides().find(|(direction, _)| *direction == interest)?;
+        Some((Key { stamp: side.stamp, slot: slot as u32, interest }, &side.job))
     }
 
     /// The jobs that an event makes ready: read before write. `None` if the event is of no source (any more).
     #[inline]
     pub(crate) fn fired(&self, token: Token, ready: Ready) -> Option<impl Iterator<Item = &J>> {
-        let source = self
-            .sources
-            .get(token as u32 as usize)
-            .filter(|source| source.epoch == (token >> 32) as u32)?;
+        let source =
+            self.sources.get(token as u32 as usize).filter(|source| source.epoch == (token >> 32) as u32)?;
         let read = source.read.as_ref().filter(|side| ready.read && side.armed);
-        let write = source
-            .write
-            .as_ref()
-            .filter(|side| ready.write && side.armed);
+        let write = source.write.as_ref().filter(|side| ready.write && side.armed);
         Some(read.into_iter().chain(write).map(|side| &side.job))
     }
 
@@ -344,18 +286,13 @@ impl<J> Readiness<J> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RawFd, Interest, &J)> {
-        self.sources.iter().flat_map(|(_, source)| {
-            source
-                .sides()
-                .map(|(interest, side)| (source.fd, interest, &side.job))
-        })
+        self.sources
+            .iter()
+            .flat_map(|(_, source)| source.sides().map(|(interest, side)| (source.fd, interest, &side.job)))
     }
 
     /// Removes everything. Keys given out before stay stale: stamps go on counting.
-    pub(crate) fn drain(
-        &mut self,
-        mut selector: Option<&mut Selector>,
-    ) -> impl Iterator<Item = J> + use<J> {
+    pub(crate) fn drain(&mut self, mut selector: Option<&mut Selector>) -> impl Iterator<Item = J> + use<J> {
         for (_, source) in &self.sources {
             let mask = source.mask();
             if let Some(selector) = selector.as_deref_mut().filter(|_| mask.read || mask.write) {
@@ -365,10 +302,6 @@ impl<J> Readiness<J> {
         self.by_fd = Vec::new();
         self.sides = 0;
         let sources = std::mem::take(&mut self.sources);
-        sources
-            .into_iter()
-            .flat_map(|(_, source)| [source.read, source.write])
-            .flatten()
-            .map(|side| side.job)
+        sources.into_iter().flat_map(|(_, source)| [source.read, source.write]).flatten().map(|side| side.job)
     }
 }

@@ -102,12 +102,7 @@ pub(crate) struct Timers<J> {
 
 impl<J> Timers<J> {
     pub(crate) fn new() -> Self {
-        Timers {
-            heap: Vec::new(),
-            slots: Slab::new(),
-            stamp: 0,
-            low: 0,
-        }
+        Timers { heap: Vec::new(), slots: Slab::new(), stamp: 0, low: 0 }
     }
 
     #[inline]
@@ -120,11 +115,7 @@ impl<J> Timers<J> {
         let stamp = self.stamp;
         let position = self.heap.len();
         let capacity = self.capacity();
-        let slot = self.slots.insert(Slot {
-            stamp,
-            position: index(position),
-            job,
-        });
+        let slot = self.slots.insert(Slot { stamp, position: index(position), job });
         let slot = index(slot);
         self.heap.push(Entry { at, stamp, slot });
         if self.capacity() != capacity {
@@ -166,18 +157,14 @@ impl<J> Timers<J> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Time, &J)> {
-        self.heap
-            .iter()
-            .map(|entry| (entry.at, &self.slots[entry.slot as usize].job))
+        self.heap.iter().map(|entry| (entry.at, &self.slots[entry.slot as usize].job))
     }
 
     /// Removes everything, in order of the slots. Keys given out before stay stale: stamps go on counting.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = J> + use<J> {
         self.heap = Vec::new();
         self.low = 0;
-        std::mem::take(&mut self.slots)
-            .into_iter()
-            .map(|(_, slot)| slot.job)
+        std::mem::take(&mut self.slots).into_iter().map(|(_, slot)| slot.job)
     }
 
     /// Capacity of the heap and of the slab: what the memory tests look at.

@@ -87,25 +87,16 @@ impl Wait {
         match self.question {
             Some(question) => {
                 let (answer, result) = question.block();
-                Events {
-                    answer: Some(answer),
-                    result,
-                }
+                Events { answer: Some(answer), result }
             }
-            None => Events {
-                answer: None,
-                result: Err(forgotten()),
-            },
+            None => Events { answer: None, result: Err(forgotten()) },
         }
     }
 }
 
 /// What an engine says that forgot its kernel.
 pub(crate) fn forgotten() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Unsupported,
-        "the engine belongs to the process that was forked",
-    )
+    io::Error::new(io::ErrorKind::Unsupported, "the engine belongs to the process that was forked")
 }
 
 impl fmt::Debug for Wait {
@@ -116,8 +107,6 @@ impl fmt::Debug for Wait {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events")
-            .field("result", &self.result)
-            .finish_non_exhaustive()
+        f.debug_struct("Events").field("result", &self.result).finish_non_exhaustive()
     }
 }

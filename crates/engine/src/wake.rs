@@ -25,11 +25,7 @@ pub(crate) struct Pipe {
 impl Pipe {
     pub(crate) fn new() -> io::Result<Pipe> {
         let (reader, writer) = open()?;
-        Ok(Pipe {
-            reader,
-            writer,
-            woken: AtomicBool::new(false),
-        })
+        Ok(Pipe { reader, writer, woken: AtomicBool::new(false) })
     }
 
     pub(crate) fn reader(&self) -> BorrowedFd<'_> {
@@ -73,23 +69,13 @@ impl Pipe {
     }
 }
 
-#[cfg(not(any(
-    target_vendor = "apple",
-    target_os = "aix",
-    target_os = "haiku",
-    target_os = "nto"
-)))]
+#[cfg(not(any(target_vendor = "apple", target_os = "aix", target_os = "haiku", target_os = "nto")))]
 fn open() -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::pipe::{PipeFlags, pipe_with};
     Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)
 }
 
-#[cfg(any(
-    target_vendor = "apple",
-    target_os = "aix",
-    target_os = "haiku",
-    target_os = "nto"
-))]
+#[cfg(any(target_vendor = "apple", target_os = "aix", target_os = "haiku", target_os = "nto"))]
 fn open() -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
     use rustix::io::{FdFlags, fcntl_setfd};

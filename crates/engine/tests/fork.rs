@@ -21,11 +21,7 @@ fn in_a_child(child: impl FnOnce()) {
     match unsafe { libc::fork() } {
         -1 => panic!("{}", std::io::Error::last_os_error()),
         0 => {
-            let code = if catch_unwind(AssertUnwindSafe(child)).is_ok() {
-                0
-            } else {
-                1
-            };
+            let code = if catch_unwind(AssertUnwindSafe(child)).is_ok() { 0 } else { 1 };
             // SAFETY: nothing of the parent is flushed or run.
             unsafe { libc::_exit(code) }
         }
@@ -63,9 +59,7 @@ fn nothing_a_child_does_reaches_the_epoll_set_of_its_parent() {
         for &backend in common::BACKENDS {
             let mut engine = Engine::with_backend(backend).unwrap();
             let (reader, mut writer) = std::io::pipe().unwrap();
-            let key = engine
-                .watch(reader.as_fd(), Interest::Read, "read")
-                .unwrap();
+            let key = engine.watch(reader.as_fd(), Interest::Read, "read").unwrap();
             engine.push("queued");
             let remote = engine.remote();
             let mut inherited = Some((engine, remote));
@@ -81,10 +75,7 @@ fn nothing_a_child_does_reaches_the_epoll_set_of_its_parent() {
             writer.write_all(b"x").unwrap();
             assert_eq!(look(&mut engine), ["queued", "read"]);
             assert_eq!(remote.push("sent"), Ok(()));
-            assert_eq!(
-                common::wait(&mut engine, Some(Duration::from_secs(1))).jobs,
-                1
-            );
+            assert_eq!(common::wait(&mut engine, Some(Duration::from_secs(1))).jobs, 1);
         }
     }
 }

@@ -86,23 +86,13 @@ fn memory_follows_what_is_alive_and_a_running_loop_allocates_nothing() {
         assert_eq!(bytes(), level);
 
         // A million timers: 56 bytes each, and doubled at most while they live.
-        let keys: Vec<_> = (0..1_000_000)
-            .map(|time| engine.timer(Time::from_nanos(time), JOB))
-            .collect();
+        let keys: Vec<_> = (0..1_000_000).map(|time| engine.timer(Time::from_nanos(time), JOB)).collect();
         let vector = (keys.capacity() * size_of_val(&keys[0])) as isize;
-        assert!(
-            bytes() - level - vector <= 2 * 56 * 1_000_000,
-            "{} bytes",
-            bytes() - level - vector
-        );
+        assert!(bytes() - level - vector <= 2 * 56 * 1_000_000, "{} bytes", bytes() - level - vector);
         for key in keys {
             engine.cancel(key).unwrap();
         }
-        assert!(
-            bytes() - level < 10_000,
-            "{} bytes are kept",
-            bytes() - level
-        );
+        assert!(bytes() - level < 10_000, "{} bytes are kept", bytes() - level);
 
         // A million jobs from elsewhere.
         (0..1_000_000).for_each(|_| engine.remote_push(JOB));
@@ -111,10 +101,6 @@ fn memory_follows_what_is_alive_and_a_running_loop_allocates_nothing() {
         }
         let events = engine.prepare(Some(Duration::from_nanos(1))).block();
         engine.harvest(events);
-        assert!(
-            bytes() - level < 100_000,
-            "{} bytes are kept",
-            bytes() - level
-        );
+        assert!(bytes() - level < 100_000, "{} bytes are kept", bytes() - level);
     }
 }

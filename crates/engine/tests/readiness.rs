@@ -31,9 +31,7 @@ fn take_the_number(old: &impl AsRawFd, new: &impl AsRawFd) {
 fn a_reader_fires_while_there_is_something_to_read() {
     on_every_backend(|mut engine| {
         let (mut reader, mut writer) = pipe();
-        engine
-            .watch(reader.as_fd(), Interest::Read, "read")
-            .unwrap();
+        engine.watch(reader.as_fd(), Interest::Read, "read").unwrap();
         assert!(look(&mut engine).is_empty());
         writer.write_all(b"x").unwrap();
         // Level triggered: again and again.
@@ -112,9 +110,7 @@ fn a_hang_up_makes_both_directions_ready() {
 fn a_hang_up_wakes_a_reader_and_an_error_wakes_a_writer() {
     on_every_backend(|mut engine| {
         let (reader, writer) = pipe();
-        engine
-            .watch(reader.as_fd(), Interest::Read, "end of file")
-            .unwrap();
+        engine.watch(reader.as_fd(), Interest::Read, "end of file").unwrap();
         drop(writer);
         assert_eq!(look(&mut engine), ["end of file"]);
 
@@ -122,9 +118,7 @@ fn a_hang_up_wakes_a_reader_and_an_error_wakes_a_writer() {
         // Full, so that only the error can make it ready.
         rustix::io::ioctl_fionbio(&writer, true).unwrap();
         while writer.write(&[0; 4096]).is_ok() {}
-        engine
-            .watch(writer.as_fd(), Interest::Write, "broken pipe")
-            .unwrap();
+        engine.watch(writer.as_fd(), Interest::Write, "broken pipe").unwrap();
         assert_eq!(look(&mut engine), ["end of file"]);
         drop(other);
         let mut jobs = look(&mut engine);
@@ -138,13 +132,8 @@ fn a_direction_is_watched_once() {
     on_every_backend(|mut engine| {
         let (one, _two) = pair();
         engine.watch(one.as_fd(), Interest::Write, "first").unwrap();
-        let (error, job) = engine
-            .try_watch(one.as_fd(), Interest::Write, "second")
-            .unwrap_err();
-        assert_eq!(
-            (error.kind(), job),
-            (io::ErrorKind::AlreadyExists, "second")
-        );
+        let (error, job) = engine.try_watch(one.as_fd(), Interest::Write, "second").unwrap_err();
+        assert_eq!((error.kind(), job), (io::ErrorKind::AlreadyExists, "second"));
         assert_eq!(engine.watched(), 1);
         assert_eq!(look(&mut engine), ["first"]);
     });
@@ -157,13 +146,8 @@ fn a_descriptor_that_was_refused_leaves_no_trace() {
     common::in_time(|| {
         let mut engine = Engine::with_backend(velodrome_engine::Backend::Epoll).unwrap();
         let file = std::fs::File::open("Cargo.toml").unwrap();
-        let (error, job) = engine
-            .try_watch(file.as_fd(), Interest::Read, "job")
-            .unwrap_err();
-        assert_eq!(
-            (error.kind(), job),
-            (io::ErrorKind::PermissionDenied, "job")
-        );
+        let (error, job) = engine.try_watch(file.as_fd(), Interest::Read, "job").unwrap_err();
+        assert_eq!((error.kind(), job), (io::ErrorKind::PermissionDenied, "job"));
         assert_eq!((engine.watched(), engine.watches().count()), (0, 0));
         assert_eq!(engine.find(file.as_raw_fd(), Interest::Read), None);
     });
@@ -176,10 +160,7 @@ fn a_replaced_job_fires_in_the_place_of_the_old_one() {
         let key = engine.watch(one.as_fd(), Interest::Write, "old").unwrap();
         assert_eq!(engine.replace(key, "new"), Ok("old"));
         assert_eq!(look(&mut engine), ["new"]);
-        assert_eq!(
-            engine.find(one.as_raw_fd(), Interest::Write),
-            Some((key, &"new"))
-        );
+        assert_eq!(engine.find(one.as_raw_fd(), Interest::Write), Some((key, &"new")));
     });
 }
 
@@ -206,10 +187,7 @@ fn a_key_survives_its_way_through_c() {
         let (one, _two) = pair();
         for interest in [Interest::Read, Interest::Write] {
             let key = engine.watch(one.as_fd(), interest, interest).unwrap();
-            assert_eq!(
-                (Key::from_raw(key.into_raw()), key.interest()),
-                (key, interest)
-            );
+            assert_eq!((Key::from_raw(key.into_raw()), key.interest()), (key, interest));
         }
     });
 }
@@ -271,10 +249,7 @@ fn unwatching_after_the_descriptor_was_closed_still_removes_the_entry() {
         drop(one);
         assert_eq!(engine.unwatch(read), Some("read"));
         assert_eq!(engine.unwatch(write), Some("write"));
-        assert_eq!(
-            (engine.watched(), engine.find(number, Interest::Read)),
-            (0, None)
-        );
+        assert_eq!((engine.watched(), engine.find(number, Interest::Read)), (0, None));
         drop(two);
     });
 }
@@ -286,9 +261,7 @@ fn a_number_that_came_back_cannot_be_watched_before_the_old_registration_goes() 
         let (new, _new_peer) = pair();
         let stale = engine.watch(old.as_fd(), Interest::Write, "stale").unwrap();
         take_the_number(&old, &new);
-        let error = engine
-            .watch(old.as_fd(), Interest::Write, "new")
-            .unwrap_err();
+        let error = engine.watch(old.as_fd(), Interest::Write, "new").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(engine.unwatch(stale), Some("stale"));
         engine.watch(old.as_fd(), Interest::Write, "new").unwrap();
@@ -331,9 +304,7 @@ fn a_descriptor_closed_before_it_was_unwatched_does_not_make_the_loop_spin() {
         peer.write_all(b"x").unwrap();
         drop(old);
         assert_eq!(engine.unwatch(key), Some("old"));
-        let write = engine
-            .watch(other.as_fd(), Interest::Write, "other")
-            .unwrap();
+        let write = engine.watch(other.as_fd(), Interest::Write, "other").unwrap();
 
         // At most one wait is disturbed, nothing fires, and the rest goes on.
         assert_eq!(look(&mut engine), ["other"]);
@@ -342,9 +313,7 @@ fn a_descriptor_closed_before_it_was_unwatched_does_not_make_the_loop_spin() {
         let start = std::time::Instant::now();
         wait(&mut engine, Some(Duration::from_millis(30)));
         assert!(start.elapsed() >= Duration::from_millis(30));
-        engine
-            .watch(duplicate.as_fd(), Interest::Read, "duplicate")
-            .unwrap();
+        engine.watch(duplicate.as_fd(), Interest::Read, "duplicate").unwrap();
         assert_eq!(look(&mut engine), ["duplicate"]);
     });
 }

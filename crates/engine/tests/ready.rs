@@ -85,11 +85,7 @@ fn the_timeout_reaches_to_the_next_deadline_and_never_below_zero() {
 fn a_burst_of_jobs_leaves_no_memory_behind_once_the_loop_sleeps() {
     let mut engine = Engine::new().unwrap();
     for job in 0..1_000_000 {
-        if job % 2 == 0 {
-            engine.push(job)
-        } else {
-            engine.remote_push(job)
-        }
+        if job % 2 == 0 { engine.push(job) } else { engine.remote_push(job) }
     }
     assert_eq!(drain(&mut engine).len(), 1_000_000);
     wait(&mut engine, Some(Duration::from_nanos(1)));
@@ -103,27 +99,18 @@ fn clear_returns_everything_and_the_engine_starts_again() {
     engine.push("queued");
     engine.remote_push("sent");
     let timer = engine.timer(at(1), "scheduled");
-    let read = engine
-        .watch(reader.as_fd(), Interest::Read, "read")
-        .unwrap();
-    let write = engine
-        .watch(writer.as_fd(), Interest::Write, "write")
-        .unwrap();
+    let read = engine.watch(reader.as_fd(), Interest::Read, "read").unwrap();
+    let write = engine.watch(writer.as_fd(), Interest::Write, "write").unwrap();
 
     let mut jobs = engine.clear();
     jobs.sort_unstable();
     assert_eq!(jobs, ["queued", "read", "scheduled", "sent", "write"]);
 
-    assert_eq!(
-        (engine.begin(), engine.timer_count(), engine.watched()),
-        (0, 0, 0)
-    );
+    assert_eq!((engine.begin(), engine.timer_count(), engine.watched()), (0, 0, 0));
     let new = engine.timer(at(1), "new");
     assert_eq!(engine.cancel(timer), None);
     assert_eq!(engine.cancel(new), Some("new"));
-    engine
-        .watch(writer.as_fd(), Interest::Write, "again")
-        .unwrap();
+    engine.watch(writer.as_fd(), Interest::Write, "again").unwrap();
     assert_eq!((engine.unwatch(read), engine.unwatch(write)), (None, None));
     assert_eq!(common::look(&mut engine), ["again"]);
 }

@@ -21,11 +21,8 @@ struct Job(Rc<World>);
 impl Drop for Job {
     fn drop(&mut self) {
         self.0.dropped.set(self.0.dropped.get() + 1);
-        let mut engine = self
-            .0
-            .engine
-            .try_borrow_mut()
-            .expect("a job was dropped while the engine was borrowed");
+        let mut engine =
+            self.0.engine.try_borrow_mut().expect("a job was dropped while the engine was borrowed");
         if let Some(engine) = engine.as_mut() {
             engine.timeout(Time::now);
         }
@@ -43,10 +40,7 @@ impl World {
 
 #[test]
 fn no_method_drops_a_job_while_the_engine_is_borrowed() {
-    let world = Rc::new(World {
-        engine: RefCell::new(Some(Engine::new().unwrap())),
-        dropped: Cell::new(0),
-    });
+    let world = Rc::new(World { engine: RefCell::new(Some(Engine::new().unwrap())), dropped: Cell::new(0) });
     let (_reader, writer) = std::io::pipe().unwrap();
     let forget = std::mem::forget::<Job>;
 
@@ -55,12 +49,9 @@ fn no_method_drops_a_job_while_the_engine_is_borrowed() {
         world.with(|engine, job| engine.remote_push(job));
         let timer = world.with(|engine, job| engine.timer(Time::MAX, job));
         let due = world.with(|engine, job| engine.timer(Time::ZERO, job));
-        let key = world
-            .with(|engine, job| engine.watch(writer.as_fd(), Interest::Write, job))
-            .unwrap();
+        let key = world.with(|engine, job| engine.watch(writer.as_fd(), Interest::Write, job)).unwrap();
 
-        let refused =
-            world.with(|engine, job| engine.try_watch(writer.as_fd(), Interest::Write, job));
+        let refused = world.with(|engine, job| engine.try_watch(writer.as_fd(), Interest::Write, job));
         assert!(refused.is_err());
         drop(refused);
         drop(world.with(|engine, job| engine.replace(key, job)));
@@ -89,9 +80,7 @@ fn no_method_drops_a_job_while_the_engine_is_borrowed() {
             drop(world.with(|engine, job| (engine.pop(), job)));
         }
         world.with(|engine, job| engine.timer(Time::MAX, job));
-        world
-            .with(|engine, job| engine.watch(writer.as_fd(), Interest::Write, job))
-            .unwrap();
+        world.with(|engine, job| engine.watch(writer.as_fd(), Interest::Write, job)).unwrap();
         world.with(|engine, job| engine.remote_push(job));
         drop(world.with(|engine, job| (engine.clear(), job)));
     }

@@ -87,9 +87,7 @@ fn many_senders_lose_nothing_and_each_keeps_its_order() {
                 next[sender] += 1;
             }
         }
-        senders
-            .into_iter()
-            .for_each(|sender| sender.join().unwrap());
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
         assert!(engine.inbox_is_empty());
     });
 }
@@ -156,9 +154,7 @@ fn senders_that_race_with_the_end_of_the_engine_lose_no_job() {
                         (engine.remote(), Arc::clone(&start), Arc::clone(&dropped));
                     thread::spawn(move || {
                         start.wait();
-                        (0..20)
-                            .filter(|_| remote.push(Counted(Arc::clone(&dropped))).is_err())
-                            .count()
+                        (0..20).filter(|_| remote.push(Counted(Arc::clone(&dropped))).is_err()).count()
                     })
                 })
                 .collect();

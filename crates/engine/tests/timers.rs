@@ -31,11 +31,7 @@ fn timers_of_the_same_time_fire_in_the_order_they_were_made() {
         engine.cancel(*key).unwrap();
     }
     engine.expire(at(5));
-    assert!(
-        drain(&mut engine)
-            .into_iter()
-            .eq((0..1000).filter(|job| job % 3 != 0))
-    );
+    assert!(drain(&mut engine).into_iter().eq((0..1000).filter(|job| job % 3 != 0)));
 }
 
 #[test]
@@ -57,10 +53,7 @@ fn a_key_is_stale_once_its_timer_fired_or_was_cancelled() {
     assert_eq!(engine.cancel(cancelled), Some("cancelled"));
     // The slot is taken again; the old keys do not name the new timer.
     let new = engine.timer(at(1), "new");
-    assert_eq!(
-        (engine.cancel(fired), engine.cancel(cancelled)),
-        (None, None)
-    );
+    assert_eq!((engine.cancel(fired), engine.cancel(cancelled)), (None, None));
     assert_eq!(engine.cancel(new), Some("new"));
 }
 
@@ -68,12 +61,7 @@ fn a_key_is_stale_once_its_timer_fired_or_was_cancelled() {
 fn numbers_that_were_no_key_name_no_timer() {
     let mut engine = Engine::new().unwrap();
     let (stamp, slot) = engine.timer(at(1), ()).into_raw();
-    for raw in [
-        (0, 0),
-        (stamp, slot + 1),
-        (stamp + 1, slot),
-        (u64::MAX, u32::MAX),
-    ] {
+    for raw in [(0, 0), (stamp, slot + 1), (stamp + 1, slot), (u64::MAX, u32::MAX)] {
         assert_eq!(engine.cancel(TimerKey::from_raw(raw)), None);
     }
     assert_eq!(engine.cancel(TimerKey::from_raw((stamp, slot))), Some(()));
@@ -128,19 +116,13 @@ fn timers_agree_with_a_sorted_map_whatever_is_done_to_them() {
                     let left = model.split_off(&(now + 1, 0));
                     let due = std::mem::replace(&mut model, left);
                     assert_eq!(engine.expire(at(now)), due.len(), "seed {seed}");
-                    assert!(
-                        drain(&mut engine).into_iter().eq(due.keys().copied()),
-                        "seed {seed}"
-                    );
+                    assert!(drain(&mut engine).into_iter().eq(due.keys().copied()), "seed {seed}");
                     stale.extend(due.values());
                 }
                 _ => {
                     made += 1;
                     // Also times that have passed.
-                    let id = (
-                        (now + random.u64(0..spread)).saturating_sub(spread / 8),
-                        made,
-                    );
+                    let id = ((now + random.u64(0..spread)).saturating_sub(spread / 8), made);
                     model.insert(id, engine.timer(at(id.0), id));
                 }
             }
@@ -148,11 +130,7 @@ fn timers_agree_with_a_sorted_map_whatever_is_done_to_them() {
                 assert_eq!(engine.cancel(key), None, "seed {seed}");
             }
             assert_eq!(engine.timer_count(), model.len());
-            assert_eq!(
-                engine.next_deadline(),
-                model.keys().next().map(|id| at(id.0)),
-                "seed {seed}"
-            );
+            assert_eq!(engine.next_deadline(), model.keys().next().map(|id| at(id.0)), "seed {seed}");
         }
         let mut listed: Vec<_> = engine.timers().map(|(_, &id)| id).collect();
         listed.sort_unstable();
@@ -162,25 +140,17 @@ fn timers_agree_with_a_sorted_map_whatever_is_done_to_them() {
 
 #[test]
 fn a_million_timers_scheduled_and_cancelled_leave_memory_where_it_was() {
-    let orders: [fn(&mut Vec<TimerKey>); 3] = [
-        |_| {},
-        |keys| keys.reverse(),
-        |keys| fastrand::Rng::with_seed(1).shuffle(keys),
-    ];
+    let orders: [fn(&mut Vec<TimerKey>); 3] =
+        [|_| {}, |keys| keys.reverse(), |keys| fastrand::Rng::with_seed(1).shuffle(keys)];
     for order in orders {
         let mut engine = Engine::new().unwrap();
-        let mut keys: Vec<_> = (0..1_000_000)
-            .map(|time| engine.timer(at(time), ()))
-            .collect();
+        let mut keys: Vec<_> = (0..1_000_000).map(|time| engine.timer(at(time), ())).collect();
         order(&mut keys);
         for key in keys {
             engine.cancel(key).unwrap();
         }
         let [_, heap, slots] = engine.capacities();
-        assert!(
-            heap <= 64 && slots <= 64,
-            "{heap} entries and {slots} slots are kept"
-        );
+        assert!(heap <= 64 && slots <= 64, "{heap} entries and {slots} slots are kept");
     }
 }
 
@@ -192,27 +162,19 @@ fn a_million_timers_that_fired_leave_memory_where_it_was() {
     }
     assert_eq!(engine.expire(Time::MAX), 1_000_000);
     let [_, heap, slots] = engine.capacities();
-    assert!(
-        heap <= 64 && slots <= 64,
-        "{heap} entries and {slots} slots are kept"
-    );
+    assert!(heap <= 64 && slots <= 64, "{heap} entries and {slots} slots are kept");
 }
 
 #[test]
 fn a_timer_older_than_the_burst_does_not_keep_the_memory_of_the_burst() {
     let mut engine = Engine::new().unwrap();
     let old = engine.timer(Time::MAX, "old");
-    let keys: Vec<_> = (0..100_000)
-        .map(|time| engine.timer(at(time), "burst"))
-        .collect();
+    let keys: Vec<_> = (0..100_000).map(|time| engine.timer(at(time), "burst")).collect();
     for key in keys {
         engine.cancel(key).unwrap();
     }
     let [_, heap, slots] = engine.capacities();
-    assert!(
-        heap <= 64 && slots <= 64,
-        "{heap} entries and {slots} slots are kept"
-    );
+    assert!(heap <= 64 && slots <= 64, "{heap} entries and {slots} slots are kept");
     assert_eq!(engine.cancel(old), Some("old"));
 }
 

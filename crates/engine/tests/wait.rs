@@ -18,11 +18,7 @@ fn an_idle_loop_makes_exactly_one_system_call_per_wait() {
         let (reader, _writer) = std::io::pipe().unwrap();
         engine.watch(reader.as_fd(), Interest::Read, ()).unwrap();
         let before = engine.syscalls();
-        for timeout in [
-            Duration::ZERO,
-            Duration::from_micros(50),
-            Duration::from_millis(1),
-        ] {
+        for timeout in [Duration::ZERO, Duration::from_micros(50), Duration::from_millis(1)] {
             for _ in 0..10 {
                 wait(&mut engine, Some(timeout));
             }
@@ -76,11 +72,7 @@ fn a_wait_never_ends_before_its_timeout() {
 fn the_longest_timeout_is_a_wait_like_any_other() {
     on_every_backend(|mut engine| {
         engine.timer(Time::MAX, "never");
-        for timeout in [
-            engine.timeout(Time::now),
-            engine.timeout(|| Time::ZERO),
-            Some(Duration::MAX),
-        ] {
+        for timeout in [engine.timeout(Time::now), engine.timeout(|| Time::ZERO), Some(Duration::MAX)] {
             let remote = engine.remote();
             let wait = engine.prepare(timeout);
             let waiter = thread::spawn(|| wait.block());
@@ -134,10 +126,7 @@ fn a_signal_handler_interrupts_the_wait_which_is_not_retried() {
         action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as usize;
         // Not even SA_RESTART starts these calls again.
         action.sa_flags = libc::SA_RESTART;
-        assert_eq!(
-            libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()),
-            0
-        );
+        assert_eq!(libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()), 0);
     }
     on_every_backend(|mut engine: Engine<()>| {
         let wait = engine.prepare(None);
@@ -175,9 +164,7 @@ fn a_signal_handler_interrupts_the_wait_which_is_not_retried() {
 fn a_wait_that_is_never_harvested_costs_only_its_buffer() {
     on_every_backend(|mut engine| {
         let (_reader, writer) = std::io::pipe().unwrap();
-        engine
-            .watch(writer.as_fd(), Interest::Write, "write")
-            .unwrap();
+        engine.watch(writer.as_fd(), Interest::Write, "write").unwrap();
         drop(engine.prepare(None));
         drop(engine.prepare(None).block());
         let (one, two) = (engine.prepare(None), engine.prepare(None));
@@ -216,9 +203,7 @@ fn events_of_another_engine_do_no_harm() {
 fn an_engine_that_forgot_its_kernel_says_so() {
     on_every_backend(|mut engine| {
         let (_reader, writer) = std::io::pipe().unwrap();
-        let key = engine
-            .watch(writer.as_fd(), Interest::Write, "watched")
-            .unwrap();
+        let key = engine.watch(writer.as_fd(), Interest::Write, "watched").unwrap();
         let remote = engine.remote();
         engine.remote_push("sent");
         let events = engine.prepare(None).block();
@@ -228,9 +213,7 @@ fn an_engine_that_forgot_its_kernel_says_so() {
         assert_eq!(engine.harvest(events).jobs, 0);
         let error = wait(&mut engine, None).error.unwrap();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        let (error, job) = engine
-            .try_watch(writer.as_fd(), Interest::Read, "new")
-            .unwrap_err();
+        let (error, job) = engine.try_watch(writer.as_fd(), Interest::Read, "new").unwrap_err();
         assert_eq!((error.kind(), job), (ErrorKind::Unsupported, "new"));
         assert_eq!(remote.push("refused"), Err("refused"));
         engine.remote_push("own");

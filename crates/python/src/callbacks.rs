@@ -36,7 +36,9 @@ impl Callbacks {
     #[inline]
     pub fn push(&self, entry: Entry) {
         match self.first.take() {
-            None if self.rest.get().is_none_or(|rest| rest.borrow().is_empty()) => self.first.set(Some(entry)),
+            None if self.rest.get().is_none_or(|rest| rest.borrow().is_empty()) => {
+                self.first.set(Some(entry))
+            }
             first => {
                 self.first.set(first);
                 self.rest.get_or_init(Box::default).borrow_mut().push(entry);
@@ -59,7 +61,10 @@ impl Callbacks {
     /// Copies of all of them.
     pub fn list(&self) -> Vec<Entry> {
         let first = self.first.take();
-        let entries = first.clone().into_iter().chain(self.rest.get().into_iter().flat_map(|rest| rest.borrow().clone()));
+        let entries = first
+            .clone()
+            .into_iter()
+            .chain(self.rest.get().into_iter().flat_map(|rest| rest.borrow().clone()));
         let entries = entries.collect();
         self.first.set(first);
         entries
@@ -71,10 +76,10 @@ impl Callbacks {
     pub fn remove(&self, callback: &Obj) -> Fallible<usize> {
         let mut removed = 0;
         for entry in self.list() {
-            if let Entry::Callback(candidate, context) = &entry {
-                if candidate.is(callback) || candidate.equals(callback)? {
-                    removed += usize::from(self.remove_entry(candidate, context));
-                }
+            if let Entry::Callback(candidate, context) = &entry
+                && (candidate.is(callback) || candidate.equals(callback)?)
+            {
+                removed += usize::from(self.remove_entry(candidate, context));
             }
         }
         Ok(removed)

@@ -11,7 +11,9 @@ use std::cell::{Cell, RefCell};
 use velodrome_engine::{Engine, Time, TimerKey};
 
 use crate::cpython::object::{self, boolean, none};
-use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor};
+use crate::cpython::{
+    Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
+};
 use crate::future;
 use crate::job::Job;
 use crate::readers::{self, Readers};
@@ -86,7 +88,8 @@ impl Class for EventLoop {
 
     fn clear(this: &Inst<EventLoop>) {
         this.task_factory.clear();
-        let jobs = this.engine.try_borrow_mut().ok().and_then(|mut engine| engine.as_mut().map(Engine::clear));
+        let jobs =
+            this.engine.try_borrow_mut().ok().and_then(|mut engine| engine.as_mut().map(Engine::clear));
         drop(jobs);
     }
 }
@@ -133,7 +136,8 @@ impl Inst<EventLoop> {
     /// In debug mode, refuses calls from another thread than the one that runs the loop.
     #[inline]
     pub fn check_thread(&self) -> Fallible<()> {
-        if self.debug.get() && self.thread.get() != 0 && self.thread.get() != crate::cpython::gil::thread_id() {
+        if self.debug.get() && self.thread.get() != 0 && self.thread.get() != crate::cpython::gil::thread_id()
+        {
             return Err(Raised::runtime_error(
                 "Non-thread-safe operation invoked on an event loop other than the current one",
             ));
@@ -228,8 +232,14 @@ fn py_init(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<()> {
 fn py_set_attribute(this: &Inst<EventLoop>, name: &Obj, value: Option<&Obj>) -> Fallible<()> {
     crate::cpython::class::set_generic(this.obj(), name, value)?;
     let names = &state().names;
-    let watched =
-        [&names.call_soon, &names.call_at, &names.call_later, &names.time, &names.create_future, &names.create_task];
+    let watched = [
+        &names.call_soon,
+        &names.call_at,
+        &names.call_later,
+        &names.time,
+        &names.create_future,
+        &names.create_task,
+    ];
     if watched.iter().any(|watched| watched.is(name)) { this.refresh_hooks() } else { Ok(()) }
 }
 
@@ -317,13 +327,18 @@ fn handles_of(jobs: Vec<Job>) -> Fallible<Ref> {
 }
 
 fn py_ready(this: &Inst<EventLoop>) -> Fallible<Ref> {
-    let jobs = this.engine.borrow().as_ref().map(|engine| engine.ready().cloned().collect()).unwrap_or_default();
+    let jobs =
+        this.engine.borrow().as_ref().map(|engine| engine.ready().cloned().collect()).unwrap_or_default();
     handles_of(jobs)
 }
 
 fn py_scheduled(this: &Inst<EventLoop>) -> Fallible<Ref> {
-    let jobs =
-        this.engine.borrow().as_ref().map(|engine| engine.timers().map(|(_, job)| job.clone()).collect()).unwrap_or_default();
+    let jobs = this
+        .engine
+        .borrow()
+        .as_ref()
+        .map(|engine| engine.timers().map(|(_, job)| job.clone()).collect())
+        .unwrap_or_default();
     handles_of(jobs)
 }
 
@@ -380,8 +395,12 @@ pub fn create_task(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Own<Task>
             required: 1,
         })?
     } else {
-        let signature =
-            Signature { function: "create_task", names: ["coro", "name", "context"], positional: 1, required: 1 };
+        let signature = Signature {
+            function: "create_task",
+            names: ["coro", "name", "context"],
+            positional: 1,
+            required: 1,
+        };
         let [coro, name, context] = args.parse(&signature)?;
         [coro, name, context, None]
     };

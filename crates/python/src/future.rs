@@ -14,7 +14,9 @@ use crate::cpython::coroutine::Sent;
 use crate::cpython::layout::FutureLayout;
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::raised::{set_cause_and_context, set_traceback, traceback_of};
-use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor};
+use crate::cpython::{
+    Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
+};
 use crate::event_loop::EventLoop;
 use crate::future_iter::FutureIter;
 use crate::state::state;
@@ -534,7 +536,8 @@ pub fn py_itself<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
 }
 
 fn py_init(this: &Inst<Future>, args: Args<'_>) -> Fallible<()> {
-    const SIGNATURE: Signature<1> = Signature { function: "Future", names: ["loop"], positional: 0, required: 0 };
+    const SIGNATURE: Signature<1> =
+        Signature { function: "Future", names: ["loop"], positional: 0, required: 0 };
     let [event_loop] = args.parse(&SIGNATURE)?;
     initialize(this, event_loop)
 }

@@ -91,7 +91,12 @@ pub fn fill<T: HandleLayout>(
 
 /// A new handle with this context.
 #[inline]
-pub fn with_context(event_loop: &Obj, callback: &Obj, arguments: &[&Obj], context: Ref) -> Fallible<Own<Handle>> {
+pub fn with_context(
+    event_loop: &Obj,
+    callback: &Obj,
+    arguments: &[&Obj],
+    context: Ref,
+) -> Fallible<Own<Handle>> {
     let handle = Own::<Handle>::new()?;
     fill(&*handle, event_loop, callback, object::tuple(arguments)?, context)?;
     Ok(handle)
@@ -118,9 +123,12 @@ pub fn run<T: HandleLayout>(this: &Inst<T>) -> Fallible<()> {
     if is_cancelled(this) {
         return Ok(());
     }
-    let (Some(callback), Some(arguments), Some(context), Some(event_loop)) =
-        (this.callback_slot().get(), this.args_slot().get(), this.context_slot().get(), this.loop_slot().get())
-    else {
+    let (Some(callback), Some(arguments), Some(context), Some(event_loop)) = (
+        this.callback_slot().get(),
+        this.args_slot().get(),
+        this.context_slot().get(),
+        this.loop_slot().get(),
+    ) else {
         return Ok(());
     };
     let outcome = if object::is_tuple(&arguments) && crate::cpython::context::is_context(&context) {

@@ -30,10 +30,10 @@ fn instance_check(class: &Obj, instance: &Obj) -> Fallible<Ref> {
 }
 
 fn subclass_check(class: &Obj, candidate: &Obj) -> Fallible<Ref> {
-    if let Some(base) = behind(class) {
-        if candidate.is_subtype_of(base) {
-            return Ok(boolean(true).own());
-        }
+    if let Some(base) = behind(class)
+        && candidate.is_subtype_of(base)
+    {
+        return Ok(boolean(true).own());
     }
     crate::cpython::metaclass::subclass_check(class, candidate)
 }
@@ -41,8 +41,18 @@ fn subclass_check(class: &Obj, candidate: &Obj) -> Fallible<Ref> {
 /// Makes the metaclass, and makes it that of both classes.
 pub fn define(future: &Obj, task: &Obj) -> Fallible<Ref> {
     let metaclass = crate::cpython::metaclass::define(vec![
-        metaclass_method!("FutureMeta", c"__instancecheck__", instance_check, c"Whether an object is a future."),
-        metaclass_method!("FutureMeta", c"__subclasscheck__", subclass_check, c"Whether a class is one of futures."),
+        metaclass_method!(
+            "FutureMeta",
+            c"__instancecheck__",
+            instance_check,
+            c"Whether an object is a future."
+        ),
+        metaclass_method!(
+            "FutureMeta",
+            c"__subclasscheck__",
+            subclass_check,
+            c"Whether a class is one of futures."
+        ),
     ])?;
     crate::cpython::class::set_metaclass(future, &metaclass);
     crate::cpython::class::set_metaclass(task, &metaclass);

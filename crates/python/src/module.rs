@@ -127,7 +127,8 @@ fn panic_test_functions() -> Vec<Function> {
         object::list(&paths?)
     }
     fn arm(args: Args<'_>) -> Fallible<Ref> {
-        let [path] = args.parse(&Signature { function: "_arm_panic", names: ["path"], positional: 1, required: 0 })?;
+        let [path] =
+            args.parse(&Signature { function: "_arm_panic", names: ["path"], positional: 1, required: 0 })?;
         let path = path.filter(|path| !path.is_none()).map(|path| path.to_text());
         match panic_test::arm(path) {
             Some(left) => object::text(&left),

@@ -74,7 +74,8 @@ pub fn swap(event_loop: &Obj, task: Option<&Obj>) -> Fallible<Option<Ref>> {
     if let Some(slots) = ThreadSlots::here().filter(|slots| slots.runs(event_loop)) {
         return Ok(slots.swap_current(task.map(Obj::own)));
     }
-    let swap = registers.swap.as_ref().ok_or_else(|| Raised::runtime_error("eager tasks need Python 3.12"))?;
+    let swap =
+        registers.swap.as_ref().ok_or_else(|| Raised::runtime_error("eager tasks need Python 3.12"))?;
     let previous = swap.call(&[event_loop, task.unwrap_or_else(|| object::none())])?;
     Ok((!previous.is_none()).then_some(previous))
 }
@@ -96,6 +97,8 @@ fn register_elsewhere(task: &Inst<Task>) -> Fallible<()> {
         task.registered.set(reference);
         return Ok(());
     }
+    // A debugger that meets a task without a name there gives up on all of them.
+    registers.set_base_name.call(&[task.obj(), &*crate::task::name(task)?])?;
     registers.register.call(&[task.obj()])?;
     task.registered.set(object::boolean(true).own());
     Ok(())

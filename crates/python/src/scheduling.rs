@@ -13,7 +13,12 @@ use crate::timer_handle::{self, TimerHandle};
 impl Inst<EventLoop> {
     /// Queues a callback.
     #[inline]
-    pub fn call_soon(&self, callback: &Obj, arguments: &[&Obj], context: Option<&Obj>) -> Fallible<Own<Handle>> {
+    pub fn call_soon(
+        &self,
+        callback: &Obj,
+        arguments: &[&Obj],
+        context: Option<&Obj>,
+    ) -> Fallible<Own<Handle>> {
         if self.engine.borrow().is_none() {
             return Err(self.closed_error());
         }
@@ -29,11 +34,19 @@ impl Inst<EventLoop> {
 
     /// In debug mode: what is given must be callable, and neither a coroutine nor a function that makes one.
     fn check_callback(&self, callback: &Obj, method: &str) -> Fallible<()> {
-        self.obj().call_method(&*object::interned(c"_check_callback")?, &[callback, &*object::text(method)?]).map(drop)
+        self.obj()
+            .call_method(&*object::interned(c"_check_callback")?, &[callback, &*object::text(method)?])
+            .map(drop)
     }
 
     /// Schedules a callback for a time of the loop's clock.
-    fn call_at(&self, when: Ref, callback: &Obj, arguments: &[&Obj], context: Option<&Obj>) -> Fallible<Own<TimerHandle>> {
+    fn call_at(
+        &self,
+        when: Ref,
+        callback: &Obj,
+        arguments: &[&Obj],
+        context: Option<&Obj>,
+    ) -> Fallible<Own<TimerHandle>> {
         if self.engine.borrow().is_none() {
             return Err(self.closed_error());
         }
@@ -72,7 +85,9 @@ fn py_call_soon_threadsafe(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<R
             let handle = class.call(&[callback, &*arguments, this.obj(), context])?;
             if this.is_debug() {
                 // The last entry is asyncio's own constructor; the caller's comes before it.
-                handle.get(&*object::interned(c"_source_traceback")?)?.call_method(&*object::interned(c"pop")?, &[])?;
+                handle
+                    .get(&*object::interned(c"_source_traceback")?)?
+                    .call_method(&*object::interned(c"pop")?, &[])?;
             }
             (Job::Foreign(handle.clone()), handle)
         }

@@ -219,11 +219,11 @@ fn finish(this: &Inst<Sleep>) -> Fallible<()> {
 }
 
 fn cancel_timer(this: &Inst<Sleep>) -> Fallible<()> {
-    if let (Some(key), Some(future)) = (this.timer.take(), this.future.get()) {
-        if let Some(event_loop) = Inst::<Future>::of(&future).and_then(|future| future::loop_of(future).ok()) {
-            let job = Inst::<EventLoop>::of(&event_loop).and_then(|ours| ours.cancel_timer(key));
-            drop(job);
-        }
+    if let (Some(key), Some(future)) = (this.timer.take(), this.future.get())
+        && let Some(event_loop) = Inst::<Future>::of(&future).and_then(|future| future::loop_of(future).ok())
+    {
+        let job = Inst::<EventLoop>::of(&event_loop).and_then(|ours| ours.cancel_timer(key));
+        drop(job);
     }
     match this.handle.take() {
         Some(handle) => handle.call_method(&state().names.cancel, &[]).map(drop),

@@ -82,6 +82,8 @@ pub struct Registers {
     pub current: Option<Ref>,
     pub register: Ref,
     pub unregister: Ref,
+    /// `_asyncio.Task.set_name`, which sets the name in the C structure.
+    pub set_base_name: Ref,
     /// The set inside the `WeakSet` of all tasks, and the callback of its references; up to 3.13.
     pub scheduled: Option<(Ref, Ref)>,
     /// From 3.14 on.
@@ -150,7 +152,8 @@ impl State {
             .get(&*object::interned(c"create_task")?)?
             .get(&*object::interned(c"__code__")?)?;
         const CO_VARKEYWORDS: i64 = 0x08;
-        let create_task_takes_all = code.get(&*object::interned(c"co_flags")?)?.to_i64()? & CO_VARKEYWORDS != 0;
+        let create_task_takes_all =
+            code.get(&*object::interned(c"co_flags")?)?.to_i64()? & CO_VARKEYWORDS != 0;
         let names = Names::new()?;
         let registers = Registers {
             enter: of(asyncio, c"_enter_task")?,
@@ -161,6 +164,7 @@ impl State {
             current: optional(c"_current_tasks")?.filter(|current| minor < 14 && object::is_dict(current)),
             scheduled,
             register: of(asyncio, c"_register_task")?,
+            set_base_name: of(asyncio, c"Task")?.get(&*object::interned(c"set_name")?)?,
             unregister: of(asyncio, c"_unregister_task")?,
             add_awaited_by: optional(c"future_add_to_awaited_by")?,
             discard_awaited_by: optional(c"future_discard_from_awaited_by")?,

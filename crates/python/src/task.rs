@@ -15,7 +15,9 @@ use crate::cpython::coroutine::{self, Sent};
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::raised::stops_the_loop;
-use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor};
+use crate::cpython::{
+    Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
+};
 use crate::event_loop::EventLoop;
 use crate::future::{self, Future, FutureCore, FutureLike};
 use crate::registry;
@@ -87,10 +89,12 @@ impl Class for Task {
     }
 
     fn finalize(this: &Inst<Task>) {
-        if this.core.is_pending() && this.log_destroy_pending.get() && !this.core.event_loop.is_empty() {
-            if let Err(raised) = report_destroyed(this) {
-                raised.report(Some(this.obj()));
-            }
+        if this.core.is_pending()
+            && this.log_destroy_pending.get()
+            && !this.core.event_loop.is_empty()
+            && let Err(raised) = report_destroyed(this)
+        {
+            raised.report(Some(this.obj()));
         }
         future::report_unretrieved(this);
         registry::unregister(this);
@@ -403,7 +407,8 @@ fn yield_without_from(this: &Inst<Task>, yielded: &Obj) -> String {
 /// Anything that is not exactly ours: futures through their public methods; the rest is a mistake.
 fn handle_foreign_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
     let names = &state().names;
-    let blocking = yielded.get_if_there(&names.asyncio_future_blocking)?.filter(|blocking| !blocking.is_none());
+    let blocking =
+        yielded.get_if_there(&names.asyncio_future_blocking)?.filter(|blocking| !blocking.is_none());
     let Some(blocking) = blocking else {
         if yielded.is_generator() {
             return queue_throw(
@@ -472,10 +477,10 @@ pub fn cancel(this: &Inst<Task>, message: Option<&Obj>) -> Fallible<bool> {
         return Ok(false);
     }
     this.cancels_requested.set(this.cancels_requested.get() + 1);
-    if let Some(future) = this.fut_waiter.get() {
-        if cancel_any(&future, message)? {
-            return Ok(true);
-        }
+    if let Some(future) = this.fut_waiter.get()
+        && cancel_any(&future, message)?
+    {
+        return Ok(true);
     }
     this.must_cancel.set(true);
     future::set_cancel_message(&this.core, message);
@@ -498,7 +503,8 @@ pub fn wakeup_callable(this: &Inst<Task>) -> Fallible<Ref> {
 }
 
 fn call_step(this: &Inst<Task>, args: Args<'_>) -> Fallible<Ref> {
-    let [exception] = args.parse(&Signature { function: "task_step", names: ["exc"], positional: 1, required: 0 })?;
+    let [exception] =
+        args.parse(&Signature { function: "task_step", names: ["exc"], positional: 1, required: 0 })?;
     let event_loop = future::loop_of(this)?;
     step(this, &event_loop, exception.filter(|exception| !exception.is_none()).map(Obj::own))?;
     Ok(none().own())
@@ -521,7 +527,12 @@ fn py_init(this: &Inst<Task>, args: Args<'_>) -> Fallible<()> {
             required: 1,
         })?
     } else {
-        let signature = Signature { function: "Task", names: ["coro", "loop", "name", "context"], positional: 1, required: 1 };
+        let signature = Signature {
+            function: "Task",
+            names: ["coro", "loop", "name", "context"],
+            positional: 1,
+            required: 1,
+        };
         let [coro, event_loop, name, context] = args.parse(&signature)?;
         [coro, event_loop, name, context, None]
     };
@@ -556,7 +567,8 @@ fn py_repr(this: &Inst<Task>) -> Fallible<Ref> {
     state().task_repr.call(&[this.obj()])
 }
 
-fn py_get_name(this: &Inst<Task>) -> Fallible<Ref> {
+/// The task's name; an automatic one becomes text when it is first asked for.
+pub fn name(this: &Inst<Task>) -> Fallible<Ref> {
     match this.name.get() {
         Some(name) if name.is_int() => {
             let name = object::text(&format!("Task-{}", name.to_i64()?))?;
@@ -593,12 +605,14 @@ fn py_set_exception(_this: &Inst<Task>, _exception: &Obj) -> Fallible<Ref> {
 }
 
 fn py_get_stack(this: &Inst<Task>, args: Args<'_>) -> Fallible<Ref> {
-    let [limit] = args.parse(&Signature { function: "get_stack", names: ["limit"], positional: 0, required: 0 })?;
+    let [limit] =
+        args.parse(&Signature { function: "get_stack", names: ["limit"], positional: 0, required: 0 })?;
     state().task_get_stack.call(&[this.obj(), limit.unwrap_or(none())])
 }
 
 fn py_print_stack(this: &Inst<Task>, args: Args<'_>) -> Fallible<Ref> {
-    let signature = Signature { function: "print_stack", names: ["limit", "file"], positional: 0, required: 0 };
+    let signature =
+        Signature { function: "print_stack", names: ["limit", "file"], positional: 0, required: 0 };
     let [limit, file] = args.parse(&signature)?;
     state().task_print_stack.call(&[this.obj(), limit.unwrap_or(none()), file.unwrap_or(none())])
 }
@@ -637,7 +651,7 @@ pub fn define() -> Fallible<Ref> {
             c"cancelling($self, /)\n--\n\nReturn the count of the task's cancellation requests.";
         c"uncancel" => none py_uncancel,
             c"uncancel($self, /)\n--\n\nDecrement the task's count of cancellation requests; return what remains.";
-        c"get_name" => none py_get_name, c"get_name($self, /)\n--\n\nReturn the task's name.";
+        c"get_name" => none name, c"get_name($self, /)\n--\n\nReturn the task's name.";
         c"set_name" => one py_set_name, c"set_name($self, value, /)\n--\n\nSet the task's name to str(value).";
         c"get_coro" => none py_get_coro, c"get_coro($self, /)\n--\n\nReturn the coroutine that the task runs.";
         c"set_result" => one py_set_result, c"set_result($self, result, /)\n--\n\nTasks refuse it.";

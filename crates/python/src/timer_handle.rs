@@ -51,7 +51,13 @@ impl Class for TimerHandle {
 }
 
 /// A new handle, not scheduled yet.
-pub fn create(event_loop: &Obj, when: Ref, callback: &Obj, arguments: &[&Obj], context: Ref) -> Fallible<Own<TimerHandle>> {
+pub fn create(
+    event_loop: &Obj,
+    when: Ref,
+    callback: &Obj,
+    arguments: &[&Obj],
+    context: Ref,
+) -> Fallible<Own<TimerHandle>> {
     let timer = Own::<TimerHandle>::new()?;
     handle::fill(&*timer, event_loop, callback, object::tuple(arguments)?, context)?;
     timer.when_slot().set(when);
@@ -66,12 +72,12 @@ pub fn scheduled(this: &Inst<TimerHandle>, key: TimerKey) {
 }
 
 fn py_cancel(this: &Inst<TimerHandle>) -> Fallible<Ref> {
-    if let (Some(key), Some(event_loop)) = (this.key.take(), this.loop_slot().get()) {
-        if let Some(ours) = Inst::<EventLoop>::of(&event_loop) {
-            // Dropped when the engine is no longer borrowed.
-            let job = ours.cancel_timer(key);
-            drop(job);
-        }
+    if let (Some(key), Some(event_loop)) = (this.key.take(), this.loop_slot().get())
+        && let Some(ours) = Inst::<EventLoop>::of(&event_loop)
+    {
+        // Dropped when the engine is no longer borrowed.
+        let job = ours.cancel_timer(key);
+        drop(job);
     }
     handle::cancel(this)?;
     Ok(none().own())

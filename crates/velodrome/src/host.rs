@@ -77,8 +77,12 @@ pub struct Host {
     /// Queues a call. From any thread.
     pub schedule: extern "C" fn(context: *mut c_void, call: extern "C" fn(*mut c_void), data: *mut c_void),
     /// Calls at a time, in nanoseconds of `now`'s clock.
-    pub timer_set:
-        extern "C" fn(context: *mut c_void, at: u64, call: extern "C" fn(*mut c_void), data: *mut c_void) -> TimerId,
+    pub timer_set: extern "C" fn(
+        context: *mut c_void,
+        at: u64,
+        call: extern "C" fn(*mut c_void),
+        data: *mut c_void,
+    ) -> TimerId,
     /// Cancels a timer; `false` if it has fired or was cancelled.
     pub timer_cancel: extern "C" fn(context: *mut c_void, timer: TimerId) -> bool,
     /// Watches a descriptor, level triggered: calls in each iteration in which it is ready, with what it is ready

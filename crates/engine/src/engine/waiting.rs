@@ -62,23 +62,14 @@ impl<J> Engine<J> {
             return Wait { question: None };
         }
         // Whoever is about to sleep has the time to give back what the last burst of jobs needed.
-        if timeout != Some(Duration::ZERO)
-            && self.ready.capacity() > KEEP
-            && self.ready.len() <= KEEP / 2
-        {
+        if timeout != Some(Duration::ZERO) && self.ready.capacity() > KEEP && self.ready.len() <= KEEP / 2 {
             self.ready.shrink_to(KEEP);
         }
         // A job that came in after the owner looked has its wake-up in the pipe, or that was read already: look again.
-        let timeout = if self.inbox.is_empty() {
-            timeout
-        } else {
-            Some(Duration::ZERO)
-        };
+        let timeout = if self.inbox.is_empty() { timeout } else { Some(Duration::ZERO) };
         self.waiting = true;
         self.changed = false;
-        Wait {
-            question: Some(self.selector.ask(timeout, self.readiness.sources())),
-        }
+        Wait { question: Some(self.selector.ask(timeout, self.readiness.sources())) }
     }
 
     /// Makes ready what a wait found: pushes a clone of the job of each direction that is ready, in the kernel's order, read
@@ -132,9 +123,7 @@ impl<J> Engine<J> {
                     let _ = self.selector.rebuild(self.readiness.registrations());
                 }
             }
-            (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => {
-                harvest.interrupted = true
-            }
+            (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => harvest.interrupted = true,
             (Err(error), _) => harvest.error = Some(error),
             _ => {}
         }

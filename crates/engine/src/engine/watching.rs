@@ -40,8 +40,7 @@ impl<J> Engine<J> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn watch(&mut self, fd: BorrowedFd<'_>, interest: Interest, job: J) -> io::Result<Key> {
-        self.try_watch(fd, interest, job)
-            .map_err(|(error, _job)| error)
+        self.try_watch(fd, interest, job).map_err(|(error, _job)| error)
     }
 
     /// [`Engine::watch`] that gives the job back if it fails.
@@ -71,9 +70,7 @@ impl<J> Engine<J> {
         if self.forgotten {
             return Err((forgotten(), job));
         }
-        let key = self
-            .readiness
-            .watch(&mut self.selector, fd, interest, job)?;
+        let key = self.readiness.watch(&mut self.selector, fd, interest, job)?;
         self.tell_the_wait();
         Ok(key)
     }

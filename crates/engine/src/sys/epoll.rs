@@ -65,27 +65,16 @@ fn flags(mask: Mask) -> EventFlags {
 
 impl Epoll {
     pub(crate) fn new(pipe: &Arc<Pipe>) -> io::Result<Self> {
-        Ok(Epoll {
-            kernel: Arc::new(Kernel::new(pipe)?),
-            spare: Buffer::default(),
-        })
+        Ok(Epoll { kernel: Arc::new(Kernel::new(pipe)?), spare: Buffer::default() })
     }
 
     /// A new set instead of the old one, whose ghosts (see [`Selector::rebuild`](super::Selector::rebuild)) cannot be removed:
     /// that takes the descriptor they were added with, and it is closed.
-    pub(crate) fn rebuild(
-        &mut self,
-        sources: impl Iterator<Item = (RawFd, Token, Mask)>,
-    ) -> io::Result<()> {
+    pub(crate) fn rebuild(&mut self, sources: impl Iterator<Item = (RawFd, Token, Mask)>) -> io::Result<()> {
         let kernel = Kernel::new(&self.kernel.pipe)?;
         for (fd, token, mask) in sources {
             // What is closed by now was not in the old set either.
-            let _ = epoll::add(
-                &kernel.epoll,
-                borrow(fd),
-                EventData::new_u64(token),
-                flags(mask),
-            );
+            let _ = epoll::add(&kernel.epoll, borrow(fd), EventData::new_u64(token), flags(mask));
         }
         self.kernel = Arc::new(kernel);
         Ok(())
@@ -102,12 +91,7 @@ impl Epoll {
     }
 
     pub(crate) fn modify(&mut self, fd: RawFd, token: Token, mask: Mask) -> io::Result<()> {
-        Ok(epoll::modify(
-            &self.kernel.epoll,
-            borrow(fd),
-            EventData::new_u64(token),
-            flags(mask),
-        )?)
+        Ok(epoll::modify(&self.kernel.epoll, borrow(fd), EventData::new_u64(token), flags(mask))?)
     }
 
     pub(crate) fn remove(&mut self, fd: RawFd) -> io::Result<()> {
@@ -124,11 +108,7 @@ impl Epoll {
         } else if events.capacity() / 4 > wanted {
             events.shrink_to(wanted);
         }
-        Question {
-            kernel: Arc::clone(&self.kernel),
-            timeout,
-            events: buffer,
-        }
+        Question { kernel: Arc::clone(&self.kernel), timeout, events: buffer }
     }
 
     pub(crate) fn reuse(&mut self, answer: Answer) {
@@ -140,29 +120,15 @@ impl Epoll {
 impl Question {
     pub(crate) fn block(mut self) -> (Answer, io::Result<()>) {
         let result = self.kernel.wait(&mut self.events.0, self.timeout);
-        (
-            Answer {
-                events: self.events,
-            },
-            result.map_err(io::Error::from),
-        )
+        (Answer { events: self.events }, result.map_err(io::Error::from))
     }
 }
 
 impl Kernel {
     fn new(pipe: &Arc<Pipe>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(
-            &epoll,
-            pipe.reader(),
-            EventData::new_u64(WAKE),
-            EventFlags::IN,
-        )?;
-        Ok(Kernel {
-            epoll,
-            pipe: Arc::clone(pipe),
-            coarse: AtomicBool::new(false),
-        })
+        epoll::add(&epoll, pipe.reader(), EventData::new_u64(WAKE), EventFlags::IN)?;
+        Ok(Kernel { epoll, pipe: Arc::clone(pipe), coarse: AtomicBool::new(false) })
     }
 
     fn wait(&self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Errno> {
@@ -171,8 +137,7 @@ impl Kernel {
             // Only a fraction of a millisecond needs the newer call: polls and endless waits stay with the one that every
             // kernel and every sandbox knows.
             Some(timeout)
-                if timeout.subsec_nanos() % 1_000_000 != 0
-                    && !self.coarse.load(Ordering::Relaxed) =>
+                if timeout.subsec_nanos() % 1_000_000 != 0 && !self.coarse.load(Ordering::Relaxed) =>
             {
                 match wait_exactly(&self.epoll, events, timespec(timeout)) {
                     // ENOSYS from an old kernel, EPERM from a sandbox: epoll_wait itself knows neither. Once per engine, then,
@@ -189,11 +154,7 @@ impl Kernel {
     }
 
     /// `epoll_wait`. The timeout is rounded up to milliseconds in there, so a deadline is never met early.
-    fn wait_milliseconds(
-        &self,
-        events: &mut Vec<Event>,
-        timeout: Option<Duration>,
-    ) -> Result<(), Errno> {
+    fn wait_milliseconds(&self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Errno> {
         let timeout = timeout.map(timespec);
         epoll::wait(&self.epoll, spare_capacity(events), timeout.as_ref())?;
         Ok(())
@@ -209,14 +170,8 @@ fn wait_exactly(epoll: &OwnedFd, events: &mut Vec<Event>, timeout: Timespec) -> 
         secs: i64,
         nanos: i64,
     }
-    #[allow(
-        clippy::unnecessary_cast,
-        reason = "these are 32 bits wide on some targets"
-    )]
-    let timeout = KernelTimespec {
-        secs: timeout.tv_sec as i64,
-        nanos: timeout.tv_nsec as i64,
-    };
+    #[allow(clippy::unnecessary_cast, reason = "these are 32 bits wide on some targets")]
+    let timeout = KernelTimespec { secs: timeout.tv_sec as i64, nanos: timeout.tv_nsec as i64 };
     let room = events.spare_capacity_mut();
     let count = libc::c_int::try_from(room.len()).unwrap_or(libc::c_int::MAX);
     // SAFETY: the kernel writes at most `count` events to `room`, which has that many (rustix's `Event` is the kernel's

@@ -59,10 +59,7 @@ const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 
 fn timespec(timeout: Duration) -> Timespec {
     let timeout = timeout.min(LONGEST);
-    Timespec {
-        tv_sec: timeout.as_secs() as _,
-        tv_nsec: timeout.subsec_nanos() as _,
-    }
+    Timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ }
 }
 
 /// A registered descriptor, for a call that takes one.
@@ -128,10 +125,7 @@ impl Selector {
 
     /// Gets rid of ghosts.
     #[cold]
-    pub(crate) fn rebuild(
-        &mut self,
-        sources: impl Iterator<Item = (RawFd, Token, Mask)>,
-    ) -> io::Result<()> {
+    pub(crate) fn rebuild(&mut self, sources: impl Iterator<Item = (RawFd, Token, Mask)>) -> io::Result<()> {
         match self {
             #[cfg(target_os = "linux")]
             Selector::Epoll(epoll) => epoll.rebuild(sources),

@@ -59,20 +59,8 @@ impl List {
 impl Poll {
     pub(crate) fn new(pipe: &Arc<Pipe>) -> io::Result<Self> {
         let mut list = List::default();
-        list.push(
-            pipe.reader().as_raw_fd(),
-            WAKE,
-            Mask {
-                read: true,
-                write: false,
-            },
-        );
-        Ok(Poll {
-            list,
-            places: HashMap::new(),
-            pipe: Arc::clone(pipe),
-            spare: List::default(),
-        })
+        list.push(pipe.reader().as_raw_fd(), WAKE, Mask { read: true, write: false });
+        Ok(Poll { list, places: HashMap::new(), pipe: Arc::clone(pipe), spare: List::default() })
     }
 
     pub(crate) fn add(&mut self, fd: BorrowedFd<'_>, token: Token, mask: Mask) -> io::Result<()> {
@@ -104,29 +92,19 @@ impl Poll {
     }
 
     /// The list is ours: it has no ghosts.
-    pub(crate) fn rebuild(
-        &mut self,
-        _sources: impl Iterator<Item = (RawFd, Token, Mask)>,
-    ) -> io::Result<()> {
+    pub(crate) fn rebuild(&mut self, _sources: impl Iterator<Item = (RawFd, Token, Mask)>) -> io::Result<()> {
         Ok(())
     }
 
     fn place(&self, fd: RawFd) -> io::Result<usize> {
-        self.places
-            .get(&fd)
-            .copied()
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.places.get(&fd).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     pub(crate) fn ask(&mut self, timeout: Option<Duration>, _watched: usize) -> Question {
         let mut list = std::mem::take(&mut self.spare);
         list.fds.extend_from_slice(&self.list.fds);
         list.tokens.extend_from_slice(&self.list.tokens);
-        Question {
-            list,
-            timeout: timeout.map(timespec),
-            _pipe: Arc::clone(&self.pipe),
-        }
+        Question { list, timeout: timeout.map(timespec), _pipe: Arc::clone(&self.pipe) }
     }
 
     pub(crate) fn reuse(&mut self, answer: Answer) {
@@ -138,11 +116,7 @@ impl Poll {
 
 impl Question {
     pub(crate) fn block(self) -> (Answer, io::Result<()>) {
-        let Question {
-            mut list,
-            timeout,
-            _pipe,
-        } = self;
+        let Question { mut list, timeout, _pipe } = self;
         let result = rustix::event::poll(&mut list.fds, timeout.as_ref());
         (Answer { list }, result.map(drop).map_err(io::Error::from))
     }

@@ -26,9 +26,7 @@ pub fn in_time(test: impl FnOnce() + Send + 'static) {
     });
     match finished.recv_timeout(LIMIT) {
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running after {LIMIT:?}"),
-        _ => runner
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        _ => runner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
     }
 }
 

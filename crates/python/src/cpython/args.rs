@@ -57,7 +57,10 @@ impl<'a> Args<'a> {
 
     /// # Safety
     /// `tuple` is a tuple and `dict` a dictionary or NULL, live for `'a`.
-    pub(super) unsafe fn from_tuple_and_dict(tuple: *mut ffi::PyObject, dict: *mut ffi::PyObject) -> Args<'a> {
+    pub(super) unsafe fn from_tuple_and_dict(
+        tuple: *mut ffi::PyObject,
+        dict: *mut ffi::PyObject,
+    ) -> Args<'a> {
         // SAFETY: by contract.
         unsafe {
             let items = (&raw mut (*tuple.cast::<ffi::PyTupleObject>()).ob_item).cast();

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use pyo3::ffi;
 
-use super::args::Args;
 use super::object::{Obj, Ref};
 use super::raised::{Fallible, Raised};
 use super::slot::Slot;
@@ -218,7 +217,6 @@ impl<T: Class> Own<T> {
     pub fn into_ref(self) -> Ref {
         self.0
     }
-
 }
 
 impl<T: Class> Deref for Own<T> {
@@ -287,7 +285,7 @@ impl Home {
 }
 
 // ---------------------------------------------------------------------------------------------------------------
-// The life of an instance, as C sees it. `class_slots!` wraps these into entries.
+// The life of an instance, as C sees it. `tables` wraps these into entries.
 
 /// `tp_new`: any arguments; `tp_init` looks at them.
 ///
@@ -407,7 +405,8 @@ impl Home {
     fn base_traverse(&self) -> Option<ffi::traverseproc> {
         let pointer = self.base_traverse.load(Ordering::Relaxed);
         // SAFETY: stored from a `traverseproc` by `define`.
-        (!pointer.is_null()).then(|| unsafe { std::mem::transmute::<*mut c_void, ffi::traverseproc>(pointer) })
+        (!pointer.is_null())
+            .then(|| unsafe { std::mem::transmute::<*mut c_void, ffi::traverseproc>(pointer) })
     }
 
     fn base_clear(&self) -> Option<ffi::inquiry> {
@@ -563,261 +562,4 @@ pub fn give_status(outcome: Fallible<()>) -> c_int {
         Ok(()) => 0,
         Err(_raised) => -1,
     }
-}
-
-// ---------------------------------------------------------------------------------------------------------------
-// Tables of methods, attributes and slots, each made of entries.
-
-/// The methods of a class: `name => kind function`, where the kinds are
-///
-/// * `none`: `fn(&Inst<T>) -> Fallible<Ref>`;
-/// * `one`: `fn(&Inst<T>, &Obj) -> Fallible<Ref>`;
-/// * `any`: `fn(&Inst<T>, Args<'_>) -> Fallible<Ref>`;
-/// * `class`: `fn(&Obj, &Obj) -> Fallible<Ref>`, the class and one argument.
-macro_rules! class_methods {
-    ($class:ty, $owner:literal; $($name:literal => $kind:ident $function:expr, $doc:literal;)*) => {
-        vec![$(class_methods!(@ $kind $class, $owner, $name, $function, $doc)),*]
-    };
-    (@ none $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
-        #[allow(unsafe_code)]
-        let function = entry!(raising $owner, $name,
-            (this: *mut pyo3::ffi::PyObject, _unused: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
-            std::ptr::null_mut(),
-            // SAFETY: CPython checks `self` before it calls a method.
-            $crate::cpython::class::give($function(unsafe { $crate::cpython::Inst::<$class>::from_ptr(this) })));
-        pyo3::ffi::PyMethodDef {
-            ml_name: $name.as_ptr(),
-            ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
-            ml_flags: pyo3::ffi::METH_NOARGS | pyo3::ffi::METH_COEXIST,
-            ml_doc: $doc.as_ptr(),
-        }
-    }};
-    (@ one $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
-        #[allow(unsafe_code)]
-        let function = entry!(raising $owner, $name,
-            (this: *mut pyo3::ffi::PyObject, argument: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
-            std::ptr::null_mut(),
-            // SAFETY: CPython checks `self` before it calls a method, and passes one live argument.
-            $crate::cpython::class::give(unsafe {
-                $function($crate::cpython::Inst::<$class>::from_ptr(this), $crate::cpython::class::argument(argument))
-            }));
-        pyo3::ffi::PyMethodDef {
-            ml_name: $name.as_ptr(),
-            ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
-            ml_flags: pyo3::ffi::METH_O,
-            ml_doc: $doc.as_ptr(),
-        }
-    }};
-    (@ any $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
-        #[allow(unsafe_code)]
-        let function = entry!(raising $owner, $name,
-            (this: *mut pyo3::ffi::PyObject, arguments: *const *mut pyo3::ffi::PyObject,
-             count: pyo3::ffi::Py_ssize_t, names: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
-            std::ptr::null_mut(),
-            // SAFETY: CPython checks `self` before it calls a method, and passes a vectorcall's arguments.
-            $crate::cpython::class::give(unsafe {
-                $function(
-                    $crate::cpython::Inst::<$class>::from_ptr(this),
-                    $crate::cpython::class::vector(arguments, count, names),
-                )
-            }));
-        pyo3::ffi::PyMethodDef {
-            ml_name: $name.as_ptr(),
-            ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
-            ml_flags: pyo3::ffi::METH_FASTCALL | pyo3::ffi::METH_KEYWORDS,
-            ml_doc: $doc.as_ptr(),
-        }
-    }};
-    (@ class $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
-        #[allow(unsafe_code)]
-        let function = entry!(raising $owner, $name,
-            (class: *mut pyo3::ffi::PyObject, argument: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
-            std::ptr::null_mut(),
-            // SAFETY: a class method gets its class and one live argument.
-            $crate::cpython::class::give(unsafe {
-                $function($crate::cpython::class::argument(class), $crate::cpython::class::argument(argument))
-            }));
-        pyo3::ffi::PyMethodDef {
-            ml_name: $name.as_ptr(),
-            ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
-            ml_flags: pyo3::ffi::METH_O | pyo3::ffi::METH_CLASS,
-            ml_doc: $doc.as_ptr(),
-        }
-    }};
-}
-
-/// The attributes of a class: `name => getter`, or `name => getter, setter`, where a getter is
-/// `fn(&Inst<T>) -> Fallible<Ref>` and a setter `fn(&Inst<T>, Option<&Obj>) -> Fallible<()>` (none: deleted).
-macro_rules! class_attributes {
-    ($class:ty, $owner:literal; $($name:literal => $getter:expr $(, $setter:expr)?;)*) => {
-        vec![$({
-            #[allow(unsafe_code)]
-            let get = entry!(raising $owner, $name,
-                (this: *mut pyo3::ffi::PyObject, _closure: *mut std::ffi::c_void) -> *mut pyo3::ffi::PyObject,
-                std::ptr::null_mut(),
-                // SAFETY: CPython checks `self` before it reads an attribute.
-                $crate::cpython::class::give($getter(unsafe { $crate::cpython::Inst::<$class>::from_ptr(this) })));
-            #[allow(unused_mut, unused_assignments)]
-            let mut set: Option<pyo3::ffi::setter> = None;
-            $(
-                #[allow(unsafe_code)]
-                let setter = entry!(raising concat!($owner, ".set"), $name,
-                    (this: *mut pyo3::ffi::PyObject, value: *mut pyo3::ffi::PyObject,
-                     _closure: *mut std::ffi::c_void) -> std::ffi::c_int,
-                    -1,
-                    // SAFETY: CPython checks `self` before it sets an attribute; NULL means deletion.
-                    $crate::cpython::class::give_status(unsafe {
-                        $setter(
-                            $crate::cpython::Inst::<$class>::from_ptr(this),
-                            $crate::cpython::class::argument_or_none(value),
-                        )
-                    }));
-                set = Some(setter);
-            )?
-            pyo3::ffi::PyGetSetDef {
-                name: $name.as_ptr(),
-                get: Some(get),
-                set,
-                doc: std::ptr::null(),
-                closure: std::ptr::null_mut(),
-            }
-        }),*]
-    };
-}
-
-/// The slots that every class has (birth, traversal, death), and on demand those after the semicolon:
-///
-/// * `init`: `fn(&Inst<T>, Args<'_>) -> Fallible<()>`; `repr`, `iter`, `await`: `fn(&Inst<T>) -> Fallible<Ref>`;
-/// * `next`: `fn(&Inst<T>) -> Fallible<Sent>`, for `tp_iternext` and `am_send` alike.
-macro_rules! class_slots {
-    ($class:ty, $owner:literal; $($kind:ident $function:expr),* $(,)?) => {{
-        #[allow(unsafe_code)]
-        let mut slots = vec![
-            $crate::cpython::class::slot(pyo3::ffi::Py_tp_traverse, entry!(silent $owner, c"tp_traverse",
-                (this: *mut pyo3::ffi::PyObject, visit: pyo3::ffi::visitproc, argument: *mut std::ffi::c_void)
-                -> std::ffi::c_int, 0,
-                // SAFETY: called by the collector on an instance.
-                unsafe { $crate::cpython::class::traverse::<$class>(this, visit, argument) }) as *mut _),
-            $crate::cpython::class::slot(pyo3::ffi::Py_tp_clear, entry!(reporting $owner, c"tp_clear",
-                (this: *mut pyo3::ffi::PyObject) -> std::ffi::c_int, 0,
-                // SAFETY: called by the collector on an instance.
-                unsafe { $crate::cpython::class::clear::<$class>(this) }) as *mut _),
-            $crate::cpython::class::slot(pyo3::ffi::Py_tp_dealloc, entry!(reporting $owner, c"tp_dealloc",
-                (this: *mut pyo3::ffi::PyObject) -> (), (),
-                // SAFETY: called when the last reference to an instance is gone.
-                unsafe { $crate::cpython::class::dealloc::<$class>(this) }) as *mut _),
-        ];
-        if <$class as $crate::cpython::Class>::FINALIZED {
-            #[allow(unsafe_code)]
-            slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_finalize, entry!(reporting $owner, c"tp_finalize",
-                (this: *mut pyo3::ffi::PyObject) -> (), (),
-                // SAFETY: called on an instance that is about to go.
-                unsafe { $crate::cpython::class::finalize::<$class>(this) }) as *mut _));
-        }
-        $(class_slots!(@ $kind slots, $class, $owner, $function);)*
-        slots
-    }};
-    (@ init $slots:ident, $class:ty, $owner:literal, $function:expr) => {
-        #[allow(unsafe_code)]
-        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_new, entry!(raising $owner, c"tp_new",
-            (class: *mut pyo3::ffi::PyTypeObject, _arguments: *mut pyo3::ffi::PyObject,
-             _keywords: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
-            // SAFETY: called with the class or one that derives from it.
-            unsafe { $crate::cpython::class::new_instance::<$class>(class) }) as *mut _));
-        #[allow(unsafe_code)]
-        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_init, entry!(raising $owner, c"tp_init",
-            (this: *mut pyo3::ffi::PyObject, arguments: *mut pyo3::ffi::PyObject,
-             keywords: *mut pyo3::ffi::PyObject) -> std::ffi::c_int, -1,
-            // SAFETY: called with an instance, a tuple, and a dictionary or NULL.
-            $crate::cpython::class::give_status(unsafe {
-                $function(
-                    $crate::cpython::Inst::<$class>::from_ptr(this),
-                    $crate::cpython::class::tuple_and_dict(arguments, keywords),
-                )
-            })) as *mut _));
-    };
-    (@ repr $slots:ident, $class:ty, $owner:literal, $function:expr) => {
-        class_slots!(@@ Py_tp_repr, c"tp_repr", $slots, $class, $owner, $function);
-    };
-    (@ iter $slots:ident, $class:ty, $owner:literal, $function:expr) => {
-        class_slots!(@@ Py_tp_iter, c"tp_iter", $slots, $class, $owner, $function);
-    };
-    (@ awaits $slots:ident, $class:ty, $owner:literal, $function:expr) => {
-        class_slots!(@@ Py_am_await, c"am_await", $slots, $class, $owner, $function);
-    };
-    (@ setattr $slots:ident, $class:ty, $owner:literal, $function:expr) => {
-        #[allow(unsafe_code)]
-        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_setattro, entry!(raising $owner, c"tp_setattro",
-            (this: *mut pyo3::ffi::PyObject, name: *mut pyo3::ffi::PyObject, value: *mut pyo3::ffi::PyObject)
-            -> std::ffi::c_int, -1,
-            // SAFETY: called with an instance, a string, and a value or NULL for deletion.
-            $crate::cpython::class::give_status(unsafe {
-                $function(
-                    $crate::cpython::Inst::<$class>::from_ptr(this),
-                    $crate::cpython::class::argument(name),
-                    $crate::cpython::class::argument_or_none(value),
-                )
-            })) as *mut _));
-    };
-    (@ next $slots:ident, $class:ty, $owner:literal, $function:expr) => {
-        #[allow(unsafe_code)]
-        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_iternext, entry!(raising $owner, c"tp_iternext",
-            (this: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
-            // SAFETY: called with an instance.
-            $crate::cpython::coroutine::give_next(
-                $function(unsafe { $crate::cpython::Inst::<$class>::from_ptr(this) }))) as *mut _));
-        #[allow(unsafe_code)]
-        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_am_send, entry!(raising $owner, c"am_send",
-            (this: *mut pyo3::ffi::PyObject, _value: *mut pyo3::ffi::PyObject,
-             result: *mut *mut pyo3::ffi::PyObject) -> pyo3::ffi::PySendResult,
-            pyo3::ffi::PySendResult::PYGEN_ERROR,
-            // SAFETY: called with an instance and a place for the result.
-            unsafe {
-                $crate::cpython::coroutine::give_sent(
-                    $function($crate::cpython::Inst::<$class>::from_ptr(this)), result)
-            }) as *mut _));
-    };
-    (@@ $number:ident, $name:literal, $slots:ident, $class:ty, $owner:literal, $function:expr) => {
-        #[allow(unsafe_code)]
-        $slots.push($crate::cpython::class::slot(pyo3::ffi::$number, entry!(raising $owner, $name,
-            (this: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
-            // SAFETY: called with an instance.
-            $crate::cpython::class::give(
-                $function(unsafe { $crate::cpython::Inst::<$class>::from_ptr(this) }))) as *mut _));
-    };
-}
-
-/// # Safety
-/// `pointer` is a live object for the call that it is an argument of.
-#[inline]
-pub unsafe fn argument<'a>(pointer: *mut ffi::PyObject) -> &'a Obj {
-    // SAFETY: by contract.
-    unsafe { Obj::from_ptr(pointer) }
-}
-
-/// # Safety
-/// As for [`argument`], or NULL.
-#[inline]
-pub unsafe fn argument_or_none<'a>(pointer: *mut ffi::PyObject) -> Option<&'a Obj> {
-    // SAFETY: by contract.
-    unsafe { Obj::from_ptr_or_null(pointer) }
-}
-
-/// # Safety
-/// The arguments of a vectorcall.
-#[inline]
-pub unsafe fn vector<'a>(
-    arguments: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> Args<'a> {
-    // SAFETY: by contract.
-    unsafe { Args::from_vectorcall(arguments, count, names) }
-}
-
-/// # Safety
-/// A tuple, and a dictionary or NULL.
-pub unsafe fn tuple_and_dict<'a>(arguments: *mut ffi::PyObject, keywords: *mut ffi::PyObject) -> Args<'a> {
-    // SAFETY: by contract.
-    unsafe { Args::from_tuple_and_dict(arguments, keywords) }
 }

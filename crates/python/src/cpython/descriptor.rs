@@ -15,7 +15,9 @@ pub fn of(file: &Obj) -> Fallible<RawFd> {
         let Some(fileno) = found else { return Err(invalid()) };
         let number = match fileno.call(&[]) {
             Ok(number) => number,
-            Err(raised) if raised.matches(object::attribute_error()) || raised.matches(object::type_error()) => {
+            Err(raised)
+                if raised.matches(object::attribute_error()) || raised.matches(object::type_error()) =>
+            {
                 raised.discard();
                 return Err(invalid());
             }

@@ -152,7 +152,8 @@ fn probe_thread(samples: &Samples<'_>, task_size: usize) {
         let head: *const usize = thread.byte_add(head_offset).cast();
         let links_back = *head == node as usize || *head.add(1) == node as usize;
         let before = |sought: &Obj| {
-            let mut found = (1..=WORDS_BEFORE_HEAD).filter(|back| *head.sub(*back) == sought.as_ptr() as usize);
+            let mut found =
+                (1..=WORDS_BEFORE_HEAD).filter(|back| *head.sub(*back) == sought.as_ptr() as usize);
             let back = found.next()?;
             found.next().is_none().then_some(head_offset - back * WORD)
         };
@@ -201,7 +202,7 @@ pub fn proven() -> Vec<(&'static str, bool)> {
 
 /// A word of an instance that holds an owned reference or NULL.
 #[inline]
-fn reference<'a, T: FutureLayout>(instance: &'a Inst<T>, offset: usize) -> &'a super::slot::Slot {
+fn reference<T: FutureLayout>(instance: &Inst<T>, offset: usize) -> &super::slot::Slot {
     // SAFETY: a proven place of the C base holds an owned reference or NULL, which is what a `Slot` is; the base
     // traverses and clears it.
     unsafe { &*instance.obj().as_ptr().byte_add(offset).cast() }

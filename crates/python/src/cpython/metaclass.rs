@@ -51,7 +51,7 @@ macro_rules! metaclass_method {
             std::ptr::null_mut(),
             // SAFETY: `self` is a class here; the argument is live.
             $crate::cpython::class::give(unsafe {
-                $function($crate::cpython::class::argument(class), $crate::cpython::class::argument(argument))
+                $function($crate::cpython::tables::argument(class), $crate::cpython::tables::argument(argument))
             }));
         pyo3::ffi::PyMethodDef {
             ml_name: $name.as_ptr(),

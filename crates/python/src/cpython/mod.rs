@@ -18,12 +18,13 @@
 #[macro_use]
 pub mod entry;
 #[macro_use]
-pub mod class;
-#[macro_use]
 pub mod metaclass;
 #[macro_use]
 pub mod module;
+#[macro_use]
+pub mod tables;
 pub mod args;
+pub mod class;
 pub mod context;
 pub mod coroutine;
 pub mod descriptor;

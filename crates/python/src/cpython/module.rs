@@ -58,7 +58,7 @@ macro_rules! module_function {
             std::ptr::null_mut(),
             // SAFETY: a vectorcall's arguments.
             $crate::cpython::class::give($function(unsafe {
-                $crate::cpython::class::vector(arguments, count, names)
+                $crate::cpython::tables::vector(arguments, count, names)
             })));
         $crate::cpython::module::Function(Box::leak(Box::new(pyo3::ffi::PyMethodDef {
             ml_name: $name.as_ptr(),

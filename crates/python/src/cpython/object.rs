@@ -170,7 +170,9 @@ impl Obj {
         }
         let count = (arguments.len() - keywords) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
         // SAFETY: the buffer holds the arguments behind one spare place, as the flag promises.
-        unsafe { Ref::from_owned(ffi::PyObject_Vectorcall(self.as_ptr(), buffer.as_ptr().add(1), count, names)) }
+        unsafe {
+            Ref::from_owned(ffi::PyObject_Vectorcall(self.as_ptr(), buffer.as_ptr().add(1), count, names))
+        }
     }
 
     /// `self(*items)`, with the items of a tuple.
@@ -209,7 +211,9 @@ impl Obj {
         buffer.extend(arguments.iter().map(|argument| argument.as_ptr()));
         let count = (buffer.len() - keywords) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
         // SAFETY: `self` stands first and may be overwritten for the call, as the flag says.
-        unsafe { Ref::from_owned(ffi::PyObject_VectorcallMethod(name.as_ptr(), buffer.as_ptr(), count, names)) }
+        unsafe {
+            Ref::from_owned(ffi::PyObject_VectorcallMethod(name.as_ptr(), buffer.as_ptr(), count, names))
+        }
     }
 
     /// `bool(self)`.

@@ -110,12 +110,10 @@ impl Raised {
         let Some(code) = error.raw_os_error() else {
             return Raised::new(object::os_error(), &error.to_string());
         };
+        // SAFETY: strerror(3) gives a string that is copied at once.
+        let message = unsafe { std::ffi::CStr::from_ptr(strerror(code)) }.to_string_lossy().into_owned();
         let exception = object::int(i64::from(code))
-            // SAFETY: `strerror` gives a string that is copied at once.
-            .and_then(|code_object| {
-                let message = unsafe { std::ffi::CStr::from_ptr(strerror(code)) }.to_string_lossy().into_owned();
-                object::os_error().call(&[&*code_object, &*object::text(&message)?])
-            });
+            .and_then(|code| object::os_error().call(&[&*code, &*object::text(&message)?]));
         match exception {
             Ok(exception) => Raised::from_exception(exception),
             Err(raised) => raised,
@@ -138,7 +136,8 @@ impl Raised {
         #[cfg(not(Py_3_12))]
         // SAFETY: the three pointers are owned; after normalising, the value is an exception.
         unsafe {
-            let (mut class, mut value, mut traceback) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+            let (mut class, mut value, mut traceback) =
+                (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
             ffi::PyErr_Fetch(&mut class, &mut value, &mut traceback);
             ffi::PyErr_NormalizeException(&mut class, &mut value, &mut traceback);
             if !traceback.is_null() {

@@ -1,0 +1,3 @@
+from collections.abc import Callable
+
+def show(look: Callable[..., object]) -> None: ...

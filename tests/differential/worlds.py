@@ -1,0 +1,213 @@
+"""Worlds: a loop, and the tasks, futures and sleeps that programs use on it."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import velodrome
+
+try:
+    import uvloop
+except ImportError:
+    uvloop = None
+
+
+class Turns:
+    """Mixed into a loop class: the time is the number of turns that the test gave the loop.
+
+    A turn is one iteration, so timers fire in the same iterations on every loop and nothing waits.
+    """
+
+    turn = 0
+
+    def time(self):
+        return float(self.turn)
+
+
+class AsyncioTurns(Turns, asyncio.SelectorEventLoop):
+    pass
+
+
+class VelodromeTurns(Turns, velodrome.Loop):
+    pass
+
+
+@dataclass(frozen=True)
+class World:
+    """Where a program runs."""
+
+    name: str
+    loop_class: Callable[[], asyncio.AbstractEventLoop]
+    #: The same class, timed by turns.
+    turns_class: Callable[[], asyncio.AbstractEventLoop]
+    sleep: Callable[..., Any] = asyncio.sleep
+    create_task: Callable[..., Any] = asyncio.create_task
+    new_future: Callable[[asyncio.AbstractEventLoop], Any] = lambda loop: loop.create_future()
+    task_factory: Callable[..., Any] | None = None
+
+    def __repr__(self):
+        return f"<{self.name}>"
+
+
+def factory_of(*classes):
+    """Make a function that makes task factories which use these classes in turn."""
+
+    def make():
+        made = 0
+
+        def factory(loop, coro, **options):
+            nonlocal made
+            made += 1
+            return classes[made % len(classes)](coro, loop=loop, **options)
+
+        return factory
+
+    return make
+
+
+def eager_factory_of(task_class):
+    """Make a function that makes an eager task factory (Python 3.12)."""
+    return lambda: asyncio.create_eager_task_factory(task_class)
+
+
+class Subclass(velodrome.Task):
+    """A Python subclass, which Rust must not take for exactly the class that it extends."""
+
+
+class SubclassFuture(velodrome.Future):
+    pass
+
+
+def alternating_future(*classes):
+    made = 0
+
+    def new_future(loop):
+        nonlocal made
+        made += 1
+        return classes[made % len(classes)](loop=loop)
+
+    return new_future
+
+
+_asyncio_loop = dict(loop_class=asyncio.SelectorEventLoop, turns_class=AsyncioTurns)
+_velodrome_loop = dict(loop_class=velodrome.Loop, turns_class=VelodromeTurns)
+
+ASYNCIO = World("asyncio", **_asyncio_loop)
+
+#: Each must give asyncio's traces.
+WORLDS = [
+    World("velodrome", **_velodrome_loop),
+    World("native", **_velodrome_loop, sleep=velodrome.sleep, create_task=velodrome.create_task),
+    World("stock tasks", **_velodrome_loop, task_factory=factory_of(asyncio.Task)),
+    World(
+        "stock tasks and futures",
+        **_velodrome_loop,
+        task_factory=factory_of(asyncio.Task),
+        new_future=lambda loop: asyncio.Future(loop=loop),
+        sleep=velodrome.sleep,
+    ),
+    World("tasks in turn", **_velodrome_loop, task_factory=factory_of(asyncio.Task, velodrome.Task, Subclass)),
+    World(
+        "futures in turn",
+        **_velodrome_loop,
+        new_future=alternating_future(velodrome.Future, asyncio.Future, SubclassFuture),
+        sleep=velodrome.sleep,
+    ),
+    World("subclass", **_velodrome_loop, task_factory=factory_of(Subclass), create_task=velodrome.create_task),
+    World(
+        "our tasks on asyncio",
+        **_asyncio_loop,
+        task_factory=factory_of(velodrome.Task),
+        new_future=lambda loop: velodrome.Future(loop=loop),
+        sleep=velodrome.sleep,
+        create_task=velodrome.create_task,
+    ),
+    World(
+        "everything in turn on asyncio",
+        **_asyncio_loop,
+        task_factory=factory_of(asyncio.Task, velodrome.Task, Subclass),
+        new_future=alternating_future(velodrome.Future, asyncio.Future, SubclassFuture),
+    ),
+]
+
+PY_TASKS = World(
+    "Python's tasks on asyncio",
+    **_asyncio_loop,
+    task_factory=factory_of(asyncio.tasks._PyTask),
+    new_future=lambda loop: asyncio.futures._PyFuture(loop=loop),
+)
+
+#: Pairs: what the second does, the first does.
+PAIRS = [(world, ASYNCIO) for world in WORLDS]
+PAIRS.append(
+    (
+        World(
+            "Python's tasks on velodrome",
+            **_velodrome_loop,
+            task_factory=factory_of(asyncio.tasks._PyTask),
+            new_future=lambda loop: asyncio.futures._PyFuture(loop=loop),
+            sleep=velodrome.sleep,
+        ),
+        PY_TASKS,
+    )
+)
+if sys.version_info >= (3, 12):
+    _eager_asyncio = World("eager tasks", **_asyncio_loop, task_factory=lambda: asyncio.eager_task_factory)
+    PAIRS += [
+        (
+            World("eager tasks on velodrome", **_velodrome_loop, task_factory=eager_factory_of(velodrome.Task)),
+            _eager_asyncio,
+        ),
+        (
+            World(
+                "stock eager tasks on velodrome",
+                **_velodrome_loop,
+                task_factory=lambda: asyncio.eager_task_factory,
+                sleep=velodrome.sleep,
+            ),
+            _eager_asyncio,
+        ),
+        (
+            World(
+                "our eager tasks on asyncio", **_asyncio_loop, task_factory=eager_factory_of(velodrome.Task)
+            ),
+            _eager_asyncio,
+        ),
+    ]
+
+
+def pairs():
+    return [pytest.param(*pair, id=pair[0].name.replace(" ", "_").replace("'", "")) for pair in PAIRS]
+
+
+def both_loops():
+    """The loops as parameters of a test that holds on both: so the test itself is right."""
+    return [
+        pytest.param(asyncio.SelectorEventLoop, id="asyncio"),
+        pytest.param(velodrome.new_event_loop, id="velodrome"),
+    ]
+
+
+@pytest.fixture(params=["asyncio", "velodrome"])
+def either_loop(request):
+    """asyncio's loop, then velodrome's: not set as the current one, closed at the end."""
+    loop = asyncio.SelectorEventLoop() if request.param == "asyncio" else velodrome.new_event_loop()
+    yield loop
+    close(loop)
+
+
+def close(loop):
+    """Close a loop with what runs on it."""
+    if loop.is_closed():
+        return
+    loop.set_exception_handler(None)
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()

@@ -1,0 +1,669 @@
+"""A panic in any function that C calls becomes a Python exception, and the loop goes on.
+
+This needs a build in which every such function panics when told to: `make test-panics`. Each is told so in a
+process of its own, which then uses everything there is.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import functools
+import gc
+import importlib.util
+import io
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+import warnings
+
+import pytest
+
+# The native module calls one of its entries, once, while it is imported; here it is caught to be called again.
+SAMPLED = []
+
+
+def catch_the_probe():
+    assert "velodrome" not in sys.modules, "run this file alone"
+    [folder] = importlib.util.find_spec("velodrome").submodule_search_locations
+    path = os.path.join(folder, "_layout_probe.py")
+    spec = importlib.util.spec_from_file_location("velodrome._layout_probe", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    show = module.show
+
+    def show_and_keep(look):
+        show(look)
+        SAMPLED.append(functools.partial(show, look))
+
+    module.show = show_and_keep
+    sys.modules[spec.name] = module
+
+
+catch_the_probe()
+
+import velodrome  # noqa: E402
+from velodrome import _velodrome  # noqa: E402
+
+arm = _velodrome._arm_panic
+ENTRIES = _velodrome._entries()
+
+
+def cannot_raise(entry):
+    return entry.endswith((".tp_clear", ".tp_dealloc", ".tp_finalize"))
+
+
+def cannot_tell(entry):
+    return entry.endswith(".tp_traverse")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Everything there is. Each use is a function of the running loop, and what it returns is awaited if it can be.
+
+USES = []
+
+
+def use(function):
+    USES.append(function)
+    return function
+
+
+def uses(*functions):
+    USES.extend(functions)
+
+
+def done_future(loop, result=None):
+    future = loop.create_future()
+    future.set_result(result)
+    return future
+
+
+def failed_future(loop):
+    future = loop.create_future()
+    future.set_exception(ValueError())
+    future._log_traceback = False
+    return future
+
+
+async def nothing():
+    pass
+
+
+async def fail():
+    raise ValueError
+
+
+async def forever(loop):
+    await loop.create_future()
+
+
+@contextlib.contextmanager
+def task_of(loop, coroutine):
+    task = loop.create_task(coroutine)
+    try:
+        yield task
+    finally:
+        task.cancel()
+
+
+def with_task(function):
+    """A use of a task that waits."""
+
+    async def used(loop):
+        with task_of(loop, forever(loop)) as task:
+            await asyncio.sleep(0)
+            function(task)
+
+    USES.append(used)
+
+
+def send(iterator):
+    """PyIter_Send(), which `await` calls on some versions only."""
+    result = ctypes.c_void_p()
+    call = ctypes.PyDLL(None).PyIter_Send
+    call.argtypes = [ctypes.py_object, ctypes.py_object, ctypes.c_void_p]
+    call(iterator, None, ctypes.byref(result))
+    if result.value:
+        # The reference is ours.
+        ctypes.pythonapi.Py_DecRef(ctypes.cast(result, ctypes.py_object))
+
+
+def in_thread(function):
+    """Run a function where no loop runs."""
+    raised = []
+
+    def work():
+        try:
+            function()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+
+
+@contextlib.contextmanager
+def another_loop():
+    loop = velodrome.new_event_loop()
+    try:
+        yield loop
+    finally:
+        loop.close()
+
+
+def with_loop(function):
+    """A use of a loop that does not run."""
+
+    def used(_loop):
+        with another_loop() as loop:
+            function(loop)
+
+    USES.append(used)
+
+
+# -- the module
+
+uses(
+    lambda loop: SAMPLED[0](),
+    lambda loop: velodrome.sleep(0),
+    lambda loop: velodrome.create_task(nothing()),
+    lambda loop: _velodrome._layout(),
+    lambda loop: _velodrome._entries(),
+    lambda loop: isinstance(1, velodrome.Future),
+    lambda loop: issubclass(int, velodrome.Task),
+)
+
+# -- futures
+
+ATTRIBUTES = [
+    "_state",
+    "_asyncio_future_blocking",
+    "_loop",
+    "_callbacks",
+    "_result",
+    "_exception",
+    "_log_traceback",
+    "_source_traceback",
+    "_cancel_message",
+]
+ASSIGNMENTS = [("_asyncio_future_blocking", False), ("_log_traceback", False), ("_cancel_message", "why")]
+
+uses(
+    lambda loop: done_future(loop).result(),
+    lambda loop: failed_future(loop).exception(),
+    lambda loop: loop.create_future().add_done_callback(print),
+    lambda loop: loop.create_future().remove_done_callback(print),
+    lambda loop: loop.create_future().cancelled(),
+    lambda loop: loop.create_future().done(),
+    lambda loop: loop.create_future().get_loop(),
+    lambda loop: loop.create_future()._make_cancelled_error(),
+    lambda loop: loop.create_future().__await__().close(),
+    lambda loop: loop.create_future().__iter__().close(),
+    lambda loop: velodrome.Future[int] and None,
+    lambda loop: loop.create_future().set_result(1),
+    lambda loop: failed_future(loop) and None,
+    lambda loop: loop.create_future().cancel(),
+    lambda loop: velodrome.Future(loop=loop).cancel(),
+    lambda loop: repr(loop.create_future()),
+    lambda loop: iter(loop.create_future()).close(),
+    lambda loop: done_future(loop),
+    lambda loop: next(loop.create_future()) and None,
+    lambda loop: send(loop.create_future()),
+)
+for name in ATTRIBUTES:
+    uses(lambda loop, name=name: getattr(loop.create_future(), name) and None)
+for name, value in ASSIGNMENTS:
+    uses(lambda loop, name=name, value=value: setattr(loop.create_future(), name, value))
+
+
+@use
+def an_exception_nobody_asks_for(loop):
+    loop.create_future().set_exception(ValueError("nobody asks"))
+
+
+@use
+def garbage_of_every_kind(loop):
+    future = loop.create_future()
+    future.add_done_callback(functools.partial(print, future))
+
+    awaited = loop.create_future()
+    iterator = awaited.__await__()
+    awaited.add_done_callback(functools.partial(print, iterator))
+
+    box = []
+    box.append(velodrome.sleep(0, box))
+    box[0].close()
+    box.append(velodrome.sleep(0, box))
+
+    other = velodrome.new_event_loop()
+    other.itself = other
+    other.close()
+    del future, awaited, iterator, box, other
+    gc.collect()
+
+
+@use
+async def garbage_of_the_loop(loop):
+    async def itself():
+        return asyncio.current_task()
+
+    tasks = [loop.create_task(itself())]
+    box = []
+    box.append(loop.call_soon(id, box))
+    box.append(loop.call_later(0, id, box))
+    await velodrome.sleep(0.001)
+    assert tasks[0].done()
+    del tasks, box
+    gc.collect()
+
+
+@use
+async def cancelled_while_it_sleeps(loop):
+    async def sleep():
+        await velodrome.sleep(60)
+
+    task = loop.create_task(sleep())
+    await asyncio.sleep(0)
+    gc.collect()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+# -- iterators over futures
+
+uses(
+    lambda loop: loop.create_future().__await__().send(None) and None,
+    lambda loop: loop.create_future().__await__().close(),
+    lambda loop: iter(loop.create_future().__await__()) and None,
+    lambda loop: next(loop.create_future().__await__()) and None,
+    lambda loop: send(loop.create_future().__await__()),
+)
+
+
+@use
+def throw_into_an_iterator(loop):
+    with contextlib.suppress(ValueError):
+        loop.create_future().__await__().throw(ValueError())
+
+
+# -- tasks
+
+for name in [*ATTRIBUTES, "_coro", "_fut_waiter", "_must_cancel", "_log_destroy_pending"]:
+    with_task(lambda task, name=name: getattr(task, name))
+for name, value in [*ASSIGNMENTS, ("_log_destroy_pending", True)]:
+    with_task(lambda task, name=name, value=value: setattr(task, name, value))
+with_task(lambda task: task.add_done_callback(print))
+with_task(lambda task: task.remove_done_callback(print))
+with_task(lambda task: task.cancelled())
+with_task(lambda task: task.done())
+with_task(lambda task: task.get_loop())
+with_task(lambda task: task._make_cancelled_error())
+with_task(lambda task: task.__await__())
+with_task(lambda task: task.__iter__())
+with_task(lambda task: iter(task))
+with_task(lambda task: next(task))
+with_task(send)
+with_task(lambda task: task.cancelling())
+with_task(lambda task: task.uncancel())
+with_task(lambda task: task.get_name())
+with_task(lambda task: task.set_name("name"))
+with_task(lambda task: task.get_coro())
+with_task(lambda task: task.get_context() if sys.version_info >= (3, 12) else None)
+with_task(lambda task: task.get_stack())
+with_task(lambda task: task.print_stack(file=io.StringIO()))
+with_task(repr)
+with_task(lambda task: gc.collect())
+uses(lambda loop: velodrome.Task[int] and None)
+
+
+@use
+async def what_tasks_refuse(loop):
+    for method in ("set_result", "set_exception"):
+        with task_of(loop, nothing()) as task, contextlib.suppress(RuntimeError):
+            getattr(task, method)(None)
+
+
+@use
+async def tasks_that_end(loop):
+    task = loop.create_task(nothing())
+    await task
+    task.result()
+    task.exception()
+    task = velodrome.Task(nothing(), loop=loop)
+    await task
+    task = loop.create_task(fail())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    del task  # its exception was never retrieved
+
+
+@use
+async def a_task_that_awaits_somebody_elses_future(loop):
+    future = asyncio.Future(loop=loop)
+
+    async def wait():
+        await future
+
+    task = loop.create_task(wait())
+    await asyncio.sleep(0)
+    future.set_result(None)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task._log_destroy_pending = False
+
+
+@use
+def a_task_on_somebody_elses_loop(_loop):
+    def work():
+        loop = asyncio.SelectorEventLoop()
+        errors = []
+        loop.set_exception_handler(lambda loop, context: errors.append(context["exception"]))
+        try:
+            task = velodrome.Task(nothing(), loop=loop)
+            loop.call_later(0.01, loop.stop)
+            loop.run_forever()
+            task._log_destroy_pending = False
+        finally:
+            loop.close()
+        if errors:
+            raise errors[0]
+
+    in_thread(work)
+
+
+# -- handles
+
+uses(
+    lambda loop: loop.call_soon(id, 1).cancel(),
+    lambda loop: loop.call_soon(id, 1).cancelled(),
+    lambda loop: loop.call_later(60, id, 1).cancel(),
+    lambda loop: loop.call_later(0, id, 1).cancelled(),
+)
+
+# -- loops
+
+for name in [
+    "_debug",
+    "_closed",
+    "_stopping",
+    "_thread_id",
+    "_task_factory",
+    "_clock_resolution",
+    "_ready",
+    "_scheduled",
+]:
+    with_loop(lambda loop, name=name: getattr(loop, name))
+for name, value in [("_debug", False), ("_stopping", False), ("_thread_id", None), ("_task_factory", None)]:
+    with_loop(lambda loop, name=name, value=value: setattr(loop, name, value))
+with_loop(lambda loop: setattr(loop, "attribute", 1))
+with_loop(lambda loop: loop.time())
+with_loop(lambda loop: loop.get_debug())
+with_loop(lambda loop: loop.is_closed())
+with_loop(lambda loop: loop.is_running())
+with_loop(lambda loop: loop.stop())
+with_loop(lambda loop: loop.create_future())
+with_loop(lambda loop: loop._check_closed())
+with_loop(lambda loop: loop._check_thread())
+with_loop(lambda loop: loop._wake_fd())
+with_loop(lambda loop: loop._write_to_self())
+with_loop(lambda loop: loop._add_callback(asyncio.Handle(id, (1,), loop)))
+with_loop(lambda loop: loop._add_callback_signalsafe(asyncio.Handle(id, (1,), loop)))
+with_loop(lambda loop: loop._timer_handle_cancelled(asyncio.TimerHandle(1, id, (1,), loop)))
+with_loop(lambda loop: loop.call_at(loop.time(), id, 1))
+with_loop(lambda loop: loop.call_soon_threadsafe(id, 1))
+with_loop(lambda loop: in_thread(loop._run_once))
+with_loop(lambda loop: in_thread(lambda: loop.run_until_complete(nothing())))
+
+
+@use
+async def readers_and_writers(loop):
+    one, two = socket.socketpair()
+    with one, two:
+        try:
+            loop.add_reader(one, id, 1)
+            loop.add_writer(one, id, 1)
+            await asyncio.sleep(0)
+            loop._add_reader(two, id, 1)
+            loop._add_writer(two, id, 1)
+            loop._remove_reader(two)
+            loop._remove_writer(two)
+            loop.remove_reader(one)
+            loop.remove_writer(one)
+        finally:
+            for end in one, two:
+                loop.remove_reader(end)
+                loop.remove_writer(end)
+
+
+# -- sleeps
+
+uses(
+    lambda loop: velodrome.sleep(0).send(None),
+    lambda loop: velodrome.sleep(0).close(),
+    lambda loop: iter(velodrome.sleep(0)).close(),
+    lambda loop: velodrome.sleep(0).__await__().close(),
+    lambda loop: next(velodrome.sleep(0)),
+    lambda loop: send(velodrome.sleep(0)),
+    lambda loop: repr(velodrome.sleep(0)),
+)
+for name in ["__name__", "__qualname__", "cr_await", "cr_running", "cr_frame", "cr_origin"]:
+    uses(lambda loop, name=name: getattr(velodrome.sleep(0), name) and None)
+
+
+@use
+def throw_into_a_sleep(loop):
+    with contextlib.suppress(ValueError):
+        velodrome.sleep(0).throw(ValueError())
+
+
+# -- the switch itself
+
+uses(lambda loop: arm(None) and None)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# What must go on working.
+
+
+async def program(loop):
+    """A bit of everything, whose answer is known."""
+    answer = []
+    answer.append(await velodrome.sleep(0, "slept"))
+    answer.append(await asyncio.gather(velodrome.sleep(0.001, 1), asyncio.sleep(0.001, 2)))
+    future = loop.create_future()
+    loop.call_soon(future.set_result, "soon")
+    answer.append(await future)
+    future = loop.create_future()
+    loop.call_later(0.001, future.set_result, "later")
+    answer.append(await future)
+    future = loop.create_future()
+    threading.Thread(target=loop.call_soon_threadsafe, args=(future.set_result, "thread")).start()
+    answer.append(await future)
+    task = loop.create_task(forever(loop), name="name")
+    answer.append(task.get_name())
+    await asyncio.sleep(0)
+    task.cancel("why")
+    try:
+        await task
+    except asyncio.CancelledError:
+        answer.append("cancelled")
+    one, two = socket.socketpair()
+    with one, two:
+        future = loop.create_future()
+        loop.add_reader(one, lambda: future.done() or future.set_result(one.recv(10)))
+        two.send(b"read")
+        answer.append(await future)
+        loop.remove_reader(one)
+    try:
+        async with asyncio.timeout(0.001):
+            await velodrome.sleep(60)
+    except TimeoutError:
+        answer.append("timeout")
+    return answer
+
+
+ANSWER = ["slept", [1, 2], "soon", "later", "thread", "name", "cancelled", b"read", "timeout"]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# One entry, in a process of its own.
+
+
+class Witness:
+    """Who heard of the panic, and what they heard."""
+
+    def __init__(self):
+        self.heard = []
+
+    def hear(self, where, exception):
+        if isinstance(exception, SystemError):
+            self.heard.append((where, str(exception)))
+        elif exception is not None and not isinstance(exception, ValueError):
+            # ValueError is what the uses themselves leave unretrieved.
+            self.heard.append((where, repr(exception)))
+
+    def unraisable(self, unraisable):
+        self.hear("unraisable", unraisable.exc_value)
+
+    def handler(self, loop, context):
+        self.hear("handler", context.get("exception"))
+
+
+def strike(entry):
+    """Arm an entry and use everything until it strikes."""
+    witness = Witness()
+    sys.unraisablehook = witness.unraisable
+    warnings.simplefilter("ignore")
+    # The collector runs when it is told to.
+    gc.disable()
+    report = {"struck": False}
+
+    async def main(loop):
+        arm(entry)
+        for function in USES:
+            try:
+                awaitable = function(loop)
+                if awaitable is not None and hasattr(awaitable, "__await__"):
+                    await awaitable
+                awaitable = None
+                # What was queued runs now.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                left = arm(None)
+            except SystemError as error:
+                witness.hear("raised", error)
+                # The exception's traceback keeps what was in use alive.
+                del error
+                left = arm(None)
+            if left is None:
+                report["struck"] = True
+                report["use"] = getattr(function, "__name__", "?")
+                break
+            arm(left)
+        gc.collect()
+        report["program"] = await program(loop) == ANSWER
+
+    loop = velodrome.new_event_loop()
+    loop.set_exception_handler(witness.handler)
+    loop.run_until_complete(main(loop))
+    loop.close()
+    del loop
+    gc.collect()
+    report["again"] = velodrome.run(_program()) == ANSWER
+    report["heard"] = witness.heard
+    return report
+
+
+async def _program():
+    return await program(asyncio.get_running_loop())
+
+
+def in_child(function, *arguments, timeout=30):
+    """Call a function in a forked process; return what it returned, or how the process ended."""
+    receiver, sender = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the test runner's watchdog is a thread
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(receiver)
+            answer = function(*arguments)
+            with open(sender, "w") as file:
+                json.dump(answer, file)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    os.close(sender)
+    with open(receiver) as file:
+        ready, _, _ = select.select([file], [], [], timeout)
+        if not ready:
+            os.kill(child, signal.SIGKILL)
+        text = file.read()
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, "no end" if not ready else "crash or exception"
+    return json.loads(text)
+
+
+def test_without_a_panic_everything_works():
+    report = in_child(strike, None)
+    # Nothing armed looks as if it had struck after the first use; so this is about the programs afterwards.
+    assert report["heard"] == []
+    assert report["program"] and report["again"]
+
+
+def test_every_use_works_where_nothing_panics():
+    def work():
+        failures = []
+        witness = Witness()
+        sys.unraisablehook = witness.unraisable
+        warnings.simplefilter("ignore")
+
+        async def main(loop):
+            for function in USES:
+                try:
+                    awaitable = function(loop)
+                    if awaitable is not None and hasattr(awaitable, "__await__"):
+                        await awaitable
+                except Exception:
+                    failures.append(traceback.format_exc())
+
+        with another_loop() as loop:
+            loop.set_exception_handler(witness.handler)
+            loop.run_until_complete(main(loop))
+        gc.collect()
+        return failures + witness.heard
+
+    assert in_child(work) == []
+
+
+def test_entries_are_listed_once():
+    assert len(ENTRIES) > 150
+    assert len(set(ENTRIES)) == len(ENTRIES)
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_panic(entry):
+    report = in_child(strike, entry)
+    assert report["struck"], "no use of it struck"
+    expected = [f"velodrome panicked in {entry}: armed"]
+    heard = [message for _, message in report["heard"]]
+    if cannot_tell(entry):
+        assert heard == []
+    else:
+        assert heard == expected
+    if cannot_raise(entry):
+        assert [where for where, _ in report["heard"]] == ["unraisable"]
+    assert report["program"], "the loop did not go on"
+    assert report["again"], "a new loop did not work"
