@@ -201,6 +201,24 @@ impl<J> Engine<J> {
         self.ready.pop_front()
     }
 
+    /// Shows the job that will be taken after `ahead` others, for a caller that wants to have its memory at hand by
+    /// then.
+    ///
+    /// ```
+    /// use velodrome_engine::Engine;
+    ///
+    /// let mut engine = Engine::new()?;
+    /// engine.push("next");
+    /// engine.push("after that");
+    /// assert_eq!(engine.peek(1), Some(&"after that"));
+    /// assert_eq!(engine.peek(2), None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[inline]
+    pub fn peek(&self, ahead: usize) -> Option<&J> {
+        self.ready.get(ahead)
+    }
+
     /// How many jobs are queued. The inbox is not counted until something moves it in.
     ///
     /// ```

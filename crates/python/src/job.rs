@@ -1,5 +1,6 @@
 //! What the ready queue holds: small tagged jobs rather than callbacks.
 
+use crate::cpython::prefetch;
 use crate::cpython::{Fallible, Inst, Own, Ref, Visitor};
 use crate::event_loop::EventLoop;
 use crate::future::{self, Future};
@@ -45,6 +46,26 @@ impl Job {
                 let number = crate::cpython::object::int(i64::from(*number))?;
                 event_loop.obj().call_method(&state().names.handle_signal, &[&number]).map(drop)
             }
+        }
+    }
+
+    /// Has the memory fetched that running this job touches first.
+    #[inline]
+    pub fn prefetch(&self) {
+        match self {
+            Job::Step(task) | Job::Wakeup(task) => prefetch::instance(task),
+            Job::Handle(handle) => prefetch::instance(handle),
+            Job::Timer(timer) => prefetch::instance(timer),
+            Job::Resolve(future) => prefetch::instance(future),
+            Job::Foreign(_) | Job::Signal(_) => {}
+        }
+    }
+
+    /// Has the memory fetched that this job touches through what `prefetch` has fetched.
+    #[inline]
+    pub fn prefetch_further(&self) {
+        if let Job::Step(task) | Job::Wakeup(task) = self {
+            task.prefetch_step();
         }
     }
 

@@ -64,10 +64,23 @@ fn iteration(this: &Inst<EventLoop>, unasked: &mut u32) -> Fallible<()> {
     first.run(this)?;
     drop(first);
     for _ in 1..jobs {
-        let Some(job) = this.with_engine(Engine::pop)? else { break };
+        let Some(job) = this.with_engine(pop_and_prefetch)? else { break };
         job.run(this)?;
     }
     Ok(())
+}
+
+/// Takes the next job, and has the memory of those behind it fetched while it runs.
+#[inline]
+fn pop_and_prefetch(engine: &mut Engine<Job>) -> Option<Job> {
+    let job = engine.pop();
+    if let Some(near) = engine.peek(1) {
+        near.prefetch_further();
+    }
+    if let Some(far) = engine.peek(4) {
+        far.prefetch();
+    }
+    job
 }
 
 /// Asks the kernel, waiting if there is nothing else to do.

@@ -58,6 +58,7 @@ pub trait Class: Sized + 'static {
 pub struct Home {
     class: AtomicPtr<ffi::PyTypeObject>,
     offset: AtomicUsize,
+    size: AtomicUsize,
     /// `tp_traverse` and `tp_clear` of a C base, or null.
     base_traverse: AtomicPtr<c_void>,
     base_clear: AtomicPtr<c_void>,
@@ -75,6 +76,7 @@ impl Home {
         Home {
             class: AtomicPtr::new(std::ptr::null_mut()),
             offset: AtomicUsize::new(0),
+            size: AtomicUsize::new(0),
             base_traverse: AtomicPtr::new(std::ptr::null_mut()),
             base_clear: AtomicPtr::new(std::ptr::null_mut()),
             kept: AtomicPtr::new(std::ptr::null_mut()),
@@ -92,6 +94,12 @@ impl Home {
 }
 
 impl Home {
+    /// How large an instance is.
+    #[inline]
+    pub(super) fn size(&self) -> usize {
+        self.size.load(Ordering::Relaxed)
+    }
+
     /// Whether the object is an instance of the class, or of one that derives from it.
     #[inline]
     fn is_class_of(&self, object: &Obj) -> bool {
@@ -489,6 +497,7 @@ pub fn define<T: Class>(mut spec: Spec) -> Fallible<Ref> {
         }
     }
     home.offset.store(offset, Ordering::Relaxed);
+    home.size.store(offset + std::mem::size_of::<T>(), Ordering::Relaxed);
     home.class.store(class.clone().into_ptr().cast(), Ordering::Relaxed);
     Ok(class)
 }

@@ -33,6 +33,7 @@ pub mod global;
 pub mod handle_slots;
 pub mod layout;
 pub mod object;
+pub mod prefetch;
 pub mod raised;
 pub mod slot;
 pub mod stop_iteration;
