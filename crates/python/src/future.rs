@@ -144,7 +144,7 @@ static HOME: Home = Home::new();
 impl Class for Future {
     const NAME: &'static std::ffi::CStr = c"velodrome.Future";
     const FINALIZED: bool = true;
-    const KEPT: usize = 256;
+    const KEPT: usize = crate::cpython::class::KEPT;
 
     fn home() -> &'static Home {
         &HOME

@@ -18,7 +18,7 @@ static HOME: Home = Home::new();
 
 impl Class for Handle {
     const NAME: &'static std::ffi::CStr = c"velodrome.Handle";
-    const KEPT: usize = 256;
+    const KEPT: usize = crate::cpython::class::KEPT;
     const PYTHON_BASE: bool = true;
 
     fn home() -> &'static Home {
@@ -89,6 +89,12 @@ pub fn fill<T: HandleLayout>(
     Ok(())
 }
 
+/// The arguments as a handle keeps them.
+#[inline]
+pub fn arguments_tuple(arguments: &[&Obj]) -> Fallible<Ref> {
+    if arguments.is_empty() { Ok(state().empty_tuple.clone()) } else { object::tuple(arguments) }
+}
+
 /// A new handle with this context.
 #[inline]
 pub fn with_context(
@@ -98,7 +104,7 @@ pub fn with_context(
     context: Ref,
 ) -> Fallible<Own<Handle>> {
     let handle = Own::<Handle>::new()?;
-    fill(&*handle, event_loop, callback, object::tuple(arguments)?, context)?;
+    fill(&*handle, event_loop, callback, arguments_tuple(arguments)?, context)?;
     Ok(handle)
 }
 
@@ -123,23 +129,18 @@ pub fn run<T: HandleLayout>(this: &Inst<T>) -> Fallible<()> {
     if is_cancelled(this) {
         return Ok(());
     }
-    let (Some(callback), Some(arguments), Some(context), Some(event_loop)) = (
-        this.callback_slot().get(),
-        this.args_slot().get(),
-        this.context_slot().get(),
-        this.loop_slot().get(),
-    ) else {
+    let (Some(callback), Some(arguments), Some(context)) =
+        (this.callback_slot().get(), this.args_slot().get(), this.context_slot().get())
+    else {
         return Ok(());
     };
-    let outcome = if object::is_tuple(&arguments) && crate::cpython::context::is_context(&context) {
-        crate::cpython::context::within(&context, || callback.call_tuple(&arguments))
-    } else {
-        // Somebody has put something else there; their `run` decides.
+    if !object::is_tuple(&arguments) || !crate::cpython::context::is_context(&context) {
+        // Somebody has put something else there; asyncio's own `_run` knows what to make of it.
         return this.obj().call_method(&state().names.run_private, &[]).map(drop);
-    };
-    match outcome {
+    }
+    match crate::cpython::context::within(&context, || callback.call_tuple(&arguments)) {
         Ok(_result) => Ok(()),
-        Err(raised) => failed(&event_loop, raised, || Ok(this.obj().own())),
+        Err(raised) => failed(&this.loop_slot().get_or_none(), raised, || Ok(this.obj().own())),
     }
 }
 
@@ -186,6 +187,7 @@ pub fn py_cancelled<T: HandleLayout>(this: &Inst<T>) -> Fallible<Ref> {
 /// Makes the class.
 pub fn define() -> Fallible<Ref> {
     let base = state().events.get(&*object::interned(c"Handle")?)?;
+    crate::cpython::handle_slots::find_in_handle(&base)?;
     crate::cpython::class::define::<Handle>(Spec {
         base: Some(base),
         doc: Some(c"A callback that waits for its turn, as call_soon() returns it; it can be cancelled."),

@@ -7,6 +7,7 @@ use crate::future::{self, Future};
 use crate::handle::{self, Handle};
 use crate::state::state;
 use crate::task::{self, Task};
+use crate::thread_safe_handle::{self, ThreadSafeHandle};
 use crate::timer_handle::TimerHandle;
 
 /// One thing to do.
@@ -20,6 +21,8 @@ pub enum Job {
     Handle(Own<Handle>),
     /// A callback whose time has come.
     Timer(Own<TimerHandle>),
+    /// A callback from another thread.
+    ThreadSafe(Own<ThreadSafeHandle>),
     /// A handle that is not ours, run by its `_run`.
     Foreign(Ref),
     /// A future that gets the result `None`, unless it is done: the end of a sleep.
@@ -40,6 +43,7 @@ impl Job {
                 timer.scheduled_slot().set(crate::cpython::object::boolean(false).own());
                 handle::run(&**timer)
             }
+            Job::ThreadSafe(handle) => thread_safe_handle::run(handle),
             Job::Foreign(handle) => run_foreign(handle),
             Job::Resolve(future) => resolve(event_loop, future),
             Job::Signal(number) => {
@@ -57,6 +61,7 @@ impl Job {
             Job::Handle(handle) => prefetch::instance(handle),
             Job::Timer(timer) => prefetch::instance(timer),
             Job::Resolve(future) => prefetch::instance(future),
+            Job::ThreadSafe(handle) => prefetch::instance(handle),
             Job::Foreign(_) | Job::Signal(_) => {}
         }
     }
@@ -75,6 +80,7 @@ impl Job {
             Job::Step(task) | Job::Wakeup(task) => visitor.object(task.obj()),
             Job::Handle(handle) => visitor.object(handle.obj()),
             Job::Timer(timer) => visitor.object(timer.obj()),
+            Job::ThreadSafe(handle) => visitor.object(handle.obj()),
             Job::Foreign(handle) => visitor.object(handle),
             Job::Resolve(future) => visitor.object(future.obj()),
             Job::Signal(_) => {}
@@ -88,6 +94,7 @@ impl Job {
             Job::Wakeup(task) => task_handle(task, &*task::wakeup_callable(task)?)?,
             Job::Handle(handle) => handle.obj().own(),
             Job::Timer(timer) => timer.obj().own(),
+            Job::ThreadSafe(handle) => handle.obj().own(),
             Job::Foreign(handle) => handle.clone(),
             Job::Resolve(_) | Job::Signal(_) => return Ok(None),
         }))

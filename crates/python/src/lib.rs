@@ -24,4 +24,5 @@ mod scheduling;
 mod sleep;
 mod state;
 mod task;
+mod thread_safe_handle;
 mod timer_handle;

@@ -7,7 +7,7 @@ use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signature};
 use crate::event_loop::EventLoop;
 use crate::state::{State, state};
-use crate::{event_loop, future, future_iter, handle, sleep, task, timer_handle};
+use crate::{event_loop, future, future_iter, handle, sleep, task, thread_safe_handle, timer_handle};
 
 /// Velodrome's native module.
 #[pymodule]
@@ -18,11 +18,7 @@ fn velodrome(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 fn fill(module: &Module<'_>, minor: u8) -> Fallible<()> {
-    let state = State::init(minor)?;
-    crate::cpython::handle_slots::find(
-        &*state.events.get(&*object::interned(c"Handle")?)?,
-        &*state.events.get(&*object::interned(c"TimerHandle")?)?,
-    )?;
+    State::init(minor)?;
     probe_layout()?;
 
     let future_class = future::define()?;
@@ -33,6 +29,9 @@ fn fill(module: &Module<'_>, minor: u8) -> Fallible<()> {
     module.add(c"Task", &task_class)?;
     module.add(c"Handle", &*handle::define()?)?;
     module.add(c"TimerHandle", &*timer_handle::define()?)?;
+    if let Some(class) = thread_safe_handle::define()? {
+        module.add(c"ThreadSafeHandle", &class)?;
+    }
     module.add(c"LoopCore", &*event_loop::define()?)?;
     module.add(c"Sleep", &*sleep::define()?)?;
     module.add(c"__version__", &*object::text(env!("CARGO_PKG_VERSION"))?)?;

@@ -8,6 +8,7 @@ use crate::event_loop::EventLoop;
 use crate::handle::{self, Handle};
 use crate::job::Job;
 use crate::state::state;
+use crate::thread_safe_handle;
 use crate::timer_handle::{self, TimerHandle};
 
 impl Inst<EventLoop> {
@@ -77,25 +78,14 @@ fn py_call_soon_threadsafe(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<R
     if this.is_debug() {
         this.check_callback(callback, "call_soon_threadsafe")?;
     }
-    let (job, handle) = match &state().thread_safe_handle {
-        // There, cancelling from another thread waits for a callback that has begun.
-        Some(class) => {
-            let arguments = object::tuple(arguments)?;
-            let context = context.unwrap_or(none());
-            let handle = class.call(&[callback, &*arguments, this.obj(), context])?;
-            if this.is_debug() {
-                // The last entry is asyncio's own constructor; the caller's comes before it.
-                handle
-                    .get(&*object::interned(c"_source_traceback")?)?
-                    .call_method(&*object::interned(c"pop")?, &[])?;
-            }
-            (Job::Foreign(handle.clone()), handle)
-        }
-        None => {
-            let context = handle::context_or_current(context)?;
-            let handle = handle::with_context(this.obj(), callback, arguments, context)?;
-            (Job::Handle(handle.clone()), handle.into_ref())
-        }
+    let context = handle::context_or_current(context)?;
+    // From 3.14 on, cancelling from another thread waits for a callback that has begun.
+    let (job, handle) = if state().minor >= 14 {
+        let handle = thread_safe_handle::create(this.obj(), callback, arguments, context)?;
+        (Job::ThreadSafe(handle.clone()), handle.into_ref())
+    } else {
+        let handle = handle::with_context(this.obj(), callback, arguments, context)?;
+        (Job::Handle(handle.clone()), handle.into_ref())
     };
     match this.engine.borrow().as_ref() {
         Some(engine) => engine.remote_push(job),

@@ -48,7 +48,7 @@ impl Class for Sleep {
     const NAME: &'static std::ffi::CStr = c"velodrome.Sleep";
     const SUBCLASSED: bool = false;
     const FINALIZED: bool = true;
-    const KEPT: usize = 256;
+    const KEPT: usize = crate::cpython::class::KEPT;
 
     fn home() -> &'static Home {
         &HOME

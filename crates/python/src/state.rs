@@ -120,10 +120,9 @@ pub struct State {
     pub set_result_unless_cancelled: Ref,
     /// Whether this version's `loop.create_task` passes any keyword on to the task.
     pub create_task_takes_all: bool,
-    /// The `int` 0, of which there is one.
+    /// The `int` 0 and the tuple `()`, of which there is one each.
     pub zero: Ref,
-    /// `asyncio.events._ThreadSafeHandle`, from 3.14 on.
-    pub thread_safe_handle: Option<Ref>,
+    pub empty_tuple: Ref,
 }
 
 impl State {
@@ -192,8 +191,7 @@ impl State {
             set_result_unless_cancelled: of(c"asyncio.futures", c"_set_result_unless_cancelled")?,
             create_task_takes_all,
             zero: object::int(0)?,
-            thread_safe_handle: object::import(c"asyncio.events")?
-                .get_if_there(&*object::interned(c"_ThreadSafeHandle")?)?,
+            empty_tuple: object::tuple(&[])?,
         });
         Ok(state())
     }

@@ -49,7 +49,7 @@ static UNNAMED: AtomicU64 = AtomicU64::new(1);
 impl Class for Task {
     const NAME: &'static std::ffi::CStr = c"velodrome.Task";
     const FINALIZED: bool = true;
-    const KEPT: usize = 256;
+    const KEPT: usize = crate::cpython::class::KEPT;
 
     fn home() -> &'static Home {
         &HOME

@@ -21,7 +21,7 @@ static HOME: Home = Home::new();
 
 impl Class for TimerHandle {
     const NAME: &'static std::ffi::CStr = c"velodrome.TimerHandle";
-    const KEPT: usize = 256;
+    const KEPT: usize = crate::cpython::class::KEPT;
     const PYTHON_BASE: bool = true;
 
     fn home() -> &'static Home {
@@ -59,7 +59,7 @@ pub fn create(
     context: Ref,
 ) -> Fallible<Own<TimerHandle>> {
     let timer = Own::<TimerHandle>::new()?;
-    handle::fill(&*timer, event_loop, callback, object::tuple(arguments)?, context)?;
+    handle::fill(&*timer, event_loop, callback, handle::arguments_tuple(arguments)?, context)?;
     timer.when_slot().set(when);
     timer.scheduled_slot().set(boolean(false).own());
     Ok(timer)
@@ -86,6 +86,7 @@ fn py_cancel(this: &Inst<TimerHandle>) -> Fallible<Ref> {
 /// Makes the class.
 pub fn define() -> Fallible<Ref> {
     let base = state().events.get(&*object::interned(c"TimerHandle")?)?;
+    crate::cpython::handle_slots::find_in_timer_handle(&base)?;
     crate::cpython::class::define::<TimerHandle>(Spec {
         base: Some(base),
         doc: Some(c"A callback that waits for its time, as call_later() and call_at() return it."),

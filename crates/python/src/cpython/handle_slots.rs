@@ -74,54 +74,58 @@ pub unsafe trait HandleLayout: Class {}
 #[allow(unsafe_code)]
 pub unsafe trait TimerLayout: HandleLayout {}
 
+/// A class of ours that derives from `asyncio.events._ThreadSafeHandle`.
+///
+/// # Safety
+/// It does.
+#[allow(unsafe_code)]
+pub unsafe trait ThreadSafeLayout: HandleLayout {}
+
 macro_rules! slots {
-    ($($static:ident $method:ident $layout:ident $name:literal;)*) => {
+    ($($layout:ident $find:ident { $($static:ident $method:ident $name:literal;)* })*) => {$(
         $(static $static: Offset = Offset::unknown();)*
 
-        impl<T: HandleLayout> Inst<T> {
-            $(slots!(@ $layout $static $method);)*
-        }
-        impl<T: TimerLayout> Inst<T> {
-            $(slots!(@@ $layout $static $method);)*
+        impl<T: $layout> Inst<T> {
+            $(
+                #[doc = concat!("The slot of `", stringify!($method), "`.")]
+                #[inline]
+                pub fn $method(&self) -> &Slot {
+                    $static.of(self)
+                }
+            )*
         }
 
-        /// Finds the slots of asyncio's two handle classes. Called once, at import.
-        pub fn find(handle: &Obj, timer_handle: &Obj) -> Fallible<()> {
-            $($static.find(slots!(@@@ $layout handle timer_handle), $name)?;)*
+        /// Finds the slots that this class of asyncio's adds. Called once, at import.
+        pub fn $find(class: &Obj) -> Fallible<()> {
+            $($static.find(class, $name)?;)*
             Ok(())
         }
-    };
-    (@ HandleLayout $static:ident $method:ident) => {
-        #[inline]
-        pub fn $method(&self) -> &Slot { $static.of(self) }
-    };
-    (@ TimerLayout $static:ident $method:ident) => {};
-    (@@ TimerLayout $static:ident $method:ident) => {
-        #[inline]
-        pub fn $method(&self) -> &Slot { $static.of(self) }
-    };
-    (@@ HandleLayout $static:ident $method:ident) => {};
-    (@@@ HandleLayout $handle:ident $timer:ident) => { $handle };
-    (@@@ TimerLayout $handle:ident $timer:ident) => { $timer };
+    )*};
 }
 
 slots! {
-    CALLBACK callback_slot HandleLayout c"_callback";
-    ARGS args_slot HandleLayout c"_args";
-    CANCELLED cancelled_slot HandleLayout c"_cancelled";
-    LOOP loop_slot HandleLayout c"_loop";
-    SOURCE_TRACEBACK source_traceback_slot HandleLayout c"_source_traceback";
-    REPR repr_slot HandleLayout c"_repr";
-    CONTEXT context_slot HandleLayout c"_context";
-    SCHEDULED scheduled_slot TimerLayout c"_scheduled";
-    WHEN when_slot TimerLayout c"_when";
+    HandleLayout find_in_handle {
+        CALLBACK callback_slot c"_callback";
+        ARGS args_slot c"_args";
+        CANCELLED cancelled_slot c"_cancelled";
+        LOOP loop_slot c"_loop";
+        SOURCE_TRACEBACK source_traceback_slot c"_source_traceback";
+        REPR repr_slot c"_repr";
+        CONTEXT context_slot c"_context";
+    }
+    TimerLayout find_in_timer_handle {
+        SCHEDULED scheduled_slot c"_scheduled";
+        WHEN when_slot c"_when";
+    }
+    ThreadSafeLayout find_in_thread_safe_handle {
+        LOCK lock_slot c"_lock";
+    }
 }
 
-// SAFETY: made in `handle::define` over `asyncio.Handle`, and in `timer_handle::define` over
-// `asyncio.TimerHandle`, which derives from it.
 #[allow(unsafe_code)]
 mod layouts {
     use crate::handle::Handle;
+    use crate::thread_safe_handle::ThreadSafeHandle;
     use crate::timer_handle::TimerHandle;
 
     // SAFETY: `handle::define` gives it the base `asyncio.Handle`.
@@ -130,4 +134,8 @@ mod layouts {
     unsafe impl super::HandleLayout for TimerHandle {}
     // SAFETY: the same.
     unsafe impl super::TimerLayout for TimerHandle {}
+    // SAFETY: `thread_safe_handle::define` gives it the base `_ThreadSafeHandle`, which derives from `asyncio.Handle`.
+    unsafe impl super::HandleLayout for ThreadSafeHandle {}
+    // SAFETY: the same.
+    unsafe impl super::ThreadSafeLayout for ThreadSafeHandle {}
 }
