@@ -3,7 +3,8 @@
     import velodrome
     velodrome.run(main())
 
-or, for what runs itself: ``asyncio.Runner(loop_factory=velodrome.new_event_loop)``, ``python -m velodrome app.py``.
+or, for what runs itself, ``asyncio.Runner(loop_factory=velodrome.new_event_loop)`` and
+``python -m velodrome app.py``.
 """
 
 import sys as _sys

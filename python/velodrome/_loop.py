@@ -1,8 +1,8 @@
 """The event loop: what runs once per loop, over the native core that runs once per callback.
 
-The core (`_velodrome.LoopCore`) schedules and runs. What is here is called once per run, per signal or per error, and
-much of it is asyncio's own code: unbound functions of `asyncio.BaseEventLoop`, which ask nothing of a loop but its
-public methods and a few attributes, and so give the answers of the Python underneath, whichever that is.
+The core (`_velodrome.LoopCore`) schedules and runs. What is here is called once per run, per signal or per error,
+and much of it is asyncio's own code: unbound functions of `asyncio.BaseEventLoop`, which ask nothing of a loop but
+its public methods and a few attributes, and so give the answers of the Python underneath, whichever that is.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
     __repr__ = _Base.__repr__
     __del__ = _Base.__del__
 
-    # -- Running ---------------------------------------------------------------------------------------------------
+    # -- Running -----------------------------------------------------------------------------------
 
     run_until_complete = _Base.run_until_complete
 
@@ -102,8 +102,10 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
         if sys.is_finalizing():
             if self._signal_handlers:
                 warnings.warn(
-                    f"Closing the loop {self!r} on interpreter shutdown stage, skipping signal handlers removal",
+                    f"Closing the loop {self!r} on interpreter shutdown stage, "
+                    "skipping signal handlers removal",
                     ResourceWarning,
+                    stacklevel=2,
                     source=self,
                 )
                 self._signal_handlers.clear()
@@ -121,7 +123,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
     set_debug = _Base.set_debug
     _set_coroutine_origin_tracking = _Base._set_coroutine_origin_tracking
 
-    # -- Callbacks -------------------------------------------------------------------------------------------------
+    # -- Callbacks ---------------------------------------------------------------------------------
 
     _check_callback = _Base._check_callback
 
@@ -140,7 +142,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
                 "Executing %s took %.3f seconds", base_events._format_handle(handle), seconds
             )
 
-    # -- Tasks -----------------------------------------------------------------------------------------------------
+    # -- Tasks -------------------------------------------------------------------------------------
 
     set_task_factory = _Base.set_task_factory
     get_task_factory = _Base.get_task_factory
@@ -148,13 +150,13 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
     _create_task_with_factory = _Base.create_task
     _create_foreign_future = _Base.create_future
 
-    # -- Asynchronous generators -------------------------------------------------------------------------------------
+    # -- Asynchronous generators -------------------------------------------------------------------
 
     _asyncgen_firstiter_hook = _Base._asyncgen_firstiter_hook
     _asyncgen_finalizer_hook = _Base._asyncgen_finalizer_hook
     shutdown_asyncgens = _Base.shutdown_asyncgens
 
-    # -- Threads and names ---------------------------------------------------------------------------------------------
+    # -- Threads and names -------------------------------------------------------------------------
 
     run_in_executor = _Base.run_in_executor
     set_default_executor = _Base.set_default_executor
@@ -165,14 +167,14 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
     _getaddrinfo_debug = _Base._getaddrinfo_debug
     getnameinfo = _Base.getnameinfo
 
-    # -- Errors --------------------------------------------------------------------------------------------------------
+    # -- Errors ------------------------------------------------------------------------------------
 
     get_exception_handler = _Base.get_exception_handler
     set_exception_handler = _Base.set_exception_handler
     default_exception_handler = _Base.default_exception_handler
     call_exception_handler = _Base.call_exception_handler
 
-    # -- Signals -------------------------------------------------------------------------------------------------------
+    # -- Signals -----------------------------------------------------------------------------------
 
     def add_signal_handler(self, sig, callback, *args):
         """Call callback(*args) on the loop when the signal arrives; only in the main thread.
@@ -191,7 +193,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
             raise RuntimeError(str(exc)) from exc
         self._signal_handlers[sig] = events.Handle(callback, args, self, None)
         try:
-            # The number of the signal arrives through the wake-up descriptor; Python needs some handler for that.
+            # The signal's number arrives through the wake-up descriptor, if Python has some handler for it.
             signal.signal(sig, _sighandler_noop)
             # Fewer system calls are interrupted.
             signal.siginterrupt(sig, False)

@@ -402,7 +402,7 @@ unsafe fn free<T: Class>(instance: *mut ffi::PyObject, class: *mut ffi::PyTypeOb
     // the object, so it is not reused.
     unsafe {
         let count = home.kept_count.load(Ordering::Relaxed);
-        if T::KEPT > count && exact && ffi::PyObject_GC_IsFinalized(instance) == 0 {
+        if T::KEPT > count && exact && (!T::FINALIZED || ffi::PyObject_GC_IsFinalized(instance) == 0) {
             let header = std::mem::size_of::<ffi::PyObject>();
             let base = home.offset.load(Ordering::Relaxed) - header;
             std::ptr::write_bytes(instance.byte_add(header).cast::<u8>(), 0, base);
