@@ -419,7 +419,7 @@ with_loop(lambda loop: loop._add_callback_signalsafe(asyncio.Handle(id, (1,), lo
 with_loop(lambda loop: loop._timer_handle_cancelled(asyncio.TimerHandle(1, id, (1,), loop)))
 with_loop(lambda loop: loop.call_at(loop.time(), id, 1))
 with_loop(lambda loop: loop.call_soon_threadsafe(id, 1))
-with_loop(lambda loop: in_thread(loop._run_once))
+with_loop(lambda loop: (loop.call_soon(id, 1), in_thread(loop._run_once)))
 with_loop(lambda loop: in_thread(lambda: loop.run_until_complete(nothing())))
 
 

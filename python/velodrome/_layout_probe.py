@@ -1,8 +1,8 @@
 """Samples of asyncio's own tasks and futures, for the native module to look at when it is imported.
 
-Outside readers (debuggers, profilers) find tasks in asyncio's C structures, so velodrome's tasks fill those in
-too. Their layout is private; the native module recognises only what it finds here, at the very place where it
-is, and leaves the rest alone.
+Outside readers (debuggers, profilers) find tasks in asyncio's C structures, so velodrome's tasks
+fill those in too. Their layout is private; the native module recognises only what it finds here, at
+the very place where it is, and leaves the rest alone.
 """
 
 import _asyncio

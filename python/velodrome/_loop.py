@@ -1,8 +1,9 @@
 """The event loop: what runs once per loop, over the native core that runs once per callback.
 
-The core (`_velodrome.LoopCore`) schedules and runs. What is here is called once per run, per signal or per error,
-and much of it is asyncio's own code: unbound functions of `asyncio.BaseEventLoop`, which ask nothing of a loop but
-its public methods and a few attributes, and so give the answers of the Python underneath, whichever that is.
+The core (`_velodrome.LoopCore`) schedules and runs. What is here is called once per run, per signal
+or per error, and much of it is asyncio's own code: unbound functions of `asyncio.BaseEventLoop`,
+which ask nothing of a loop but its public methods and a few attributes, and so give the answers of
+the Python underneath, whichever that is.
 """
 
 import asyncio

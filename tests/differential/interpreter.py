@@ -19,7 +19,7 @@ variable = contextvars.ContextVar("variable", default="unset")
 
 
 #: Where loops have their frames, each its own.
-LOOPS = ("asyncio/base_events.py", "velodrome/_loop.py", "differential/worlds.py")
+LOOPS = ("asyncio/base_events.py", "asyncio/events.py", "velodrome/_loop.py", "differential/worlds.py")
 
 
 class Halt(BaseException):
@@ -104,12 +104,15 @@ class Run:
             warnings.simplefilter("always")
             collecting = gc.isenabled()
             gc.disable()
+            gc.freeze()
             try:
                 self._run()
-                trace, reports = self.trace, self.reports
-                self.__dict__.clear()
+                trace, reports = list(self.trace), self.reports
+                for things in (self.keep, self.order, self.tasks, self.futures, self.handles, self.callbacks):
+                    things.clear()
                 gc.collect()
             finally:
+                gc.unfreeze()
                 if collecting:
                     gc.enable()
         reports += [("warning", scrub(str(warning.message))) for warning in caught]
@@ -140,8 +143,9 @@ class Run:
         self.semaphore = asyncio.Semaphore(2)
         self.condition = asyncio.Condition()
         self.queue = asyncio.Queue(1)
+        self.new_future = self.world.new_future()
         for slot in range(3):
-            self.futures[slot] = self._keep(self.world.new_future(loop))
+            self.do_new_future(slot)
         main = loop.create_task(self._body(self.program))
         self.tasks[0] = self._keep(main)
         self.order[main] = 0
@@ -161,9 +165,12 @@ class Run:
                 self.loop.turn += 1
                 self.loop.stop()
                 self._guard(self.loop.run_forever)
+                # Has what call_soon_threadsafe() queued show as ready, too.
+                self.loop.call_soon(int).cancel()
                 timers = sum(not timer.cancelled() for timer in self.loop._scheduled)
-                self.log("turn", len(self.loop._ready), timers)
-                if not self.loop._ready and not timers:
+                ready = len(self.loop._ready) - 1
+                self.log("turn", ready, timers)
+                if not ready and not timers:
                     return
             return
         loop, left = self.loop, turns
@@ -231,13 +238,20 @@ class Run:
         if current not in self.order:
             self.order[current] = len(self.order)
             self._keep(current)
+        tough = False
         try:
             for name, *arguments in body:
                 operation = getattr(self, "await_" + name, None)
-                if operation is not None:
-                    self.log(label, name, show(await operation(*arguments)))
-                else:
-                    self.log(label, name, show(getattr(self, "do_" + name)(*arguments)))
+                try:
+                    if operation is not None:
+                        self.log(label, name, show(await operation(*arguments)))
+                    else:
+                        self.log(label, name, show(getattr(self, "do_" + name)(*arguments)))
+                except (Exception, asyncio.CancelledError) as error:
+                    if not tough:
+                        raise
+                    self.log(label, "goes on", show(error))
+                tough = tough or name == "tough"
         except BaseException as error:
             self.log(label, "fails", show(error))
             raise
@@ -270,6 +284,9 @@ class Run:
     def do_mark(self, number):
         return number
 
+    def do_tough(self):
+        """From here on the body survives what its operations raise."""
+
     def do_current(self):
         current = asyncio.current_task()
         return self.order.get(current)
@@ -278,7 +295,7 @@ class Run:
         return sorted(self.order.get(task, -1) for task in asyncio.all_tasks())
 
     def do_new_future(self, slot):
-        self.futures[slot] = self._keep(self.world.new_future(self.loop))
+        self.futures[slot] = self._keep(self.new_future(self.loop))
 
     def do_set_result(self, slot, value):
         return self._guard(lambda: self.futures[slot].set_result(value))
@@ -309,7 +326,8 @@ class Run:
         answers += [self._guard(lambda: show(found.result())), self._guard(lambda: show(found.exception()))]
         if target[0] == "task":
             answers.append(self._state(found))
-            answers.append([frame.f_code.co_name for frame in found.get_stack()])
+            stack = [frame.f_code for frame in found.get_stack()]
+            answers.append([code.co_name for code in stack if code.co_filename == __file__])
         return answers
 
     def do_add_callback(self, target, body, with_context):
@@ -396,7 +414,11 @@ class Run:
         return await self._awaitable(target)
 
     async def await_myself(self):
-        await asyncio.current_task()
+        current = asyncio.current_task()
+        try:
+            await current
+        finally:
+            current._asyncio_future_blocking = False
 
     async def await_stray(self, kind):
         match kind:
@@ -534,6 +556,6 @@ def frames(traceback):
 
 
 def scrub(text):
-    """Take out of a text what differs from run to run: addresses, and the numbers of unnamed tasks."""
-    text = re.sub(r"0x[0-9a-f]+", "0x", text)
+    """Take out of a text what differs from run to run: addresses, lines, and the numbers of unnamed tasks."""
+    text = re.sub(r" created at [^ >]+", "", re.sub(r"0x[0-9a-f]+", "0x", text))
     return re.sub(r"Task-\d+", "Task-N", text)

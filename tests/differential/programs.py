@@ -1,6 +1,7 @@
 """Random programs for the interpreter, as hypothesis strategies."""
 
 import functools
+import operator
 
 from hypothesis import strategies as st
 
@@ -106,7 +107,9 @@ def bodies(depth, size=4):
     choices = [*plain, *awaits, *awaits]
     if depth:
         choices += nested(depth) * 2
-    return st.lists(st.one_of(*choices), max_size=size).map(tuple)
+    begins = st.sampled_from([(), (("tough",),)])
+    several = st.lists(st.one_of(*choices), max_size=size).map(tuple)
+    return st.builds(operator.add, begins, several)
 
 
-programs = bodies(3, 8)
+programs = st.builds(operator.add, st.just((("tough",),)), bodies(3, 10))

@@ -46,7 +46,8 @@ class World:
     turns_class: Callable[[], asyncio.AbstractEventLoop]
     sleep: Callable[..., Any] = asyncio.sleep
     create_task: Callable[..., Any] = asyncio.create_task
-    new_future: Callable[[asyncio.AbstractEventLoop], Any] = lambda loop: loop.create_future()
+    #: Makes a function of a loop that makes futures.
+    new_future: Callable[[], Callable[..., Any]] = lambda: lambda loop: loop.create_future()
     task_factory: Callable[..., Any] | None = None
 
     def __repr__(self):
@@ -82,15 +83,25 @@ class SubclassFuture(velodrome.Future):
     pass
 
 
-def alternating_future(*classes):
-    made = 0
+for _class in (Subclass, SubclassFuture):
+    # Who they are shows in messages.
+    _class.__name__ = _class.__base__.__name__
 
-    def new_future(loop):
-        nonlocal made
-        made += 1
-        return classes[made % len(classes)](loop=loop)
 
-    return new_future
+def futures_of(*classes):
+    """Make a function that makes functions that make futures of these classes in turn."""
+
+    def make():
+        made = 0
+
+        def new_future(loop):
+            nonlocal made
+            made += 1
+            return classes[made % len(classes)](loop=loop)
+
+        return new_future
+
+    return make
 
 
 _asyncio_loop = dict(loop_class=asyncio.SelectorEventLoop, turns_class=AsyncioTurns)
@@ -107,14 +118,14 @@ WORLDS = [
         "stock tasks and futures",
         **_velodrome_loop,
         task_factory=factory_of(asyncio.Task),
-        new_future=lambda loop: asyncio.Future(loop=loop),
+        new_future=futures_of(asyncio.Future),
         sleep=velodrome.sleep,
     ),
     World("tasks in turn", **_velodrome_loop, task_factory=factory_of(asyncio.Task, velodrome.Task, Subclass)),
     World(
         "futures in turn",
         **_velodrome_loop,
-        new_future=alternating_future(velodrome.Future, asyncio.Future, SubclassFuture),
+        new_future=futures_of(velodrome.Future, asyncio.Future, SubclassFuture),
         sleep=velodrome.sleep,
     ),
     World("subclass", **_velodrome_loop, task_factory=factory_of(Subclass), create_task=velodrome.create_task),
@@ -122,7 +133,7 @@ WORLDS = [
         "our tasks on asyncio",
         **_asyncio_loop,
         task_factory=factory_of(velodrome.Task),
-        new_future=lambda loop: velodrome.Future(loop=loop),
+        new_future=futures_of(velodrome.Future),
         sleep=velodrome.sleep,
         create_task=velodrome.create_task,
     ),
@@ -130,7 +141,7 @@ WORLDS = [
         "everything in turn on asyncio",
         **_asyncio_loop,
         task_factory=factory_of(asyncio.Task, velodrome.Task, Subclass),
-        new_future=alternating_future(velodrome.Future, asyncio.Future, SubclassFuture),
+        new_future=futures_of(velodrome.Future, asyncio.Future, SubclassFuture),
     ),
 ]
 
@@ -138,7 +149,7 @@ PY_TASKS = World(
     "Python's tasks on asyncio",
     **_asyncio_loop,
     task_factory=factory_of(asyncio.tasks._PyTask),
-    new_future=lambda loop: asyncio.futures._PyFuture(loop=loop),
+    new_future=futures_of(asyncio.futures._PyFuture),
 )
 
 #: Pairs: what the second does, the first does.
@@ -149,7 +160,7 @@ PAIRS.append(
             "Python's tasks on velodrome",
             **_velodrome_loop,
             task_factory=factory_of(asyncio.tasks._PyTask),
-            new_future=lambda loop: asyncio.futures._PyFuture(loop=loop),
+            new_future=futures_of(asyncio.futures._PyFuture),
             sleep=velodrome.sleep,
         ),
         PY_TASKS,
