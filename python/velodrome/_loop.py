@@ -8,6 +8,7 @@ the Python underneath, whichever that is.
 
 import asyncio
 import errno
+import os
 import signal
 import sys
 import threading
@@ -43,6 +44,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
         self._signal_handlers = {}
         self._wakeup_fd_before = None
         self.slow_callback_duration = 0.1
+        _loops.add(self)
         self.set_debug(coroutines._is_debug_mode())
 
     __repr__ = _Base.__repr__
@@ -253,6 +255,22 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
 
 
 _sighandler_noop = unix_events._sighandler_noop
+
+# Loops that a fork would share with the child.
+_loops = weakref.WeakSet()
+
+
+def _forget_the_parents_kernel():
+    """In a forked child: whatever it does with a loop of its parent's must not reach the parent."""
+    for loop in list(_loops):
+        loop._forget_kernel()
+        if loop.is_running() and loop._thread_id == threading.get_ident():
+            # Signals of the child are none of the parent's business.
+            signal.set_wakeup_fd(-1)
+            events._set_running_loop(None)
+
+
+os.register_at_fork(after_in_child=_forget_the_parents_kernel)
 
 if sys.version_info >= (3, 13):
 

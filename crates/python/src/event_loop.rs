@@ -352,6 +352,14 @@ fn py_release(this: &Inst<EventLoop>) -> Fallible<Ref> {
     Ok(none().own())
 }
 
+/// `_forget_kernel()`: in a forked child, the engine no longer touches what it shares with the parent's.
+fn py_forget_kernel(this: &Inst<EventLoop>) -> Fallible<Ref> {
+    if let Some(engine) = this.engine.borrow_mut().as_mut() {
+        engine.forget_kernel();
+    }
+    Ok(none().own())
+}
+
 /// `_wake_fd()`: any byte written there wakes the loop; a nonzero one is a signal number.
 fn py_wake_fd(this: &Inst<EventLoop>) -> Fallible<Ref> {
     use std::os::fd::AsRawFd;
@@ -432,6 +440,8 @@ pub fn define() -> Fallible<Ref> {
             c"_check_thread($self, /)\n--\n\nIn debug mode, raise if another thread runs the loop.";
         c"_release" => none py_release,
             c"_release($self, /)\n--\n\nClose the loop's descriptors and drop what is queued.";
+        c"_forget_kernel" => none py_forget_kernel,
+            c"_forget_kernel($self, /)\n--\n\nIn a forked child: leave alone what the parent's loop uses.";
         c"_wake_fd" => none py_wake_fd,
             c"_wake_fd($self, /)\n--\n\nReturn the descriptor that wakes the loop when a byte is written to it.";
     );
