@@ -230,7 +230,7 @@ fn py_init(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<()> {
 }
 
 fn py_set_attribute(this: &Inst<EventLoop>, name: &Obj, value: Option<&Obj>) -> Fallible<()> {
-    crate::cpython::class::set_generic(this.obj(), name, value)?;
+    crate::cpython::spec::set_generic(this.obj(), name, value)?;
     let names = &state().names;
     let watched = [
         &names.call_soon,
@@ -448,7 +448,7 @@ pub fn define() -> Fallible<Ref> {
     methods.extend(scheduling::methods());
     methods.extend(readers::methods());
     methods.extend(run::methods());
-    crate::cpython::class::define::<EventLoop>(Spec {
+    crate::cpython::spec::define::<EventLoop>(Spec {
         doc: Some(c"The part of velodrome.Loop that is Rust."),
         methods,
         attributes: class_attributes!(EventLoop, "LoopCore";

@@ -691,7 +691,7 @@ pub fn define() -> Fallible<Ref> {
             c"cancel($self, /, msg=None)\n--\n\nCancel the future and schedule callbacks.\n\nReturn False if the \
               future is done already.";
     ));
-    let class = crate::cpython::class::define::<Future>(Spec {
+    let class = crate::cpython::spec::define::<Future>(Spec {
         base: Some(state().future_class.clone()),
         doc: Some(
             c"Future(*, loop=None)\n--\n\nA result that is not there yet; the same answers as asyncio.Future of \
@@ -701,6 +701,6 @@ pub fn define() -> Fallible<Ref> {
         attributes: future_attributes!(Future, "Future"),
         slots: class_slots!(Future, "Future"; init py_init, repr py_repr, iter py_iter, awaits py_itself, next next),
     })?;
-    crate::cpython::class::hide_name(&class, c"__next__")?;
+    crate::cpython::spec::hide_name(&class, c"__next__")?;
     Ok(class)
 }

@@ -83,7 +83,7 @@ fn itself(this: &Inst<FutureIter>) -> Fallible<Ref> {
 
 /// Makes the class.
 pub fn define() -> Fallible<Ref> {
-    crate::cpython::class::define::<FutureIter>(Spec {
+    crate::cpython::spec::define::<FutureIter>(Spec {
         methods: class_methods!(FutureIter, "FutureIter";
             c"send" => one send, c"send($self, value, /)\n--\n\n";
             c"throw" => any throw, c"throw($self, typ, val=None, tb=None, /)\n--\n\n";

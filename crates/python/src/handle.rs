@@ -188,7 +188,7 @@ pub fn py_cancelled<T: HandleLayout>(this: &Inst<T>) -> Fallible<Ref> {
 pub fn define() -> Fallible<Ref> {
     let base = state().events.get(&*object::interned(c"Handle")?)?;
     crate::cpython::handle_slots::find_in_handle(&base)?;
-    crate::cpython::class::define::<Handle>(Spec {
+    crate::cpython::spec::define::<Handle>(Spec {
         base: Some(base),
         doc: Some(c"A callback that waits for its turn, as call_soon() returns it; it can be cancelled."),
         methods: class_methods!(Handle, "Handle";

@@ -54,8 +54,8 @@ pub fn define(future: &Obj, task: &Obj) -> Fallible<Ref> {
             c"Whether a class is one of futures."
         ),
     ])?;
-    crate::cpython::class::set_metaclass(future, &metaclass);
-    crate::cpython::class::set_metaclass(task, &metaclass);
+    crate::cpython::spec::set_metaclass(future, &metaclass);
+    crate::cpython::spec::set_metaclass(task, &metaclass);
     let _ = object::none;
     Ok(metaclass)
 }

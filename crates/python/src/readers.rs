@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use velodrome_engine::{Interest, Key};
 
 use crate::cpython::object::{boolean, none};
+use crate::cpython::spec::Method;
 use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref};
 use crate::event_loop::EventLoop;
 use crate::handle::{self, Handle};
@@ -120,7 +121,7 @@ fn py_remove_writer(this: &Inst<EventLoop>, file: &Obj) -> Fallible<Ref> {
 }
 
 /// The methods of this file.
-pub fn methods() -> Vec<pyo3::ffi::PyMethodDef> {
+pub fn methods() -> Vec<Method<EventLoop>> {
     class_methods!(EventLoop, "LoopCore";
         c"add_reader" => any py_add_reader,
             c"add_reader($self, fd, callback, /, *args)\n--\n\nCall callback(*args) whenever fd can be read.";

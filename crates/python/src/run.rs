@@ -10,6 +10,7 @@ use velodrome_engine::{Engine, Wait};
 
 use crate::cpython::gil;
 use crate::cpython::object::none;
+use crate::cpython::spec::Method;
 use crate::cpython::{Fallible, Inst, Raised, Ref};
 use crate::event_loop::EventLoop;
 use crate::job::Job;
@@ -148,7 +149,7 @@ fn py_run_once(this: &Inst<EventLoop>) -> Fallible<Ref> {
 }
 
 /// The methods of this file.
-pub fn methods() -> Vec<pyo3::ffi::PyMethodDef> {
+pub fn methods() -> Vec<Method<EventLoop>> {
     class_methods!(EventLoop, "LoopCore";
         c"_run_until_stopped" => none py_run_until_stopped,
             c"_run_until_stopped($self, /)\n--\n\nRun iterations until stop() is called.";

@@ -3,6 +3,7 @@
 use velodrome_engine::Time;
 
 use crate::cpython::object::{self, none};
+use crate::cpython::spec::Method;
 use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref};
 use crate::event_loop::EventLoop;
 use crate::handle::{self, Handle};
@@ -151,7 +152,7 @@ fn job_of(handle: &Obj) -> Job {
 }
 
 /// The methods of this file.
-pub fn methods() -> Vec<pyo3::ffi::PyMethodDef> {
+pub fn methods() -> Vec<Method<EventLoop>> {
     class_methods!(EventLoop, "LoopCore";
         c"call_soon" => any py_call_soon,
             c"call_soon($self, callback, /, *args, context=None)\n--\n\nCall callback(*args) in the next \

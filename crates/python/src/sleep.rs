@@ -287,7 +287,7 @@ fn py_repr(this: &Inst<Sleep>) -> Fallible<Ref> {
 
 /// Makes the class.
 pub fn define() -> Fallible<Ref> {
-    let class = crate::cpython::class::define::<Sleep>(Spec {
+    let class = crate::cpython::spec::define::<Sleep>(Spec {
         doc: Some(c"What sleep() returns: a coroutine."),
         methods: class_methods!(Sleep, "Sleep";
             c"send" => one py_send, c"send($self, value, /)\n--\n\nResume the coroutine.";
@@ -307,7 +307,7 @@ pub fn define() -> Fallible<Ref> {
         base: None,
     })?;
     // A coroutine is awaited, not iterated over.
-    crate::cpython::class::hide_name(&class, c"__next__")?;
-    crate::cpython::class::hide_name(&class, c"__iter__")?;
+    crate::cpython::spec::hide_name(&class, c"__next__")?;
+    crate::cpython::spec::hide_name(&class, c"__iter__")?;
     Ok(class)
 }

@@ -16,6 +16,7 @@ use crate::cpython::global::Global;
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::prefetch;
 use crate::cpython::raised::stops_the_loop;
+use crate::cpython::spec::Method;
 use crate::cpython::{
     Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
 };
@@ -502,16 +503,16 @@ pub fn cancel(this: &Inst<Task>, message: Option<&Obj>) -> Fallible<bool> {
 // ---------------------------------------------------------------------------------------------------------------
 // Steps and wake-ups as Python callables, for loops and futures that are not ours.
 
-static CALLABLES: Global<Vec<pyo3::ffi::PyMethodDef>> = Global::new();
+static CALLABLES: Global<Vec<Method<Task>>> = Global::new();
 
 /// A callable that takes the next step, or throws its argument.
 pub fn step_callable(this: &Inst<Task>) -> Fallible<Ref> {
-    crate::cpython::class::bind(&CALLABLES.get()[0], this.obj())
+    crate::cpython::spec::bind(&CALLABLES.get()[0], this)
 }
 
 /// A callable that wakes the task, called with the future that is done.
 pub fn wakeup_callable(this: &Inst<Task>) -> Fallible<Ref> {
-    crate::cpython::class::bind(&CALLABLES.get()[1], this.obj())
+    crate::cpython::spec::bind(&CALLABLES.get()[1], this)
 }
 
 fn call_step(this: &Inst<Task>, args: Args<'_>) -> Fallible<Ref> {
@@ -687,7 +688,7 @@ pub fn define() -> Fallible<Ref> {
         c"_must_cancel" => py_must_cancel;
         c"_log_destroy_pending" => py_log_destroy_pending, py_set_log_destroy_pending;
     ));
-    let class = crate::cpython::class::define::<Task>(Spec {
+    let class = crate::cpython::spec::define::<Task>(Spec {
         base: Some(state().task_class.clone()),
         doc: Some(
             c"Task(coro, *, loop=None, name=None, context=None)\n--\n\nA coroutine that runs on a loop, and the \
@@ -698,6 +699,6 @@ pub fn define() -> Fallible<Ref> {
         slots: class_slots!(Task, "Task";
             init py_init, repr py_repr, iter future::py_iter, awaits future::py_itself, next future::next),
     })?;
-    crate::cpython::class::hide_name(&class, c"__next__")?;
+    crate::cpython::spec::hide_name(&class, c"__next__")?;
     Ok(class)
 }

@@ -111,7 +111,7 @@ pub fn define() -> Fallible<Option<Ref>> {
         return Ok(None);
     };
     crate::cpython::handle_slots::find_in_thread_safe_handle(&base)?;
-    crate::cpython::class::define::<ThreadSafeHandle>(Spec {
+    crate::cpython::spec::define::<ThreadSafeHandle>(Spec {
         base: Some(base),
         doc: Some(c"A callback from another thread, as call_soon_threadsafe() returns it."),
         methods: class_methods!(ThreadSafeHandle, "ThreadSafeHandle";

@@ -87,7 +87,7 @@ fn py_cancel(this: &Inst<TimerHandle>) -> Fallible<Ref> {
 pub fn define() -> Fallible<Ref> {
     let base = state().events.get(&*object::interned(c"TimerHandle")?)?;
     crate::cpython::handle_slots::find_in_timer_handle(&base)?;
-    crate::cpython::class::define::<TimerHandle>(Spec {
+    crate::cpython::spec::define::<TimerHandle>(Spec {
         base: Some(base),
         doc: Some(c"A callback that waits for its time, as call_later() and call_at() return it."),
         methods: class_methods!(TimerHandle, "TimerHandle";

@@ -8,7 +8,7 @@
 //! traversed and cleared completely, its base's part included; and the base's part of asyncio's types is zero or
 //! what [`super::layout`] put there.
 
-use std::ffi::{CStr, c_int, c_uint, c_ulong, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -98,6 +98,25 @@ impl Home {
 }
 
 impl Home {
+    /// Notes where a class lives, now that it is made.
+    ///
+    /// # Safety
+    /// `class` is `T`'s type object, made over `base`, and large enough for a `T` at `offset`.
+    pub(super) unsafe fn settle<T: Class>(&self, class: &Obj, base: Option<&Obj>, offset: usize) {
+        if let Some(base) = base.filter(|_| !T::PYTHON_BASE) {
+            let base: *mut ffi::PyTypeObject = base.as_ptr().cast();
+            // SAFETY: a type object; a base without either function has no fields of its own to show.
+            let (traverse, clear) = unsafe { ((*base).tp_traverse, (*base).tp_clear) };
+            let traverse = traverse.map_or(std::ptr::null_mut(), |function| function as *mut c_void);
+            let clear = clear.map_or(std::ptr::null_mut(), |function| function as *mut c_void);
+            self.base_traverse.store(traverse, Ordering::Relaxed);
+            self.base_clear.store(clear, Ordering::Relaxed);
+        }
+        self.offset.store(offset, Ordering::Relaxed);
+        self.size.store(offset + std::mem::size_of::<T>(), Ordering::Relaxed);
+        self.class.store(class.own().into_ptr().cast(), Ordering::Relaxed);
+    }
+
     /// How large an instance is.
     #[inline]
     pub(super) fn size(&self) -> usize {
@@ -428,154 +447,5 @@ impl Home {
         let pointer = self.base_clear.load(Ordering::Relaxed);
         // SAFETY: stored from an `inquiry` by `define`.
         (!pointer.is_null()).then(|| unsafe { std::mem::transmute::<*mut c_void, ffi::inquiry>(pointer) })
-    }
-}
-
-// ---------------------------------------------------------------------------------------------------------------
-// Making a class.
-
-/// What a class is made of.
-#[derive(Default)]
-pub struct Spec {
-    /// The single base, if it is not `object`.
-    pub base: Option<Ref>,
-    pub doc: Option<&'static CStr>,
-    pub methods: Vec<ffi::PyMethodDef>,
-    pub attributes: Vec<ffi::PyGetSetDef>,
-    pub slots: Vec<ffi::PyType_Slot>,
-}
-
-impl fmt::Debug for Spec {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Spec").field("base", &self.base).finish_non_exhaustive()
-    }
-}
-
-/// Makes the class and settles its home. Called once for each class, at import.
-pub fn define<T: Class>(mut spec: Spec) -> Fallible<Ref> {
-    let base = spec.base.as_deref();
-    // SAFETY: a base is a type object.
-    let base_size = base.map_or(std::mem::size_of::<ffi::PyObject>(), |base| unsafe {
-        (*base.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize as usize
-    });
-    let align = std::mem::align_of::<T>();
-    let offset = base_size.div_ceil(align) * align;
-
-    spec.methods.push(ffi::PyMethodDef::zeroed());
-    // SAFETY: an all-zero entry ends the table.
-    spec.attributes.push(unsafe { std::mem::zeroed() });
-    let mut slots = spec.slots;
-    slots.push(slot(ffi::Py_tp_methods, spec.methods.leak().as_mut_ptr().cast()));
-    slots.push(slot(ffi::Py_tp_getset, spec.attributes.leak().as_mut_ptr().cast()));
-    if let Some(doc) = spec.doc {
-        slots.push(slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()));
-    }
-    slots.push(slot(0, std::ptr::null_mut()));
-
-    let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC;
-    if T::SUBCLASSED {
-        flags |= ffi::Py_TPFLAGS_BASETYPE;
-    }
-    let mut description = ffi::PyType_Spec {
-        name: T::NAME.as_ptr(),
-        basicsize: (offset + std::mem::size_of::<T>()) as c_int,
-        itemsize: 0,
-        flags: flags as c_ulong as c_uint,
-        slots: slots.as_mut_ptr(),
-    };
-    // SAFETY: the description is complete and ends with a zero slot; tables and names live for ever.
-    let class = unsafe {
-        let base = base.map_or(std::ptr::null_mut(), Obj::as_ptr);
-        Ref::from_owned(ffi::PyType_FromSpecWithBases(&mut description, base))?
-    };
-    let home = T::home();
-    if let Some(base) = base.filter(|_| !T::PYTHON_BASE) {
-        let base: *mut ffi::PyTypeObject = base.as_ptr().cast();
-        // SAFETY: a type object; a base without either function has no fields of its own to show.
-        unsafe {
-            home.base_traverse.store(
-                (*base).tp_traverse.map_or(std::ptr::null_mut(), |function| function as *mut c_void),
-                Ordering::Relaxed,
-            );
-            home.base_clear.store(
-                (*base).tp_clear.map_or(std::ptr::null_mut(), |function| function as *mut c_void),
-                Ordering::Relaxed,
-            );
-        }
-    }
-    home.offset.store(offset, Ordering::Relaxed);
-    home.size.store(offset + std::mem::size_of::<T>(), Ordering::Relaxed);
-    home.class.store(class.clone().into_ptr().cast(), Ordering::Relaxed);
-    Ok(class)
-}
-
-/// One slot of a type.
-pub fn slot(number: c_int, function: *mut c_void) -> ffi::PyType_Slot {
-    ffi::PyType_Slot { slot: number, pfunc: function }
-}
-
-/// Makes `metaclass` the type of a class, as `class C(metaclass=M)` would. (`PyType_FromMetaclass` exists from
-/// 3.12 on only.)
-pub fn set_metaclass(class: &Obj, metaclass: &Obj) {
-    // SAFETY: both are heap types that live for ever; a metaclass of ours adds no fields to `type`.
-    unsafe {
-        ffi::Py_INCREF(metaclass.as_ptr());
-        let old = ffi::Py_TYPE(class.as_ptr());
-        (*class.as_ptr()).ob_type = metaclass.as_ptr().cast();
-        ffi::Py_DECREF(old.cast());
-        ffi::PyType_Modified(class.as_ptr().cast());
-    }
-}
-
-/// A method as a callable of its own, which is in no class: `definition` bound to `this`, of the class that it is
-/// written for.
-pub fn bind(definition: &'static ffi::PyMethodDef, this: &Obj) -> Fallible<Ref> {
-    // SAFETY: the definition lives for ever and is only read; the callable owns a reference to `this`.
-    unsafe {
-        Ref::from_owned(ffi::PyCFunction_NewEx(
-            std::ptr::from_ref(definition).cast_mut(),
-            this.as_ptr(),
-            std::ptr::null_mut(),
-        ))
-    }
-}
-
-/// `object.__setattr__(this, name, value)`, or `__delattr__` without a value.
-pub fn set_generic(this: &Obj, name: &Obj, value: Option<&Obj>) -> Fallible<()> {
-    let value = value.map_or(std::ptr::null_mut(), Obj::as_ptr);
-    // SAFETY: plain call with live arguments; NULL deletes.
-    super::object::status(unsafe { ffi::PyObject_GenericSetAttr(this.as_ptr(), name.as_ptr(), value) })
-}
-
-/// Takes a name out of a class without touching the slot that it stands for.
-///
-/// Our futures are their own iterators, which spares an allocation per await; but with a visible `__next__` they
-/// would be `collections.abc.Iterator`s, which asyncio's are not.
-pub fn hide_name(class: &Obj, name: &CStr) -> Fallible<()> {
-    let name = super::object::interned(name)?;
-    // SAFETY: a heap type made by `define`; its dictionary is changed before anybody else sees it.
-    unsafe {
-        let dict = (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_dict;
-        super::object::status(ffi::PyDict_DelItem(dict, name.as_ptr()))?;
-        ffi::PyType_Modified(class.as_ptr().cast());
-    }
-    Ok(())
-}
-
-/// The outcome of an entry that returns an object.
-#[inline]
-pub fn give(outcome: Fallible<Ref>) -> *mut ffi::PyObject {
-    match outcome {
-        Ok(value) => value.into_ptr(),
-        Err(_raised) => std::ptr::null_mut(),
-    }
-}
-
-/// The outcome of an entry that returns 0 or -1.
-#[inline]
-pub fn give_status(outcome: Fallible<()>) -> c_int {
-    match outcome {
-        Ok(()) => 0,
-        Err(_raised) => -1,
     }
 }

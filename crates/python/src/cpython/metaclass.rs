@@ -4,15 +4,13 @@ use std::ffi::{CStr, c_uint};
 
 use pyo3::ffi;
 
-use super::class::slot;
 use super::object::{Obj, Ref, interned};
 use super::raised::Fallible;
+use super::spec::{Anything, Method, leak_methods, slot};
 
 /// A class derived from `type` with these methods and no fields.
-pub fn define(mut methods: Vec<ffi::PyMethodDef>) -> Fallible<Ref> {
-    methods.push(ffi::PyMethodDef::zeroed());
-    let mut slots =
-        [slot(ffi::Py_tp_methods, methods.leak().as_mut_ptr().cast()), slot(0, std::ptr::null_mut())];
+pub fn define(methods: Vec<Method<Anything>>) -> Fallible<Ref> {
+    let mut slots = [slot(ffi::Py_tp_methods, leak_methods(methods)), slot(0, std::ptr::null_mut())];
     let mut description = ffi::PyType_Spec {
         name: c"velodrome.FutureMeta".as_ptr(),
         basicsize: 0,
@@ -50,14 +48,17 @@ macro_rules! metaclass_method {
             (class: *mut pyo3::ffi::PyObject, argument: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
             std::ptr::null_mut(),
             // SAFETY: `self` is a class here; the argument is live.
-            $crate::cpython::class::give(unsafe {
+            $crate::cpython::spec::give(unsafe {
                 $function($crate::cpython::tables::argument(class), $crate::cpython::tables::argument(argument))
             }));
-        pyo3::ffi::PyMethodDef {
+        let definition = pyo3::ffi::PyMethodDef {
             ml_name: $name.as_ptr(),
             ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
             ml_flags: pyo3::ffi::METH_O,
             ml_doc: $doc.as_ptr(),
-        }
+        };
+        #[allow(unsafe_code)]
+        // SAFETY: the entry above takes any two objects.
+        unsafe { $crate::cpython::spec::Method::<$crate::cpython::spec::Anything>::new(definition) }
     }};
 }

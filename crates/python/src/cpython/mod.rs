@@ -36,10 +36,12 @@ pub mod object;
 pub mod prefetch;
 pub mod raised;
 pub mod slot;
+pub mod spec;
 pub mod stop_iteration;
 
 pub use args::{Args, Signature};
-pub use class::{Class, Home, Inst, Own, Spec, Visitor};
+pub use class::{Class, Home, Inst, Own, Visitor};
 pub use object::{Obj, Ref};
 pub use raised::{Fallible, Raised};
 pub use slot::Slot;
+pub use spec::Spec;

@@ -7,14 +7,26 @@ use pyo3::prelude::*;
 
 use super::object::{Obj, Ref, interned};
 use super::raised::Fallible;
+use super::spec::{Anything, Method};
 
 /// The module while it is filled.
 #[derive(Debug)]
 pub struct Module<'a>(&'a Obj);
 
 /// A function of a module, which lives for ever.
-#[allow(missing_debug_implementations)]
-pub struct Function(pub &'static mut ffi::PyMethodDef);
+#[derive(Debug)]
+pub struct Function(Method<Anything>);
+
+impl Function {
+    /// A function of a module, whose entry takes any object as the module.
+    pub fn new(method: Method<Anything>) -> Function {
+        Function(method)
+    }
+
+    fn leak(self) -> &'static mut ffi::PyMethodDef {
+        Box::leak(Box::new(self.0)).raw()
+    }
+}
 
 /// Lets `work` fill the module that PyO3 made.
 pub fn fill(module: &Bound<'_, PyModule>, work: impl FnOnce(&Module<'_>) -> Fallible<()>) -> PyResult<()> {
@@ -31,12 +43,13 @@ impl Module<'_> {
 
     /// Adds a function.
     pub fn add_function(&self, function: Function) -> Fallible<()> {
+        let definition = function.leak();
         // SAFETY: the definition's name is a NUL-terminated string that lives for ever.
-        let name = unsafe { CStr::from_ptr(function.0.ml_name) };
+        let name = unsafe { CStr::from_ptr(definition.ml_name) };
         // SAFETY: the definition lives for ever; the module's name is a string.
         let callable = unsafe {
             let module_name = Ref::from_owned(ffi::PyModule_GetNameObject(self.0.as_ptr()))?;
-            Ref::from_owned(ffi::PyCFunction_NewEx(function.0, std::ptr::null_mut(), module_name.as_ptr()))?
+            Ref::from_owned(ffi::PyCFunction_NewEx(definition, std::ptr::null_mut(), module_name.as_ptr()))?
         };
         self.add(name, &callable)
     }
@@ -45,7 +58,9 @@ impl Module<'_> {
 /// A function as a callable in no module.
 pub fn callable(function: Function) -> Fallible<Ref> {
     // SAFETY: the definition lives for ever.
-    unsafe { Ref::from_owned(ffi::PyCFunction_NewEx(function.0, std::ptr::null_mut(), std::ptr::null_mut())) }
+    unsafe {
+        Ref::from_owned(ffi::PyCFunction_NewEx(function.leak(), std::ptr::null_mut(), std::ptr::null_mut()))
+    }
 }
 
 /// A function of a module: `fn(Args<'_>) -> Fallible<Ref>`.
@@ -57,14 +72,17 @@ macro_rules! module_function {
              count: pyo3::ffi::Py_ssize_t, names: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
             std::ptr::null_mut(),
             // SAFETY: a vectorcall's arguments.
-            $crate::cpython::class::give($function(unsafe {
+            $crate::cpython::spec::give($function(unsafe {
                 $crate::cpython::tables::vector(arguments, count, names)
             })));
-        $crate::cpython::module::Function(Box::leak(Box::new(pyo3::ffi::PyMethodDef {
+        let definition = pyo3::ffi::PyMethodDef {
             ml_name: $name.as_ptr(),
             ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
             ml_flags: pyo3::ffi::METH_FASTCALL | pyo3::ffi::METH_KEYWORDS,
             ml_doc: $doc.as_ptr(),
-        })))
+        };
+        #[allow(unsafe_code)]
+        // SAFETY: the entry above takes any object for the module.
+        $crate::cpython::module::Function::new(unsafe { $crate::cpython::spec::Method::new(definition) })
     }};
 }

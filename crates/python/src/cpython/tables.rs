@@ -4,6 +4,7 @@ use pyo3::ffi;
 
 use super::args::Args;
 use super::object::Obj;
+use super::spec::TypeSlot;
 
 /// The methods of a class: `name => kind function`, where the kinds are
 ///
@@ -21,13 +22,16 @@ macro_rules! class_methods {
             (this: *mut pyo3::ffi::PyObject, _unused: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
             std::ptr::null_mut(),
             // SAFETY: CPython checks `self` before it calls a method.
-            $crate::cpython::class::give($function(unsafe { $crate::cpython::Inst::<$class>::from_ptr(this) })));
-        pyo3::ffi::PyMethodDef {
+            $crate::cpython::spec::give($function(unsafe { $crate::cpython::Inst::<$class>::from_ptr(this) })));
+        let definition = pyo3::ffi::PyMethodDef {
             ml_name: $name.as_ptr(),
             ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
             ml_flags: pyo3::ffi::METH_NOARGS | pyo3::ffi::METH_COEXIST,
             ml_doc: $doc.as_ptr(),
-        }
+        };
+        #[allow(unsafe_code)]
+        // SAFETY: the entry above takes instances of the class that is named in it.
+        unsafe { $crate::cpython::spec::Method::<$class>::new(definition) }
     }};
     (@ one $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
         #[allow(unsafe_code)]
@@ -35,15 +39,18 @@ macro_rules! class_methods {
             (this: *mut pyo3::ffi::PyObject, argument: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
             std::ptr::null_mut(),
             // SAFETY: CPython checks `self` before it calls a method, and passes one live argument.
-            $crate::cpython::class::give(unsafe {
+            $crate::cpython::spec::give(unsafe {
                 $function($crate::cpython::Inst::<$class>::from_ptr(this), $crate::cpython::tables::argument(argument))
             }));
-        pyo3::ffi::PyMethodDef {
+        let definition = pyo3::ffi::PyMethodDef {
             ml_name: $name.as_ptr(),
             ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
             ml_flags: pyo3::ffi::METH_O,
             ml_doc: $doc.as_ptr(),
-        }
+        };
+        #[allow(unsafe_code)]
+        // SAFETY: the entry above takes instances of the class that is named in it.
+        unsafe { $crate::cpython::spec::Method::<$class>::new(definition) }
     }};
     (@ any $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
         #[allow(unsafe_code)]
@@ -52,18 +59,21 @@ macro_rules! class_methods {
              count: pyo3::ffi::Py_ssize_t, names: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
             std::ptr::null_mut(),
             // SAFETY: CPython checks `self` before it calls a method, and passes a vectorcall's arguments.
-            $crate::cpython::class::give(unsafe {
+            $crate::cpython::spec::give(unsafe {
                 $function(
                     $crate::cpython::Inst::<$class>::from_ptr(this),
                     $crate::cpython::tables::vector(arguments, count, names),
                 )
             }));
-        pyo3::ffi::PyMethodDef {
+        let definition = pyo3::ffi::PyMethodDef {
             ml_name: $name.as_ptr(),
             ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
             ml_flags: pyo3::ffi::METH_FASTCALL | pyo3::ffi::METH_KEYWORDS,
             ml_doc: $doc.as_ptr(),
-        }
+        };
+        #[allow(unsafe_code)]
+        // SAFETY: the entry above takes instances of the class that is named in it.
+        unsafe { $crate::cpython::spec::Method::<$class>::new(definition) }
     }};
     (@ class $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
         #[allow(unsafe_code)]
@@ -71,15 +81,18 @@ macro_rules! class_methods {
             (class: *mut pyo3::ffi::PyObject, argument: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
             std::ptr::null_mut(),
             // SAFETY: a class method gets its class and one live argument.
-            $crate::cpython::class::give(unsafe {
+            $crate::cpython::spec::give(unsafe {
                 $function($crate::cpython::tables::argument(class), $crate::cpython::tables::argument(argument))
             }));
-        pyo3::ffi::PyMethodDef {
+        let definition = pyo3::ffi::PyMethodDef {
             ml_name: $name.as_ptr(),
             ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
             ml_flags: pyo3::ffi::METH_O | pyo3::ffi::METH_CLASS,
             ml_doc: $doc.as_ptr(),
-        }
+        };
+        #[allow(unsafe_code)]
+        // SAFETY: the entry above takes instances of the class that is named in it.
+        unsafe { $crate::cpython::spec::Method::<$class>::new(definition) }
     }};
 }
 
@@ -93,7 +106,7 @@ macro_rules! class_attributes {
                 (this: *mut pyo3::ffi::PyObject, _closure: *mut std::ffi::c_void) -> *mut pyo3::ffi::PyObject,
                 std::ptr::null_mut(),
                 // SAFETY: CPython checks `self` before it reads an attribute.
-                $crate::cpython::class::give($getter(unsafe { $crate::cpython::Inst::<$class>::from_ptr(this) })));
+                $crate::cpython::spec::give($getter(unsafe { $crate::cpython::Inst::<$class>::from_ptr(this) })));
             #[allow(unused_mut, unused_assignments)]
             let mut set: Option<pyo3::ffi::setter> = None;
             $(
@@ -103,7 +116,7 @@ macro_rules! class_attributes {
                      _closure: *mut std::ffi::c_void) -> std::ffi::c_int,
                     -1,
                     // SAFETY: CPython checks `self` before it sets an attribute; NULL means deletion.
-                    $crate::cpython::class::give_status(unsafe {
+                    $crate::cpython::spec::give_status(unsafe {
                         $setter(
                             $crate::cpython::Inst::<$class>::from_ptr(this),
                             $crate::cpython::tables::argument_or_none(value),
@@ -111,13 +124,16 @@ macro_rules! class_attributes {
                     }));
                 set = Some(setter);
             )?
-            pyo3::ffi::PyGetSetDef {
+            let definition = pyo3::ffi::PyGetSetDef {
                 name: $name.as_ptr(),
                 get: Some(get),
                 set,
                 doc: std::ptr::null(),
                 closure: std::ptr::null_mut(),
-            }
+            };
+            #[allow(unsafe_code)]
+            // SAFETY: the entries above take instances of the class that is named in them.
+            unsafe { $crate::cpython::spec::Attribute::<$class>::new(definition) }
         }),*]
     };
 }
@@ -130,23 +146,23 @@ macro_rules! class_slots {
     ($class:ty, $owner:literal; $($kind:ident $function:expr),* $(,)?) => {{
         #[allow(unsafe_code)]
         let mut slots = vec![
-            $crate::cpython::class::slot(pyo3::ffi::Py_tp_traverse, entry!(silent $owner, c"tp_traverse",
+            $crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_traverse, entry!(silent $owner, c"tp_traverse",
                 (this: *mut pyo3::ffi::PyObject, visit: pyo3::ffi::visitproc, argument: *mut std::ffi::c_void)
                 -> std::ffi::c_int, 0,
                 // SAFETY: called by the collector on an instance.
                 unsafe { $crate::cpython::class::traverse::<$class>(this, visit, argument) }) as *mut _),
-            $crate::cpython::class::slot(pyo3::ffi::Py_tp_clear, entry!(reporting $owner, c"tp_clear",
+            $crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_clear, entry!(reporting $owner, c"tp_clear",
                 (this: *mut pyo3::ffi::PyObject) -> std::ffi::c_int, 0,
                 // SAFETY: called by the collector on an instance.
                 unsafe { $crate::cpython::class::clear::<$class>(this) }) as *mut _),
-            $crate::cpython::class::slot(pyo3::ffi::Py_tp_dealloc, entry!(reporting $owner, c"tp_dealloc",
+            $crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_dealloc, entry!(reporting $owner, c"tp_dealloc",
                 (this: *mut pyo3::ffi::PyObject) -> (), (),
                 // SAFETY: called when the last reference to an instance is gone.
                 unsafe { $crate::cpython::class::dealloc::<$class>(this) }) as *mut _),
         ];
         if <$class as $crate::cpython::Class>::FINALIZED {
             #[allow(unsafe_code)]
-            slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_finalize, entry!(reporting $owner, c"tp_finalize",
+            slots.push($crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_finalize, entry!(reporting $owner, c"tp_finalize",
                 (this: *mut pyo3::ffi::PyObject) -> (), (),
                 // SAFETY: called on an instance that is about to go.
                 unsafe { $crate::cpython::class::finalize::<$class>(this) }) as *mut _));
@@ -156,17 +172,17 @@ macro_rules! class_slots {
     }};
     (@ init $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         #[allow(unsafe_code)]
-        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_new, entry!(raising $owner, c"tp_new",
+        $slots.push($crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_new, entry!(raising $owner, c"tp_new",
             (class: *mut pyo3::ffi::PyTypeObject, _arguments: *mut pyo3::ffi::PyObject,
              _keywords: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
             // SAFETY: called with the class or one that derives from it.
             unsafe { $crate::cpython::class::new_instance::<$class>(class) }) as *mut _));
         #[allow(unsafe_code)]
-        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_init, entry!(raising $owner, c"tp_init",
+        $slots.push($crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_init, entry!(raising $owner, c"tp_init",
             (this: *mut pyo3::ffi::PyObject, arguments: *mut pyo3::ffi::PyObject,
              keywords: *mut pyo3::ffi::PyObject) -> std::ffi::c_int, -1,
             // SAFETY: called with an instance, a tuple, and a dictionary or NULL.
-            $crate::cpython::class::give_status(unsafe {
+            $crate::cpython::spec::give_status(unsafe {
                 $function(
                     $crate::cpython::Inst::<$class>::from_ptr(this),
                     $crate::cpython::tables::tuple_and_dict(arguments, keywords),
@@ -184,11 +200,11 @@ macro_rules! class_slots {
     };
     (@ setattr $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         #[allow(unsafe_code)]
-        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_setattro, entry!(raising $owner, c"tp_setattro",
+        $slots.push($crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_setattro, entry!(raising $owner, c"tp_setattro",
             (this: *mut pyo3::ffi::PyObject, name: *mut pyo3::ffi::PyObject, value: *mut pyo3::ffi::PyObject)
             -> std::ffi::c_int, -1,
             // SAFETY: called with an instance, a string, and a value or NULL for deletion.
-            $crate::cpython::class::give_status(unsafe {
+            $crate::cpython::spec::give_status(unsafe {
                 $function(
                     $crate::cpython::Inst::<$class>::from_ptr(this),
                     $crate::cpython::tables::argument(name),
@@ -198,14 +214,14 @@ macro_rules! class_slots {
     };
     (@ next $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         #[allow(unsafe_code)]
-        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_tp_iternext, entry!(raising $owner, c"tp_iternext",
+        $slots.push($crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_iternext, entry!(raising $owner, c"tp_iternext",
             (this: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
             // SAFETY: called with an instance.
             $crate::cpython::coroutine::give_next(unsafe {
                 $function($crate::cpython::Inst::<$class>::from_ptr(this))
             })) as *mut _));
         #[allow(unsafe_code)]
-        $slots.push($crate::cpython::class::slot(pyo3::ffi::Py_am_send, entry!(raising $owner, c"am_send",
+        $slots.push($crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_am_send, entry!(raising $owner, c"am_send",
             (this: *mut pyo3::ffi::PyObject, _value: *mut pyo3::ffi::PyObject,
              result: *mut *mut pyo3::ffi::PyObject) -> pyo3::ffi::PySendResult,
             pyo3::ffi::PySendResult::PYGEN_ERROR,
@@ -217,10 +233,10 @@ macro_rules! class_slots {
     };
     (@@ $number:ident, $name:literal, $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         #[allow(unsafe_code)]
-        $slots.push($crate::cpython::class::slot(pyo3::ffi::$number, entry!(raising $owner, $name,
+        $slots.push($crate::cpython::tables::type_slot::<$class>(pyo3::ffi::$number, entry!(raising $owner, $name,
             (this: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
             // SAFETY: called with an instance.
-            $crate::cpython::class::give(unsafe {
+            $crate::cpython::spec::give(unsafe {
                 $function($crate::cpython::Inst::<$class>::from_ptr(this))
             })) as *mut _));
     };
@@ -259,4 +275,10 @@ pub unsafe fn vector<'a>(
 pub unsafe fn tuple_and_dict<'a>(arguments: *mut ffi::PyObject, keywords: *mut ffi::PyObject) -> Args<'a> {
     // SAFETY: by contract.
     unsafe { Args::from_tuple_and_dict(arguments, keywords) }
+}
+
+/// One slot of `T`'s type, from the macro that has just made the entry for it.
+pub fn type_slot<T>(number: std::ffi::c_int, function: *mut std::ffi::c_void) -> TypeSlot<T> {
+    // SAFETY: called by `class_slots!` alone, with an entry of the signature that the number stands for.
+    unsafe { TypeSlot::new(ffi::PyType_Slot { slot: number, pfunc: function }) }
 }

@@ -1,0 +1,195 @@
+//! Making a class: its tables, and the type object.
+//!
+//! A table's line carries the class whose instances its function expects, so that it can only get into that class.
+//! Lines are made by the macros in `tables`.
+
+use std::ffi::{CStr, c_int, c_uint, c_ulong, c_void};
+use std::fmt;
+use std::marker::PhantomData;
+
+use pyo3::ffi;
+
+use super::class::{Class, Inst};
+use super::object::{Obj, Ref};
+use super::raised::Fallible;
+
+/// The class of lines whose functions take any object.
+#[derive(Debug)]
+pub enum Anything {}
+
+macro_rules! lines {
+    ($($(#[$doc:meta])* $name:ident($raw:ty);)*) => {$(
+        $(#[$doc])*
+        #[repr(transparent)]
+        pub struct $name<T>($raw, PhantomData<fn(&T)>);
+
+        impl<T> $name<T> {
+            /// # Safety
+            /// The function takes `T`'s instances, in the way that CPython calls it; names and texts live for ever.
+            pub unsafe fn new(raw: $raw) -> $name<T> {
+                $name(raw, PhantomData)
+            }
+        }
+
+        impl<T> fmt::Debug for $name<T> {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+
+lines! {
+    /// A method of `T`.
+    Method(ffi::PyMethodDef);
+    /// An attribute of `T`.
+    Attribute(ffi::PyGetSetDef);
+    /// A slot of `T`'s type.
+    TypeSlot(ffi::PyType_Slot);
+}
+
+impl Method<Anything> {
+    /// The definition, for CPython.
+    pub(super) fn raw(&mut self) -> &mut ffi::PyMethodDef {
+        &mut self.0
+    }
+}
+
+/// A table of methods with its end, for ever.
+pub(super) fn leak_methods<T>(mut methods: Vec<Method<T>>) -> *mut c_void {
+    methods.push(Method(ffi::PyMethodDef::zeroed(), PhantomData));
+    methods.leak().as_mut_ptr().cast()
+}
+
+/// What a class is made of.
+pub struct Spec<T> {
+    /// The single base, if it is not `object`.
+    pub base: Option<Ref>,
+    pub doc: Option<&'static CStr>,
+    pub methods: Vec<Method<T>>,
+    pub attributes: Vec<Attribute<T>>,
+    pub slots: Vec<TypeSlot<T>>,
+}
+
+impl<T> Default for Spec<T> {
+    fn default() -> Spec<T> {
+        Spec { base: None, doc: None, methods: Vec::new(), attributes: Vec::new(), slots: Vec::new() }
+    }
+}
+
+impl<T> fmt::Debug for Spec<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Spec").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// Makes the class and settles its home. Called once for each class, at import.
+pub fn define<T: Class>(mut spec: Spec<T>) -> Fallible<Ref> {
+    let base = spec.base.as_deref();
+    // SAFETY: a base is a type object.
+    let base_size = base.map_or(std::mem::size_of::<ffi::PyObject>(), |base| unsafe {
+        (*base.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize as usize
+    });
+    let align = std::mem::align_of::<T>();
+    let offset = base_size.div_ceil(align) * align;
+
+    // SAFETY: an all-zero entry ends the table.
+    spec.attributes.push(Attribute(unsafe { std::mem::zeroed() }, PhantomData));
+    let mut slots: Vec<_> = spec.slots.into_iter().map(|line| line.0).collect();
+    slots.push(slot(ffi::Py_tp_methods, leak_methods(spec.methods)));
+    slots.push(slot(ffi::Py_tp_getset, spec.attributes.leak().as_mut_ptr().cast()));
+    if let Some(doc) = spec.doc {
+        slots.push(slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()));
+    }
+    slots.push(slot(0, std::ptr::null_mut()));
+
+    let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC;
+    if T::SUBCLASSED {
+        flags |= ffi::Py_TPFLAGS_BASETYPE;
+    }
+    let mut description = ffi::PyType_Spec {
+        name: T::NAME.as_ptr(),
+        basicsize: (offset + std::mem::size_of::<T>()) as c_int,
+        itemsize: 0,
+        flags: flags as c_ulong as c_uint,
+        slots: slots.as_mut_ptr(),
+    };
+    // SAFETY: the description is complete and ends with a zero slot; tables and names live for ever.
+    let class = unsafe {
+        let base = base.map_or(std::ptr::null_mut(), Obj::as_ptr);
+        Ref::from_owned(ffi::PyType_FromSpecWithBases(&mut description, base))?
+    };
+    // SAFETY: the type that was just made, of this base, with the structure at this offset.
+    unsafe { T::home().settle::<T>(&class, base, offset) };
+    Ok(class)
+}
+
+/// One slot of a type.
+pub(super) fn slot(number: c_int, function: *mut c_void) -> ffi::PyType_Slot {
+    ffi::PyType_Slot { slot: number, pfunc: function }
+}
+
+/// Makes `metaclass` the type of a class, as `class C(metaclass=M)` would. (`PyType_FromMetaclass` exists from
+/// 3.12 on only.)
+pub fn set_metaclass(class: &Obj, metaclass: &Obj) {
+    // SAFETY: both are heap types that live for ever; a metaclass of ours adds no fields to `type`.
+    unsafe {
+        ffi::Py_INCREF(metaclass.as_ptr());
+        let old = ffi::Py_TYPE(class.as_ptr());
+        (*class.as_ptr()).ob_type = metaclass.as_ptr().cast();
+        ffi::Py_DECREF(old.cast());
+        ffi::PyType_Modified(class.as_ptr().cast());
+    }
+}
+
+/// A method as a callable of its own, which is in no class: `method` bound to `this`.
+pub fn bind<T: Class>(method: &'static Method<T>, this: &Inst<T>) -> Fallible<Ref> {
+    // SAFETY: the method lives for ever and is only read; the callable owns a reference to `this`.
+    unsafe {
+        Ref::from_owned(ffi::PyCFunction_NewEx(
+            std::ptr::from_ref(&method.0).cast_mut(),
+            this.obj().as_ptr(),
+            std::ptr::null_mut(),
+        ))
+    }
+}
+
+/// `object.__setattr__(this, name, value)`, or `__delattr__` without a value.
+pub fn set_generic(this: &Obj, name: &Obj, value: Option<&Obj>) -> Fallible<()> {
+    let value = value.map_or(std::ptr::null_mut(), Obj::as_ptr);
+    // SAFETY: plain call with live arguments; NULL deletes.
+    super::object::status(unsafe { ffi::PyObject_GenericSetAttr(this.as_ptr(), name.as_ptr(), value) })
+}
+
+/// Takes a name out of a class without touching the slot that it stands for.
+///
+/// Our futures are their own iterators, which spares an allocation per await; but with a visible `__next__` they
+/// would be `collections.abc.Iterator`s, which asyncio's are not.
+pub fn hide_name(class: &Obj, name: &CStr) -> Fallible<()> {
+    let name = super::object::interned(name)?;
+    // SAFETY: a heap type made by `define`; its dictionary is changed before anybody else sees it.
+    unsafe {
+        let dict = (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_dict;
+        super::object::status(ffi::PyDict_DelItem(dict, name.as_ptr()))?;
+        ffi::PyType_Modified(class.as_ptr().cast());
+    }
+    Ok(())
+}
+
+/// The outcome of an entry that returns an object.
+#[inline]
+pub fn give(outcome: Fallible<Ref>) -> *mut ffi::PyObject {
+    match outcome {
+        Ok(value) => value.into_ptr(),
+        Err(_raised) => std::ptr::null_mut(),
+    }
+}
+
+/// The outcome of an entry that returns 0 or -1.
+#[inline]
+pub fn give_status(outcome: Fallible<()>) -> c_int {
+    match outcome {
+        Ok(()) => 0,
+        Err(_raised) => -1,
+    }
+}
