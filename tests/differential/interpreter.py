@@ -115,7 +115,8 @@ class Run:
                 gc.unfreeze()
                 if collecting:
                     gc.enable()
-        reports += [("warning", scrub(str(warning.message))) for warning in caught]
+        # (Without the place where the coroutine was made, which debug mode adds.)
+        reports += [("warning", scrub(str(warning.message)).partition("\n")[0]) for warning in caught]
         return trace, sorted(map(repr, reports))
 
     def _run(self):
@@ -168,7 +169,7 @@ class Run:
                 # Has what call_soon_threadsafe() queued show as ready, too.
                 self.loop.call_soon(int).cancel()
                 timers = sum(not timer.cancelled() for timer in self.loop._scheduled)
-                ready = len(self.loop._ready) - 1
+                ready = sum(not handle.cancelled() for handle in self.loop._ready)
                 self.log("turn", ready, timers)
                 if not ready and not timers:
                     return
@@ -235,7 +236,8 @@ class Run:
         label = self._label()
         self.log(label, "begins", variable.get())
         current = asyncio.current_task()
-        if current not in self.order:
+        # (None in a Python task of 3.14 and later: those have a register of their own.)
+        if current is not None and current not in self.order:
             self.order[current] = len(self.order)
             self._keep(current)
         tough = False
@@ -322,7 +324,7 @@ class Run:
         found = self._target(target)
         if found is None:
             return "absent"
-        answers = [found.done(), found.cancelled(), found._state, found._asyncio_future_blocking]
+        answers = [found.done(), found.cancelled(), found._state]
         answers += [self._guard(lambda: show(found.result())), self._guard(lambda: show(found.exception()))]
         if target[0] == "task":
             answers.append(self._state(found))
@@ -447,7 +449,9 @@ class Run:
 
     async def await_as_completed(self, targets):
         awaitables = [self._awaitable(target) for target in targets if target[0] != "coroutine"]
-        for each in asyncio.as_completed([asyncio.ensure_future(awaitable) for awaitable in awaitables]):
+        # Which of several that are done comes first is up to chance.
+        awaitables = [future for future in map(asyncio.ensure_future, awaitables) if not future.done()]
+        for each in asyncio.as_completed(awaitables):
             self.log("completed", show(await each))
 
     async def await_wait_for(self, target, delay):

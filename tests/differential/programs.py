@@ -2,6 +2,7 @@
 
 import functools
 import operator
+import sys
 
 from hypothesis import strategies as st
 
@@ -41,10 +42,13 @@ plain = [
     operation("put_nowait", values),
     operation("get_nowait"),
     operation("release"),
-    operation("nested_run"),
     operation("stop"),
     operation("raise", raised),
 ]
+
+# In 3.13.0 asyncio's loop loses its bearings when it is run within itself.
+if sys.version_info[:3] != (3, 13, 0):
+    plain.append(operation("nested_run"))
 
 awaits = [
     operation("sleep", delays, values),

@@ -152,8 +152,10 @@ PY_TASKS = World(
     new_future=futures_of(asyncio.futures._PyFuture),
 )
 
+WITH_FACTORY = World("asyncio with a task factory", **_asyncio_loop, task_factory=factory_of(asyncio.Task))
+
 #: Pairs: what the second does, the first does.
-PAIRS = [(world, ASYNCIO) for world in WORLDS]
+PAIRS = [(world, WITH_FACTORY if world.task_factory else ASYNCIO) for world in WORLDS]
 PAIRS.append(
     (
         World(

@@ -4,7 +4,18 @@ use pyo3::ffi;
 
 use super::args::Args;
 use super::object::Obj;
-use super::spec::TypeSlot;
+
+/// One slot of a class's type, with an entry of the signature that its number stands for.
+macro_rules! type_slot {
+    ($class:ty, $number:expr, $entry:expr) => {{
+        let slot = pyo3::ffi::PyType_Slot { slot: $number, pfunc: $entry };
+        // SAFETY: only `class_slots!` uses this, with entries that it makes for the number and the class.
+        #[allow(unsafe_code)]
+        unsafe {
+            $crate::cpython::spec::TypeSlot::<$class>::new(slot)
+        }
+    }};
+}
 
 /// The methods of a class: `name => kind function`, where the kinds are
 ///
@@ -146,23 +157,23 @@ macro_rules! class_slots {
     ($class:ty, $owner:literal; $($kind:ident $function:expr),* $(,)?) => {{
         #[allow(unsafe_code)]
         let mut slots = vec![
-            $crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_traverse, entry!(silent $owner, c"tp_traverse",
+            type_slot!($class, pyo3::ffi::Py_tp_traverse, entry!(silent $owner, c"tp_traverse",
                 (this: *mut pyo3::ffi::PyObject, visit: pyo3::ffi::visitproc, argument: *mut std::ffi::c_void)
                 -> std::ffi::c_int, 0,
                 // SAFETY: called by the collector on an instance.
                 unsafe { $crate::cpython::class::traverse::<$class>(this, visit, argument) }) as *mut _),
-            $crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_clear, entry!(reporting $owner, c"tp_clear",
+            type_slot!($class, pyo3::ffi::Py_tp_clear, entry!(reporting $owner, c"tp_clear",
                 (this: *mut pyo3::ffi::PyObject) -> std::ffi::c_int, 0,
                 // SAFETY: called by the collector on an instance.
                 unsafe { $crate::cpython::class::clear::<$class>(this) }) as *mut _),
-            $crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_dealloc, entry!(reporting $owner, c"tp_dealloc",
+            type_slot!($class, pyo3::ffi::Py_tp_dealloc, entry!(reporting $owner, c"tp_dealloc",
                 (this: *mut pyo3::ffi::PyObject) -> (), (),
                 // SAFETY: called when the last reference to an instance is gone.
                 unsafe { $crate::cpython::class::dealloc::<$class>(this) }) as *mut _),
         ];
         if <$class as $crate::cpython::Class>::FINALIZED {
             #[allow(unsafe_code)]
-            slots.push($crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_finalize, entry!(reporting $owner, c"tp_finalize",
+            slots.push(type_slot!($class, pyo3::ffi::Py_tp_finalize, entry!(reporting $owner, c"tp_finalize",
                 (this: *mut pyo3::ffi::PyObject) -> (), (),
                 // SAFETY: called on an instance that is about to go.
                 unsafe { $crate::cpython::class::finalize::<$class>(this) }) as *mut _));
@@ -172,13 +183,13 @@ macro_rules! class_slots {
     }};
     (@ init $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         #[allow(unsafe_code)]
-        $slots.push($crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_new, entry!(raising $owner, c"tp_new",
+        $slots.push(type_slot!($class, pyo3::ffi::Py_tp_new, entry!(raising $owner, c"tp_new",
             (class: *mut pyo3::ffi::PyTypeObject, _arguments: *mut pyo3::ffi::PyObject,
              _keywords: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
             // SAFETY: called with the class or one that derives from it.
             unsafe { $crate::cpython::class::new_instance::<$class>(class) }) as *mut _));
         #[allow(unsafe_code)]
-        $slots.push($crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_init, entry!(raising $owner, c"tp_init",
+        $slots.push(type_slot!($class, pyo3::ffi::Py_tp_init, entry!(raising $owner, c"tp_init",
             (this: *mut pyo3::ffi::PyObject, arguments: *mut pyo3::ffi::PyObject,
              keywords: *mut pyo3::ffi::PyObject) -> std::ffi::c_int, -1,
             // SAFETY: called with an instance, a tuple, and a dictionary or NULL.
@@ -200,7 +211,7 @@ macro_rules! class_slots {
     };
     (@ setattr $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         #[allow(unsafe_code)]
-        $slots.push($crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_setattro, entry!(raising $owner, c"tp_setattro",
+        $slots.push(type_slot!($class, pyo3::ffi::Py_tp_setattro, entry!(raising $owner, c"tp_setattro",
             (this: *mut pyo3::ffi::PyObject, name: *mut pyo3::ffi::PyObject, value: *mut pyo3::ffi::PyObject)
             -> std::ffi::c_int, -1,
             // SAFETY: called with an instance, a string, and a value or NULL for deletion.
@@ -214,14 +225,14 @@ macro_rules! class_slots {
     };
     (@ next $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         #[allow(unsafe_code)]
-        $slots.push($crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_tp_iternext, entry!(raising $owner, c"tp_iternext",
+        $slots.push(type_slot!($class, pyo3::ffi::Py_tp_iternext, entry!(raising $owner, c"tp_iternext",
             (this: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
             // SAFETY: called with an instance.
             $crate::cpython::coroutine::give_next(unsafe {
                 $function($crate::cpython::Inst::<$class>::from_ptr(this))
             })) as *mut _));
         #[allow(unsafe_code)]
-        $slots.push($crate::cpython::tables::type_slot::<$class>(pyo3::ffi::Py_am_send, entry!(raising $owner, c"am_send",
+        $slots.push(type_slot!($class, pyo3::ffi::Py_am_send, entry!(raising $owner, c"am_send",
             (this: *mut pyo3::ffi::PyObject, _value: *mut pyo3::ffi::PyObject,
              result: *mut *mut pyo3::ffi::PyObject) -> pyo3::ffi::PySendResult,
             pyo3::ffi::PySendResult::PYGEN_ERROR,
@@ -233,7 +244,7 @@ macro_rules! class_slots {
     };
     (@@ $number:ident, $name:literal, $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         #[allow(unsafe_code)]
-        $slots.push($crate::cpython::tables::type_slot::<$class>(pyo3::ffi::$number, entry!(raising $owner, $name,
+        $slots.push(type_slot!($class, pyo3::ffi::$number, entry!(raising $owner, $name,
             (this: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
             // SAFETY: called with an instance.
             $crate::cpython::spec::give(unsafe {
@@ -275,10 +286,4 @@ pub unsafe fn vector<'a>(
 pub unsafe fn tuple_and_dict<'a>(arguments: *mut ffi::PyObject, keywords: *mut ffi::PyObject) -> Args<'a> {
     // SAFETY: by contract.
     unsafe { Args::from_tuple_and_dict(arguments, keywords) }
-}
-
-/// One slot of `T`'s type, from the macro that has just made the entry for it.
-pub fn type_slot<T>(number: std::ffi::c_int, function: *mut std::ffi::c_void) -> TypeSlot<T> {
-    // SAFETY: called by `class_slots!` alone, with an entry of the signature that the number stands for.
-    unsafe { TypeSlot::new(ffi::PyType_Slot { slot: number, pfunc: function }) }
 }
