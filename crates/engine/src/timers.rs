@@ -23,6 +23,9 @@ const ARITY: usize = 4;
 /// Below this many slots nothing is given back: not worth the allocator's time.
 const KEEP: usize = 64;
 
+/// So many timers that expire together are taken one by one before a shorter way is looked for.
+const FEW: usize = 8;
+
 /// Names a timer, see [`Engine::timer`](crate::Engine::timer). Stale once the timer fired or was cancelled, and harmless then.
 ///
 /// ```
@@ -154,6 +157,46 @@ impl<J> Timers<J> {
         let job = self.slots.remove(first.slot as usize).job;
         self.shrink();
         Some(job)
+    }
+
+    /// Removes every timer whose deadline is not after `now` and hands the jobs over, in order.
+    ///
+    /// One after the other while they are few. When most of the heap turns out to be due, as after a burst of equal
+    /// delays, sorting what is due and building a heap of the rest is cheaper than as many walks down the heap.
+    pub(crate) fn expire(&mut self, now: Time, mut fire: impl FnMut(J)) -> usize {
+        let mut count = 0;
+        while let Some(job) = self.pop(now) {
+            fire(job);
+            count += 1;
+            if count == FEW && self.mostly_due(now) {
+                return count + self.expire_many(now, fire);
+            }
+        }
+        count
+    }
+
+    /// Whether at least half of the timers are due, by a sample: any node that is due has due ancestors only, so the
+    /// nodes in the middle of the array speak for those before them.
+    fn mostly_due(&self, now: Time) -> bool {
+        let half = self.heap.len() / 2;
+        half >= FEW && self.heap[half - FEW..half].iter().all(|entry| entry.at <= now)
+    }
+
+    #[cold]
+    fn expire_many(&mut self, now: Time, mut fire: impl FnMut(J)) -> usize {
+        let mut due: Vec<Entry> = self.heap.extract_if(.., |entry| entry.at <= now).collect();
+        due.sort_unstable_by_key(|entry| (entry.at, entry.stamp));
+        for position in 0..self.heap.len() {
+            self.place(position, self.heap[position]);
+        }
+        for position in (0..self.heap.len().div_ceil(ARITY)).rev() {
+            self.sink(position);
+        }
+        for entry in &due {
+            fire(self.slots.remove(entry.slot as usize).job);
+        }
+        self.shrink();
+        due.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Time, &J)> {

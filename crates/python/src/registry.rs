@@ -12,16 +12,29 @@ use crate::future::{Future, FutureLike};
 use crate::state::state;
 use crate::task::Task;
 
+/// How a task was made current, for [`leave`].
+#[derive(Debug)]
+pub enum Entered {
+    /// In the thread's state.
+    Here(ThreadSlots),
+    /// In asyncio's dictionary, or by its function.
+    Elsewhere,
+}
+
 /// Makes `task` the current task of `event_loop`; there must be none.
 #[inline]
-pub fn enter(event_loop: &Obj, task: &Obj) -> Fallible<()> {
-    let registers = &state().registers;
+pub fn enter(event_loop: &Obj, task: &Obj) -> Fallible<Entered> {
     if let Some(slots) = ThreadSlots::here().filter(|slots| slots.runs(event_loop)) {
-        let Some(other) = slots.swap_current(Some(task.own())) else { return Ok(()) };
+        let Some(other) = slots.swap_current(Some(task.own())) else { return Ok(Entered::Here(slots)) };
         let message = entering_while_another(task, &other);
         drop(slots.swap_current(Some(other)));
         return Err(Raised::runtime_error(&message));
     }
+    enter_elsewhere(event_loop, task).map(|()| Entered::Elsewhere)
+}
+
+fn enter_elsewhere(event_loop: &Obj, task: &Obj) -> Fallible<()> {
+    let registers = &state().registers;
     if let Some(current) = &registers.current {
         if let Some(other) = object::dict_get(current, event_loop)? {
             return Err(Raised::runtime_error(&entering_while_another(task, &other)));
@@ -38,21 +51,26 @@ fn entering_while_another(task: &Obj, other: &Obj) -> String {
 
 /// Ends what `enter` began. An exception that is set stays set.
 #[inline]
-pub fn leave(event_loop: &Obj, task: &Obj) -> Fallible<()> {
-    let registers = &state().registers;
-    if let Some(slots) = ThreadSlots::here().filter(|slots| slots.runs(event_loop)) {
+pub fn leave(entered: Entered, event_loop: &Obj, task: &Obj) -> Fallible<()> {
+    if let Entered::Here(slots) = entered {
         let current = slots.swap_current(None);
         if current.as_deref().is_some_and(|current| current.is(task)) {
             return Ok(());
         }
+        // Somebody has put another there; asyncio says what is wrong.
         drop(slots.swap_current(current));
     }
-    undisturbed(|| match &registers.current {
+    undisturbed(|| leave_elsewhere(event_loop, task))
+}
+
+fn leave_elsewhere(event_loop: &Obj, task: &Obj) -> Fallible<()> {
+    let registers = &state().registers;
+    match &registers.current {
         Some(current) if object::dict_get(current, event_loop)?.is_some_and(|found| found.is(task)) => {
             object::dict_del(current, event_loop)
         }
         _ => registers.leave.call(&[event_loop, task]).map(drop),
-    })
+    }
 }
 
 /// Runs something while an exception may be set; it is still set afterwards, unless `work` fails as well.

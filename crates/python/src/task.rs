@@ -262,12 +262,9 @@ pub fn step(this: &Inst<Task>, event_loop: &Obj, exception: Option<Ref>) -> Fall
     if !this.core.is_pending() {
         return Err(already_done(this, exception));
     }
-    registry::enter(event_loop, this.obj())?;
+    let entered = registry::enter(event_loop, this.obj())?;
     let outcome = advance(this, exception);
-    match outcome {
-        Ok(()) => registry::leave(event_loop, this.obj()),
-        Err(raised) => registry::leave(event_loop, this.obj()).and(Err(raised)),
-    }
+    registry::leave(entered, event_loop, this.obj()).and(outcome)
 }
 
 #[cold]

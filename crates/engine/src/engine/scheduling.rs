@@ -99,10 +99,7 @@ impl<J> Engine<J> {
     /// ```
     pub fn expire(&mut self, now: Time) -> usize {
         self.admit();
-        let before = self.ready.len();
-        while let Some(job) = self.timers.pop(now) {
-            self.ready.push_back(job);
-        }
-        self.ready.len() - before
+        let ready = &mut self.ready;
+        self.timers.expire(now, |job| ready.push_back(job))
     }
 }

@@ -416,15 +416,17 @@ pub unsafe fn dealloc<T: Class>(instance: *mut ffi::PyObject) {
 /// `instance` is untracked, has no structure any more, and `class` is its type.
 unsafe fn free<T: Class>(instance: *mut ffi::PyObject, class: *mut ffi::PyTypeObject, exact: bool) {
     let home = T::home();
-    // SAFETY: by contract. What is kept is zero behind the header, as fresh memory would be: asyncio's part is
-    // zeroed here, the structure is written anew. An instance that was finalised keeps a mark of it in front of
+    // SAFETY: by contract. What is kept is zero behind the header, as fresh memory would be: asyncio's part in C is
+    // zeroed here, slots of a Python base were emptied by `dying`, the structure is written anew. An instance that was finalised keeps a mark of it in front of
     // the object, so it is not reused.
     unsafe {
         let count = home.kept_count.load(Ordering::Relaxed);
         if T::KEPT > count && exact && (!T::FINALIZED || ffi::PyObject_GC_IsFinalized(instance) == 0) {
-            let header = std::mem::size_of::<ffi::PyObject>();
-            let base = home.offset.load(Ordering::Relaxed) - header;
-            std::ptr::write_bytes(instance.byte_add(header).cast::<u8>(), 0, base);
+            if !T::PYTHON_BASE {
+                let header = std::mem::size_of::<ffi::PyObject>();
+                let base = home.offset.load(Ordering::Relaxed) - header;
+                std::ptr::write_bytes(instance.byte_add(header).cast::<u8>(), 0, base);
+            }
             (*instance).ob_type = home.kept.load(Ordering::Relaxed).cast();
             home.kept.store(instance, Ordering::Relaxed);
             home.kept_count.store(count + 1, Ordering::Relaxed);

@@ -323,7 +323,7 @@ impl ThreadSlots {
     pub fn here() -> Option<ThreadSlots> {
         let (running_loop, current_task) = (THREAD_LOOP.get()?, THREAD_TASK.get()?);
         // SAFETY: proven places, each an owned reference or NULL. A thread's state outlives what the thread does;
-        // the value is not kept across calls (it is neither stored nor sent).
+        // the value is neither stored nor sent, only kept over a step on this thread.
         unsafe {
             let thread = thread_state();
             Some(ThreadSlots {
