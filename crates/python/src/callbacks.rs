@@ -49,7 +49,7 @@ impl Callbacks {
     /// Takes the first one out, if it is alone; the common case, without a list.
     #[inline]
     pub fn take_single(&self) -> Option<Entry> {
-        if self.rest.get().is_none_or(|rest| rest.borrow().is_empty()) { self.first.take() } else { None }
+        if self.rest.get().is_none() { self.first.take() } else { None }
     }
 
     /// Takes all of them out.

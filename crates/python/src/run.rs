@@ -17,7 +17,7 @@ use crate::job::Job;
 use crate::state::state;
 
 /// How many iterations may pass without asking the kernel.
-pub const POLL_EVERY: u32 = 64;
+pub const POLL_EVERY: u32 = 256;
 /// As asyncio's `MAXIMUM_SELECT_TIMEOUT`: no wait is longer than a day.
 const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
