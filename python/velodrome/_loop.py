@@ -113,6 +113,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
                 )
                 self._signal_handlers.clear()
         else:
+            self._leave_wakeup_chain()
             for sig in list(self._signal_handlers):
                 self.remove_signal_handler(sig)
             self._give_wakeup_fd_back()
@@ -185,7 +186,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
         Raises ValueError if the signal number is invalid or uncatchable, RuntimeError if there is a problem
         setting up the handler.
         """
-        if coroutines.iscoroutine(callback) or coroutines.iscoroutinefunction(callback):
+        if coroutines.iscoroutine(callback) or _iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         self._check_signal(sig)
         self._check_closed()
@@ -236,7 +237,7 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
 
     def _take_wakeup_fd(self):
         """While the loop runs in the main thread, signals wake it, also between two system calls."""
-        if threading.current_thread() is threading.main_thread():
+        if threading.get_ident() == threading.main_thread().ident:
             # A thread of another interpreter can look like the main one and still be refused.
             with suppress(ValueError):
                 self._set_wakeup_fd()
@@ -252,9 +253,23 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
                 signal.set_wakeup_fd(now)
         except (ValueError, OSError) as exc:
             logger.info("set_wakeup_fd(%s) failed: %s", before, exc)
+            # Whoever that was is gone; ours must not stay behind in its place.
+            with suppress(ValueError, OSError):
+                now = signal.set_wakeup_fd(-1)
+                if now != self._wake_fd():
+                    signal.set_wakeup_fd(now, warn_on_full_buffer=False)
+
+    def _leave_wakeup_chain(self):
+        """A loop that runs now may mean to put our descriptor back, which is about to be closed."""
+        fd, before = self._wake_fd(), self._wakeup_fd_before
+        for other in list(_loops):
+            if other is not self and other._wakeup_fd_before == fd:
+                other._wakeup_fd_before = -1 if before is None else before
 
 
 _sighandler_noop = unix_events._sighandler_noop
+# The public one is deprecated from 3.14 on.
+_iscoroutinefunction = getattr(coroutines, "_iscoroutinefunction", None) or coroutines.iscoroutinefunction
 
 # Loops that a fork would share with the child.
 _loops = weakref.WeakSet()

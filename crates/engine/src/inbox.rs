@@ -45,6 +45,13 @@ impl<J> Inbox<J> {
         !self.pending.load(Ordering::Acquire)
     }
 
+    /// Shows what is in it, unless somebody holds the lock.
+    pub(crate) fn show(&self, look: impl FnMut(&J)) {
+        if let Ok(state) = self.state.try_lock() {
+            state.queue.iter().for_each(look);
+        }
+    }
+
     pub(crate) fn push(&self, job: J) -> Result<(), J> {
         let pipe = {
             let mut state = self.lock();

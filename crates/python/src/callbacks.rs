@@ -76,18 +76,25 @@ impl Callbacks {
     pub fn remove(&self, callback: &Obj) -> Fallible<usize> {
         let mut removed = 0;
         for entry in self.list() {
-            if let Entry::Callback(candidate, context) = &entry
-                && (candidate.is(callback) || candidate.equals(callback)?)
-            {
-                removed += usize::from(self.remove_entry(candidate, context));
+            let shown = match &entry {
+                Entry::Callback(candidate, _) => candidate.clone(),
+                // A task stands in the list as the callable that would wake it.
+                Entry::Waiter(task) => crate::task::wakeup_callable(task)?,
+            };
+            if shown.is(callback) || shown.equals(callback)? {
+                removed += usize::from(self.remove_entry(&entry));
             }
         }
         Ok(removed)
     }
 
     /// Removes one entry by identity.
-    fn remove_entry(&self, callback: &Obj, context: &Obj) -> bool {
-        let same = |entry: &Entry| matches!(entry, Entry::Callback(f, c) if f.is(callback) && c.is(context));
+    fn remove_entry(&self, sought: &Entry) -> bool {
+        let same = |entry: &Entry| match (entry, sought) {
+            (Entry::Callback(f, c), Entry::Callback(callback, context)) => f.is(callback) && c.is(context),
+            (Entry::Waiter(task), Entry::Waiter(waiter)) => task.obj().is(waiter.obj()),
+            _ => false,
+        };
         let first = self.first.take();
         if first.as_ref().is_some_and(same) {
             // The place of the first stays in use as long as there are others, so that the order holds.

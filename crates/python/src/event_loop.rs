@@ -78,16 +78,20 @@ impl Class for EventLoop {
 
     fn traverse(this: &Inst<EventLoop>, visitor: &mut Visitor<'_>) {
         visitor.slot(&this.task_factory);
-        // The collector can run in the middle of anything; what is borrowed just now is seen the next time.
+        this.readers.traverse(visitor);
+        // The collector can run wherever Python can, and there nothing is borrowed and, since whoever holds the inbox's
+        // lock also holds the GIL, nothing is locked.
         if let Ok(Some(engine)) = this.engine.try_borrow().as_deref() {
             engine.ready().for_each(|job| job.traverse(visitor));
             engine.timers().for_each(|(_, job)| job.traverse(visitor));
             engine.watches().for_each(|(_, _, job)| job.traverse(visitor));
+            engine.inbox(|job| job.traverse(visitor));
         }
     }
 
     fn clear(this: &Inst<EventLoop>) {
         this.task_factory.clear();
+        this.readers.clear();
         let jobs =
             this.engine.try_borrow_mut().ok().and_then(|mut engine| engine.as_mut().map(Engine::clear));
         drop(jobs);
@@ -225,6 +229,7 @@ fn py_init(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<()> {
     let engine = Engine::new().map_err(|error| Raised::os_error(&error))?;
     let old = this.engine.replace(Some(engine));
     drop(old);
+    this.readers.clear();
     this.poll_every.set(run::poll_every_from_environment());
     this.refresh_hooks()
 }

@@ -217,18 +217,19 @@ pub fn initialize<T: FutureLike>(this: &Inst<T>, event_loop: Option<&Obj>) -> Fa
 
 /// The loop, or the error that there is none because `__init__` was not called.
 pub fn loop_of<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    this.core()
-        .event_loop
-        .get()
-        .ok_or_else(|| Raised::runtime_error(&format!("{} object is not initialized.", base_name::<T>())))
+    this.core().event_loop.get().ok_or_else(|| Raised::runtime_error(NOT_INITIALIZED))
 }
 
-fn base_name<T: Class>() -> String {
-    T::NAME.to_string_lossy().rsplit('.').next().unwrap_or_default().to_owned()
-}
+/// What asyncio says, of tasks as well.
+const NOT_INITIALIZED: &str = "Future object is not initialized.";
 
 fn check_initialized<T: FutureLike>(this: &Inst<T>) -> Fallible<()> {
     if this.core().event_loop.is_empty() { loop_of(this).map(drop) } else { Ok(()) }
+}
+
+/// For those who ask for the outcome, not being initialised is a matter of state.
+fn check_has_outcome<T: FutureLike>(this: &Inst<T>) -> Fallible<()> {
+    if this.core().event_loop.is_empty() { Err(state().invalid_state(NOT_INITIALIZED)) } else { Ok(()) }
 }
 
 /// Ends the future with a result.
@@ -374,7 +375,8 @@ pub fn failure<T: FutureLike>(this: &Inst<T>) -> Fallible<Option<Ref>> {
             core.log_traceback.set(false);
             let exception = core.outcome.get_or_none();
             // What the exception gathered elsewhere since then is not part of this raise.
-            set_traceback(&exception, core.rare_value(|rare| &rare.exception_traceback).as_deref());
+            let traceback = core.rare.get().and_then(|rare| rare.exception_traceback.take());
+            set_traceback(&exception, traceback.as_deref());
             Ok(Some(exception))
         }
         Progress::Cancelled => make_cancelled_error(core).map(Some),
@@ -440,7 +442,7 @@ pub fn call_exception_handler<T: FutureLike>(this: &Inst<T>, context: &Obj) -> F
 // The methods, for the tables of both classes.
 
 pub fn py_exception<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    check_initialized(this)?;
+    check_has_outcome(this)?;
     let core = this.core();
     match core.progress.get() {
         Progress::Pending => Err(state().invalid_state("Exception is not set.")),
@@ -453,7 +455,7 @@ pub fn py_exception<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
 }
 
 pub fn py_result<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    check_initialized(this)?;
+    check_has_outcome(this)?;
     if this.core().is_pending() {
         return Err(state().invalid_state("Result is not set."));
     }
@@ -548,6 +550,7 @@ fn py_repr(this: &Inst<Future>) -> Fallible<Ref> {
 }
 
 pub fn py_state<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
+    check_initialized(this)?;
     let names = &state().names;
     Ok(match this.core().progress.get() {
         Progress::Pending => names.pending.clone(),
@@ -574,6 +577,7 @@ pub fn py_loop<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
 /// `_callbacks`: pairs of callback and context, or `None`; a task of ours is shown as the callback that would wake
 /// it.
 pub fn py_callbacks<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
+    check_initialized(this)?;
     let entries = this.core().callbacks.list();
     if entries.is_empty() {
         return Ok(none().own());
@@ -589,16 +593,19 @@ pub fn py_callbacks<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
 }
 
 pub fn py_result_attribute<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
+    check_initialized(this)?;
     let core = this.core();
     Ok(if core.failed.get() { none().own() } else { core.outcome.get_or_none() })
 }
 
 pub fn py_exception_attribute<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
+    check_initialized(this)?;
     let core = this.core();
     Ok(if core.failed.get() { core.outcome.get_or_none() } else { none().own() })
 }
 
 pub fn py_log_traceback<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
+    check_initialized(this)?;
     Ok(boolean(this.core().log_traceback.get()).own())
 }
 

@@ -136,7 +136,7 @@ pub fn run<T: HandleLayout>(this: &Inst<T>) -> Fallible<()> {
     };
     if !object::is_tuple(&arguments) || !crate::cpython::context::is_context(&context) {
         // Somebody has put something else there; asyncio's own `_run` knows what to make of it.
-        return this.obj().call_method(&state().names.run_private, &[]).map(drop);
+        return state().handle_run.call(&[this.obj()]).map(drop);
     }
     match crate::cpython::context::within(&context, || callback.call_tuple(&arguments)) {
         Ok(_result) => Ok(()),

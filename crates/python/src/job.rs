@@ -46,10 +46,16 @@ impl Job {
             Job::ThreadSafe(handle) => thread_safe_handle::run(handle),
             Job::Foreign(handle) => run_foreign(handle),
             Job::Resolve(future) => resolve(event_loop, future),
-            Job::Signal(number) => {
-                let number = crate::cpython::object::int(i64::from(*number))?;
-                event_loop.obj().call_method(&state().names.handle_signal, &[&number]).map(drop)
-            }
+            Job::Signal(number) => handle_signal(event_loop, *number),
+        }
+    }
+
+    /// Whether it is a handle that was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        match self {
+            Job::Handle(handle) => handle::is_cancelled(&**handle),
+            Job::Timer(timer) => handle::is_cancelled(&**timer),
+            _ => false,
         }
     }
 
@@ -119,6 +125,19 @@ fn run_task(
             let handle = || task_handle(task, &*task::step_callable(task)?);
             handle::failed(event_loop.obj(), raised, handle)
         }
+    }
+}
+
+fn handle_signal(event_loop: &Inst<EventLoop>, number: u8) -> Fallible<()> {
+    let name = &state().names.handle_signal;
+    let number = crate::cpython::object::int(i64::from(number))?;
+    match event_loop.obj().call_method(name, &[&number]) {
+        Ok(_none) => Ok(()),
+        Err(raised) => handle::failed(event_loop.obj(), raised, || {
+            let context = crate::cpython::context::copy_current()?;
+            let callback = event_loop.obj().get(name)?;
+            handle::with_context(event_loop.obj(), &callback, &[&number], context).map(Own::into_ref)
+        }),
     }
 }
 

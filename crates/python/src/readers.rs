@@ -6,18 +6,26 @@ use std::os::fd::RawFd;
 
 use velodrome_engine::{Interest, Key};
 
-use crate::cpython::object::{boolean, none};
+use crate::cpython::object::{self, boolean, none};
 use crate::cpython::spec::Method;
-use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref};
+use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Visitor};
 use crate::event_loop::EventLoop;
 use crate::handle::{self, Handle};
 use crate::job::Job;
 
 /// The registrations made by `add_reader` and `add_writer`, by descriptor.
 ///
-/// The handle is the engine's; what is kept here is the engine's key, to find it again.
+/// The handle is the engine's; what is kept here is the engine's key, to find it again, and the file object that the
+/// descriptor was asked of, because it can be closed before it is removed.
 #[derive(Debug, Default)]
-pub struct Readers(RefCell<HashMap<(RawFd, Direction), Key>>);
+pub struct Readers(RefCell<HashMap<(RawFd, Direction), Registration>>);
+
+#[derive(Debug)]
+struct Registration {
+    key: Key,
+    /// None for a plain number.
+    file: Option<Ref>,
+}
 
 /// [`Interest`], as part of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,9 +44,38 @@ impl Direction {
 }
 
 impl Readers {
-    /// Forgets all of them (the engine is gone).
+    /// Forgets all of them (the engine is gone, or new).
     pub fn clear(&self) {
-        self.0.borrow_mut().clear();
+        let forgotten = self.0.take();
+        drop(forgotten);
+    }
+
+    /// Shows the file objects to the garbage collector.
+    pub fn traverse(&self, visitor: &mut Visitor<'_>) {
+        if let Ok(registrations) = self.0.try_borrow() {
+            registrations
+                .values()
+                .filter_map(|found| found.file.as_ref())
+                .for_each(|file| visitor.object(file));
+        }
+    }
+
+    /// The descriptor of a file object or a number. One that is closed by now is known by its object, as `selectors`
+    /// knows it.
+    fn descriptor_of(&self, file: &Obj, direction: Direction) -> Fallible<RawFd> {
+        crate::cpython::descriptor::of(file).or_else(|raised| {
+            let registrations = self.0.borrow();
+            let known = registrations.iter().find(|((_, of), found)| {
+                *of == direction && found.file.as_ref().is_some_and(|known| known.is(file))
+            });
+            match known {
+                Some(((descriptor, _), _)) if raised.matches(object::value_error()) => {
+                    raised.discard();
+                    Ok(*descriptor)
+                }
+                _ => Err(raised),
+            }
+        })
     }
 }
 
@@ -48,27 +85,32 @@ fn add(this: &Inst<EventLoop>, direction: Direction, args: Args<'_>) -> Fallible
         Direction::Read => "add_reader",
         Direction::Write => "add_writer",
     };
-    let (positional, _) = args.variadic(function, &["fd", "callback"], c"")?;
-    let (file, callback, arguments) = (positional[0], positional[1], &positional[2..]);
+    let (arguments, _) = args.variadic(function, &["fd", "callback"], None)?;
+    let (file, callback, arguments) = (arguments[0], arguments[1], &arguments[2..]);
     if this.engine.borrow().is_none() {
         return Err(this.closed_error());
     }
-    let descriptor = crate::cpython::descriptor::of(file)?;
+    let descriptor = this.readers.descriptor_of(file, direction)?;
     let context = crate::cpython::context::copy_current()?;
     let handle = handle::with_context(this.obj(), callback, arguments, context)?;
     let job = Job::Handle(handle.clone());
-    let known = this.readers.0.borrow().get(&(descriptor, direction)).copied();
-    let old = match known {
-        Some(key) => this.with_engine(|engine| engine.replace(key, job))?.ok(),
-        None => {
-            let fd = crate::cpython::descriptor::borrowed(descriptor);
-            let watched = this.with_engine(|engine| engine.watch(fd, direction.interest(), job))?;
-            let key = watched.map_err(|error| Raised::os_error(&error))?;
-            this.readers.0.borrow_mut().insert((descriptor, direction), key);
-            None
-        }
+    let known = this.readers.0.borrow().get(&(descriptor, direction)).map(|found| found.key);
+    let refused = match known {
+        Some(key) => match this.with_engine(|engine| engine.replace(key, job))? {
+            Ok(old) => {
+                cancel(Some(old))?;
+                return Ok(handle);
+            }
+            Err(job) => job,
+        },
+        None => job,
     };
-    cancel(old)?;
+    let fd = crate::cpython::descriptor::borrowed(descriptor);
+    let watched = this.with_engine(|engine| engine.watch(fd, direction.interest(), refused))?;
+    let key = watched.map_err(|error| Raised::os_error(&error))?;
+    let registration = Registration { key, file: (!file.is_any_int()).then(|| file.own()) };
+    let old = this.readers.0.borrow_mut().insert((descriptor, direction), registration);
+    drop(old);
     Ok(handle)
 }
 
@@ -77,11 +119,10 @@ fn remove(this: &Inst<EventLoop>, direction: Direction, file: &Obj) -> Fallible<
     if this.engine.borrow().is_none() {
         return Ok(boolean(false).own());
     }
-    let descriptor = crate::cpython::descriptor::of(file)?;
-    let Some(key) = this.readers.0.borrow_mut().remove(&(descriptor, direction)) else {
-        return Ok(boolean(false).own());
-    };
-    let old = this.with_engine(|engine| engine.unwatch(key))?;
+    let descriptor = this.readers.descriptor_of(file, direction)?;
+    let registration = this.readers.0.borrow_mut().remove(&(descriptor, direction));
+    let Some(registration) = registration else { return Ok(boolean(false).own()) };
+    let old = this.with_engine(|engine| engine.unwatch(registration.key))?;
     cancel(old)?;
     Ok(boolean(true).own())
 }
@@ -112,30 +153,35 @@ fn py_add_writer_handle(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref>
     add(this, Direction::Write, args).map(Own::into_ref)
 }
 
-fn py_remove_reader(this: &Inst<EventLoop>, file: &Obj) -> Fallible<Ref> {
-    remove(this, Direction::Read, file)
+fn py_remove_reader(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
+    let [file] = args.parse(&Signature { function: "remove_reader", ..REMOVE })?;
+    remove(this, Direction::Read, file.unwrap_or(none()))
 }
 
-fn py_remove_writer(this: &Inst<EventLoop>, file: &Obj) -> Fallible<Ref> {
-    remove(this, Direction::Write, file)
+fn py_remove_writer(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
+    let [file] = args.parse(&Signature { function: "remove_writer", ..REMOVE })?;
+    remove(this, Direction::Write, file.unwrap_or(none()))
 }
+
+/// The parameters of both.
+const REMOVE: Signature<1> = Signature { function: "", names: ["fd"], positional: 1, required: 1 };
 
 /// The methods of this file.
 pub fn methods() -> Vec<Method<EventLoop>> {
     class_methods!(EventLoop, "LoopCore";
         c"add_reader" => any py_add_reader,
-            c"add_reader($self, fd, callback, /, *args)\n--\n\nCall callback(*args) whenever fd can be read.";
+            c"add_reader($self, fd, callback, *args)\n--\n\nCall callback(*args) whenever fd can be read.";
         c"add_writer" => any py_add_writer,
-            c"add_writer($self, fd, callback, /, *args)\n--\n\nCall callback(*args) whenever fd can be written.";
-        c"remove_reader" => one py_remove_reader,
-            c"remove_reader($self, fd, /)\n--\n\nStop watching fd for reading; return whether it was watched.";
-        c"remove_writer" => one py_remove_writer,
-            c"remove_writer($self, fd, /)\n--\n\nStop watching fd for writing; return whether it was watched.";
+            c"add_writer($self, fd, callback, *args)\n--\n\nCall callback(*args) whenever fd can be written.";
+        c"remove_reader" => any py_remove_reader,
+            c"remove_reader($self, fd)\n--\n\nStop watching fd for reading; return whether it was watched.";
+        c"remove_writer" => any py_remove_writer,
+            c"remove_writer($self, fd)\n--\n\nStop watching fd for writing; return whether it was watched.";
         c"_add_reader" => any py_add_reader_handle,
-            c"_add_reader($self, fd, callback, /, *args)\n--\n\nadd_reader() that returns the handle.";
+            c"_add_reader($self, fd, callback, *args)\n--\n\nadd_reader() that returns the handle.";
         c"_add_writer" => any py_add_writer_handle,
-            c"_add_writer($self, fd, callback, /, *args)\n--\n\nadd_writer() that returns the handle.";
-        c"_remove_reader" => one py_remove_reader, c"_remove_reader($self, fd, /)\n--\n\nremove_reader().";
-        c"_remove_writer" => one py_remove_writer, c"_remove_writer($self, fd, /)\n--\n\nremove_writer().";
+            c"_add_writer($self, fd, callback, *args)\n--\n\nadd_writer() that returns the handle.";
+        c"_remove_reader" => any py_remove_reader, c"_remove_reader($self, fd)\n--\n\nremove_reader().";
+        c"_remove_writer" => any py_remove_writer, c"_remove_writer($self, fd)\n--\n\nremove_writer().";
     )
 }

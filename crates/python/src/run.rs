@@ -123,6 +123,9 @@ fn run_in_debug_mode(this: &Inst<EventLoop>, jobs: usize, mut first: Option<Job>
             None => this.with_engine(Engine::pop)?,
         };
         let Some(job) = popped else { break };
+        if job.is_cancelled() {
+            continue;
+        }
         // Asked for now: afterwards the callback may be gone from it.
         let handle = job.as_handle()?;
         let begun = this.now()?;

@@ -66,12 +66,12 @@ impl Inst<EventLoop> {
 }
 
 fn py_call_soon(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
-    let (positional, context) = args.variadic("call_soon", &["callback"], c"context")?;
+    let (positional, context) = args.variadic("call_soon", &["callback"], Some("context"))?;
     this.call_soon(positional[0], &positional[1..], context).map(Own::into_ref)
 }
 
 fn py_call_soon_threadsafe(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
-    let (positional, context) = args.variadic("call_soon_threadsafe", &["callback"], c"context")?;
+    let (positional, context) = args.variadic("call_soon_threadsafe", &["callback"], Some("context"))?;
     let (callback, arguments) = (positional[0], &positional[1..]);
     if this.engine.borrow().is_none() {
         return Err(this.closed_error());
@@ -96,7 +96,7 @@ fn py_call_soon_threadsafe(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<R
 }
 
 fn py_call_later(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
-    let (positional, context) = args.variadic("call_later", &["delay", "callback"], c"context")?;
+    let (positional, context) = args.variadic("call_later", &["delay", "callback"], Some("context"))?;
     let (delay, callback, arguments) = (positional[0], positional[1], &positional[2..]);
     if delay.is_none() {
         return Err(Raised::type_error("delay must not be None"));
@@ -120,7 +120,7 @@ fn py_call_later(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
 }
 
 fn py_call_at(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
-    let (positional, context) = args.variadic("call_at", &["when", "callback"], c"context")?;
+    let (positional, context) = args.variadic("call_at", &["when", "callback"], Some("context"))?;
     if positional[0].is_none() {
         return Err(Raised::type_error("when cannot be None"));
     }
@@ -155,17 +155,17 @@ fn job_of(handle: &Obj) -> Job {
 pub fn methods() -> Vec<Method<EventLoop>> {
     class_methods!(EventLoop, "LoopCore";
         c"call_soon" => any py_call_soon,
-            c"call_soon($self, callback, /, *args, context=None)\n--\n\nCall callback(*args) in the next \
+            c"call_soon($self, callback, *args, context=None)\n--\n\nCall callback(*args) in the next \
               iteration; return its Handle.\n\nCallbacks are called in the order in which they are registered, each \
               exactly once.";
         c"call_soon_threadsafe" => any py_call_soon_threadsafe,
-            c"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\nLike call_soon(), from any \
+            c"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nLike call_soon(), from any \
               thread.";
         c"call_later" => any py_call_later,
-            c"call_later($self, delay, callback, /, *args, context=None)\n--\n\nCall callback(*args) after delay \
+            c"call_later($self, delay, callback, *args, context=None)\n--\n\nCall callback(*args) after delay \
               seconds; return its TimerHandle.";
         c"call_at" => any py_call_at,
-            c"call_at($self, when, callback, /, *args, context=None)\n--\n\nCall callback(*args) at the time when \
+            c"call_at($self, when, callback, *args, context=None)\n--\n\nCall callback(*args) at the time when \
               of the loop's clock; return its TimerHandle.";
         c"_add_callback" => one py_add_callback, c"_add_callback($self, handle, /)\n--\n\nQueue a handle.";
         c"_add_callback_signalsafe" => one py_add_callback,

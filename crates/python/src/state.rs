@@ -120,6 +120,8 @@ pub struct State {
     pub set_result_unless_cancelled: Ref,
     /// Whether this version's `loop.create_task` passes any keyword on to the task.
     pub create_task_takes_all: bool,
+    /// `asyncio.Handle._run`.
+    pub handle_run: Ref,
     /// The `int` 0 and the tuple `()`, of which there is one each.
     pub zero: Ref,
     pub empty_tuple: Ref,
@@ -190,6 +192,7 @@ impl State {
             task_print_stack: of(c"asyncio.base_tasks", c"_task_print_stack")?,
             set_result_unless_cancelled: of(c"asyncio.futures", c"_set_result_unless_cancelled")?,
             create_task_takes_all,
+            handle_run: of(c"asyncio.events", c"Handle")?.get(&*object::interned(c"_run")?)?,
             zero: object::int(0)?,
             empty_tuple: object::tuple(&[])?,
         });

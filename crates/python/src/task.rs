@@ -474,7 +474,7 @@ fn cancel_any(future: &Obj, message: Option<&Obj>) -> Fallible<bool> {
         return future::cancel(future, message);
     }
     if let Some(task) = Inst::<Task>::exactly(future) {
-        return cancel(task, message);
+        return crate::cpython::recursion::guarded(c" while cancelling a task", || cancel(task, message));
     }
     let message = message.unwrap_or(none());
     future.call_method_with_keywords(&state().names.cancel, &[message], &state().msg_keyword)?.truthy()

@@ -40,6 +40,23 @@ impl<J> Engine<J> {
         }
     }
 
+    /// Shows the jobs that came from other threads and were not moved in yet. Nothing is shown while another thread
+    /// holds the lock.
+    ///
+    /// ```
+    /// use velodrome_engine::Engine;
+    ///
+    /// let engine = Engine::new()?;
+    /// engine.remote_push("a job");
+    /// let mut seen = Vec::new();
+    /// engine.inbox(|job| seen.push(*job));
+    /// assert_eq!(seen, ["a job"]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn inbox(&self, look: impl FnMut(&J)) {
+        self.inbox.show(look);
+    }
+
     /// Whether nothing came from other threads since the inbox was moved in.
     ///
     /// ```

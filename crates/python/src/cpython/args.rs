@@ -1,6 +1,6 @@
 //! Arguments of Python calls, and how they are matched to parameters.
 
-use std::ffi::CStr;
+use std::borrow::Cow;
 
 use pyo3::ffi;
 
@@ -166,33 +166,55 @@ impl<'a> Args<'a> {
         Ok(())
     }
 
-    /// For functions of the shape `f(a, b, *args, context=None)`: the positional arguments, at least `required`
-    /// of them, and the one keyword that there may be.
+    /// For functions of the shape `f(a, b, *args, context=None)`: the arguments by position, at least those that are
+    /// `required` (which may come by name), and the one other keyword that there may be.
+    #[inline]
     pub fn variadic(
         &self,
         function: &str,
         required: &[&str],
-        keyword: &CStr,
-    ) -> Fallible<(&'a [&'a Obj], Option<&'a Obj>)> {
-        if let Some(missing) = required.get(self.positional.len()) {
-            return Err(Raised::type_error(&format!(
-                "{function}() missing required argument '{missing}' (pos {})",
-                self.positional.len() + 1
-            )));
-        }
-        let mut value = None;
+        keyword: Option<&str>,
+    ) -> Fallible<(Cow<'a, [&'a Obj]>, Option<&'a Obj>)> {
         if self.has_keywords() {
-            for (name, given) in self.keywords()? {
-                if name.to_text().as_bytes() != keyword.to_bytes() {
-                    return Err(Raised::type_error(&format!(
-                        "{function}() got an unexpected keyword argument '{}'",
-                        name.to_text()
-                    )));
-                }
-                value = Some(given);
-            }
+            return self.variadic_with_keywords(function, required, keyword);
         }
-        Ok((self.positional, value))
+        match required.get(self.positional.len()) {
+            None => Ok((Cow::Borrowed(self.positional), None)),
+            Some(missing) => Err(missing_argument(function, missing, self.positional.len())),
+        }
+    }
+
+    fn variadic_with_keywords(
+        &self,
+        function: &str,
+        required: &[&str],
+        keyword: Option<&str>,
+    ) -> Fallible<(Cow<'a, [&'a Obj]>, Option<&'a Obj>)> {
+        let mut named = vec![None; required.len()];
+        let mut value = None;
+        for (name, given) in self.keywords()? {
+            let text = name.to_text();
+            if keyword == Some(text.as_str()) {
+                value = Some(given);
+                continue;
+            }
+            let Some(index) = required.iter().position(|known| *known == text) else {
+                return Err(Raised::type_error(&format!(
+                    "{function}() got an unexpected keyword argument '{text}'"
+                )));
+            };
+            if index < self.positional.len() {
+                return Err(Raised::type_error(&format!(
+                    "{function}() got multiple values for argument '{text}'"
+                )));
+            }
+            named[index] = Some(given);
+        }
+        let mut all = self.positional.to_vec();
+        for (index, name) in required.iter().enumerate().skip(self.positional.len()) {
+            all.push(named[index].ok_or_else(|| missing_argument(function, name, index))?);
+        }
+        Ok((Cow::Owned(all), value))
     }
 
     /// Calls `callee(first, …positional, **keywords)` with these very arguments, as a method would be passed on.
@@ -206,6 +228,11 @@ impl<'a> Args<'a> {
         arguments.extend(keywords.iter().map(|(_, value)| *value));
         callee.call_with_keywords(&arguments, &*object::tuple(&names)?)
     }
+}
+
+#[cold]
+fn missing_argument(function: &str, name: &str, index: usize) -> Raised {
+    Raised::type_error(&format!("{function}() missing required argument '{name}' (pos {})", index + 1))
 }
 
 /// # Safety

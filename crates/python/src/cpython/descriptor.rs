@@ -7,31 +7,24 @@ use super::raised::{Fallible, Raised};
 
 /// The descriptor of a file object or an `int`, as the `selectors` module takes it.
 pub fn of(file: &Obj) -> Fallible<RawFd> {
-    let number = if file.is_int() {
-        file.to_i64()?
-    } else {
-        let found = file.get_if_there(&*object::interned(c"fileno")?)?;
-        let invalid = || Raised::value_error(&format!("Invalid file object: {}", file.shown()));
-        let Some(fileno) = found else { return Err(invalid()) };
-        let number = match fileno.call(&[]) {
-            Ok(number) => number,
-            Err(raised)
-                if raised.matches(object::attribute_error()) || raised.matches(object::type_error()) =>
-            {
-                raised.discard();
-                return Err(invalid());
-            }
-            Err(raised) => return Err(raised),
-        };
-        if !number.is_int() {
-            return Err(invalid());
-        }
-        number.to_i64()?
-    };
+    let number = if file.is_any_int() { file.to_i64()? } else { asked(file)? };
     RawFd::try_from(number)
         .ok()
         .filter(|descriptor| *descriptor >= 0)
         .ok_or_else(|| Raised::value_error(&format!("Invalid file descriptor: {number}")))
+}
+
+/// `int(file.fileno())`.
+fn asked(file: &Obj) -> Fallible<i64> {
+    let ask = || file.call_method(&*object::interned(c"fileno")?, &[])?.as_int()?.to_i64();
+    ask().map_err(|raised| {
+        let invalid = [object::attribute_error(), object::type_error(), object::value_error()];
+        if !invalid.iter().any(|class| raised.matches(class)) {
+            return raised;
+        }
+        raised.discard();
+        Raised::value_error(&format!("Invalid file object: {}", file.shown()))
+    })
 }
 
 /// The descriptor, borrowed for one registration.

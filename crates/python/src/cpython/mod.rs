@@ -35,6 +35,7 @@ pub mod layout;
 pub mod object;
 pub mod prefetch;
 pub mod raised;
+pub mod recursion;
 pub mod slot;
 pub mod spec;
 pub mod stop_iteration;

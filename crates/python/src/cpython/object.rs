@@ -296,6 +296,18 @@ impl Obj {
         unsafe { ffi::PyLong_CheckExact(self.as_ptr()) != 0 }
     }
 
+    /// Whether this is an `int`, or of a class derived from it.
+    pub fn is_any_int(&self) -> bool {
+        // SAFETY: reads flags of a live object.
+        unsafe { ffi::PyLong_Check(self.as_ptr()) != 0 }
+    }
+
+    /// `int(self)`.
+    pub fn as_int(&self) -> Fallible<Ref> {
+        // SAFETY: plain call with a live argument.
+        unsafe { Ref::from_owned(ffi::PyNumber_Long(self.as_ptr())) }
+    }
+
     /// Whether this is exactly a generator.
     pub fn is_generator(&self) -> bool {
         // SAFETY: reads the type of a live object.

@@ -157,6 +157,11 @@ macro_rules! class_slots {
     ($class:ty, $owner:literal; $($kind:ident $function:expr),* $(,)?) => {{
         #[allow(unsafe_code)]
         let mut slots = vec![
+            type_slot!($class, pyo3::ffi::Py_tp_new, entry!(raising $owner, c"tp_new",
+                (class: *mut pyo3::ffi::PyTypeObject, _arguments: *mut pyo3::ffi::PyObject,
+                 _keywords: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
+                // SAFETY: called with the class or one that derives from it.
+                unsafe { $crate::cpython::class::new_instance::<$class>(class) }) as *mut _),
             type_slot!($class, pyo3::ffi::Py_tp_traverse, entry!(silent $owner, c"tp_traverse",
                 (this: *mut pyo3::ffi::PyObject, visit: pyo3::ffi::visitproc, argument: *mut std::ffi::c_void)
                 -> std::ffi::c_int, 0,
@@ -182,12 +187,6 @@ macro_rules! class_slots {
         slots
     }};
     (@ init $slots:ident, $class:ty, $owner:literal, $function:expr) => {
-        #[allow(unsafe_code)]
-        $slots.push(type_slot!($class, pyo3::ffi::Py_tp_new, entry!(raising $owner, c"tp_new",
-            (class: *mut pyo3::ffi::PyTypeObject, _arguments: *mut pyo3::ffi::PyObject,
-             _keywords: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
-            // SAFETY: called with the class or one that derives from it.
-            unsafe { $crate::cpython::class::new_instance::<$class>(class) }) as *mut _));
         #[allow(unsafe_code)]
         $slots.push(type_slot!($class, pyo3::ffi::Py_tp_init, entry!(raising $owner, c"tp_init",
             (this: *mut pyo3::ffi::PyObject, arguments: *mut pyo3::ffi::PyObject,
