@@ -16,6 +16,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import traceback
@@ -23,7 +24,7 @@ import warnings
 
 import pytest
 
-# The native module calls one of its entries, once, while it is imported; here it is caught to be called again.
+# The native module calls one of its entries while it is imported; here it is caught, to be called again.
 SAMPLED = []
 
 
@@ -62,7 +63,7 @@ def cannot_tell(entry):
 
 
 # ---------------------------------------------------------------------------------------------------------
-# Everything there is. Each use is a function of the running loop, and what it returns is awaited if it can be.
+# Everything there is. A use is a function of the running loop; what it returns is awaited if it can be.
 
 USES = []
 
@@ -382,6 +383,20 @@ uses(
     lambda loop: loop.call_later(0, id, 1).cancelled(),
 )
 
+
+@use
+async def a_handle_from_another_thread(loop):
+    handle = loop.call_soon_threadsafe(id, 1)
+    handle.cancelled()
+    gc.collect()
+    handle._run()
+    handle.cancel()
+    abandon(loop.call_soon_threadsafe(id, 1))
+    del handle
+    await asyncio.sleep(0)
+    gc.collect()
+
+
 # -- loops
 
 for name in [
@@ -408,6 +423,7 @@ with_loop(lambda loop: loop._check_closed())
 with_loop(lambda loop: loop._check_thread())
 with_loop(lambda loop: loop._wake_fd())
 with_loop(lambda loop: loop._write_to_self())
+with_loop(lambda loop: loop._forget_kernel())
 with_loop(lambda loop: loop._add_callback(asyncio.Handle(id, (1,), loop)))
 with_loop(lambda loop: loop._add_callback_signalsafe(asyncio.Handle(id, (1,), loop)))
 with_loop(lambda loop: loop._timer_handle_cancelled(asyncio.TimerHandle(1, id, (1,), loop)))
@@ -526,23 +542,49 @@ class Witness:
         self.hear("handler", context.get("exception"))
 
 
-def strike(entry):
-    """Arm an entry and use everything until it strikes."""
-    witness = Witness()
+def quiet(witness):
     sys.unraisablehook = witness.unraisable
     warnings.simplefilter("ignore")
     # The collector runs when it is told to.
     gc.disable()
-    report = {"struck": False}
+
+
+async def use_once(function, loop):
+    awaitable = function(loop)
+    if awaitable is not None and hasattr(awaitable, "__await__"):
+        await awaitable
+
+
+def use_all():
+    """Use everything, with nothing armed; return what goes wrong."""
+    witness, failures = Witness(), []
+    quiet(witness)
+
+    async def main(loop):
+        for function in USES:
+            try:
+                await use_once(function, loop)
+            except Exception:
+                failures.append(traceback.format_exc())
+
+    with another_loop() as loop:
+        loop.set_exception_handler(witness.handler)
+        loop.run_until_complete(main(loop))
+    gc.collect()
+    return failures + witness.heard
+
+
+def strike(entry):
+    """Arm an entry and use everything until it strikes."""
+    witness = Witness()
+    quiet(witness)
+    report = {"struck": False, "heard": witness.heard}
 
     async def main(loop):
         arm(entry)
         for function in USES:
             try:
-                awaitable = function(loop)
-                if awaitable is not None and hasattr(awaitable, "__await__"):
-                    await awaitable
-                awaitable = None
+                await use_once(function, loop)
                 # What was queued runs now.
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
@@ -563,21 +605,82 @@ def strike(entry):
     loop.close()
     del loop
     gc.collect()
-    report["again"] = velodrome.run(_program()) == ANSWER
-    report["heard"] = witness.heard
+    report["again"] = velodrome.run(whole_program()) == ANSWER
     return report
 
 
-async def _program():
-    return await program(asyncio.get_running_loop())
+async def whole_program(witness=None):
+    loop = asyncio.get_running_loop()
+    if witness is not None:
+        loop.set_exception_handler(witness.handler)
+    return await program(loop)
+
+
+def disarm():
+    """Whether what was armed has struck."""
+    try:
+        return arm(None) is None
+    except SystemError:  # it was this very function
+        return False
+
+
+class StoppedByClock(BaseException):
+    pass
+
+
+def strike_anywhere(entry):
+    """Arm an entry and run a program, which the panic may break wherever it comes to pass."""
+    witness = Witness()
+    quiet(witness)
+    report = {"heard": witness.heard}
+
+    def stop(*_):
+        raise StoppedByClock
+
+    # A task that is not woken waits for ever, and so does who closes its loop.
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 2, 0.5)
+    threading.excepthook = lambda raised: witness.hear("thread", raised.exc_value)
+    arm(entry)
+    try:
+        velodrome.run(whole_program(witness))
+    except BaseException as error:
+        witness.hear("raised", error)
+        # The clock's exception may hide the panic's.
+        while (error := error.__context__) is not None:
+            witness.hear("context", error)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    report["struck"] = disarm()
+    gc.collect()
+    report["running"] = asyncio._get_running_loop() is not None
+    report["again"] = velodrome.run(whole_program()) == ANSWER
+    return report
+
+
+def refuse(entry):
+    """Let an entry panic while an exception is on its way."""
+    witness = Witness()
+    quiet(witness)
+    with another_loop() as loop:
+        arm(entry)
+        try:
+            loop.create_task(1)
+        except TypeError as error:
+            witness.hear("raised", error)
+        except BaseException as error:
+            witness.hear("raised instead", error)
+    gc.collect()
+    return {"struck": disarm(), "heard": witness.heard}
+
+
+# ---------------------------------------------------------------------------------------------------------
+# A process that knows nothing of tests forks one for each entry.
 
 
 def in_child(function, *arguments, timeout=30):
     """Call a function in a forked process; return what it returned, or how the process ended."""
     receiver, sender = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the test runner's watchdog is a thread
-        child = os.fork()
+    child = os.fork()
     if child == 0:
         status = 1
         try:
@@ -598,40 +701,40 @@ def in_child(function, *arguments, timeout=30):
             os.kill(child, signal.SIGKILL)
         text = file.read()
     _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, "no end" if not ready else "crash or exception"
-    return json.loads(text)
+    if status == 0:
+        return {"answer": json.loads(text)}
+    code = os.waitstatus_to_exitcode(status)
+    ended = "it did not end" if not ready else signal.Signals(-code).name if code < 0 else f"exit {code}"
+    return {"ended": ended}
 
 
-def test_without_a_panic_everything_works():
-    report = in_child(strike, "nothing")
-    assert not report["struck"]
-    assert report["heard"] == []
-    assert report["program"] and report["again"]
+def serve():
+    answers = open(os.dup(1), "w")
+    os.dup2(2, 1)  # what is used may print
+    for line in sys.stdin:
+        name, *arguments = json.loads(line)
+        print(json.dumps(in_child(globals()[name], *arguments)), file=answers, flush=True)
 
 
-def test_every_use_works_where_nothing_panics():
-    def work():
-        failures = []
-        witness = Witness()
-        sys.unraisablehook = witness.unraisable
-        warnings.simplefilter("ignore")
+@pytest.fixture(scope="module")
+def server():
+    command = [sys.executable, __file__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        yield server
+        server.stdin.close()
 
-        async def main(loop):
-            for function in USES:
-                try:
-                    awaitable = function(loop)
-                    if awaitable is not None and hasattr(awaitable, "__await__"):
-                        await awaitable
-                except Exception:
-                    failures.append(traceback.format_exc())
 
-        with another_loop() as loop:
-            loop.set_exception_handler(witness.handler)
-            loop.run_until_complete(main(loop))
-        gc.collect()
-        return failures + witness.heard
+@pytest.fixture
+def call(server):
+    """A function that calls one of those above, by name, in a process of its own."""
 
-    assert in_child(work) == []
+    def call(name, *arguments):
+        print(json.dumps([name, *arguments]), file=server.stdin, flush=True)
+        report = json.loads(server.stdout.readline())
+        assert "ended" not in report, report["ended"]
+        return report["answer"]
+
+    return call
 
 
 def test_entries_are_listed_once():
@@ -639,17 +742,42 @@ def test_entries_are_listed_once():
     assert len(set(ENTRIES)) == len(ENTRIES)
 
 
+def test_without_a_panic_everything_works(call):
+    assert call("use_all") == []
+    report = call("strike", "nothing")
+    assert report == {"struck": False, "heard": [], "program": True, "again": True}
+
+
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_panic(entry):
-    report = in_child(strike, entry)
+def test_a_panic_is_an_exception_and_the_loop_goes_on(call, entry):
+    report = call("strike", entry)
     assert report["struck"], "no use of it struck"
-    expected = [f"velodrome panicked in {entry}: armed"]
     heard = [message for _, message in report["heard"]]
-    if cannot_tell(entry):
-        assert heard == []
-    else:
-        assert heard == expected
+    assert heard == ([] if cannot_tell(entry) else [f"velodrome panicked in {entry}: armed"])
     if cannot_raise(entry):
         assert [where for where, _ in report["heard"]] == ["unraisable"]
     assert report["program"], "the loop did not go on"
     assert report["again"], "a new loop did not work"
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_panic_in_the_middle_of_a_program_is_heard_and_harms_no_other(call, entry):
+    report = call("strike_anywhere", entry)
+    if report["struck"] and not cannot_tell(entry):
+        assert f"velodrome panicked in {entry}: armed" in [message for _, message in report["heard"]]
+    assert not report["running"], "a loop is still said to run"
+    assert report["again"], "a new loop did not work"
+
+
+@pytest.mark.parametrize("entry", [entry for entry in ENTRIES if cannot_raise(entry)])
+def test_an_exception_on_its_way_outlives_a_panic_beside_it(call, entry):
+    """Freeing a task that was refused must not lose the reason of the refusal."""
+    report = call("refuse", entry)
+    raised = [where for where, _ in report["heard"] if where.startswith("raised")]
+    assert raised == ["raised"]
+    if report["struck"]:
+        assert ["unraisable", f"velodrome panicked in {entry}: armed"] in report["heard"]
+
+
+if __name__ == "__main__":
+    serve()

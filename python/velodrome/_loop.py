@@ -31,7 +31,11 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
     """
 
     def __init__(self):
-        super().__init__()
+        try:
+            super().__init__()
+        except BaseException:
+            self._release()  # what was never open needs no closing
+            raise
         self._asyncgens = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
         self._coroutine_origin_tracking_enabled = False

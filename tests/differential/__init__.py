@@ -3,3 +3,7 @@
 `worlds` are the loops and task classes to compare, `programs` the random programs, `interpreter` runs a
 program in a world and returns its trace.
 """
+
+import pytest
+
+pytest.register_assert_rewrite("differential.compare")

@@ -100,6 +100,9 @@ class Run:
 
     def run(self):
         """Run the program; return its trace and, in no particular order, what was reported."""
+        return contextvars.Context().run(self._run_and_collect)
+
+    def _run_and_collect(self):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             collecting = gc.isenabled()
@@ -549,7 +552,7 @@ def show(value, tracebacks=True, depth=3):
 
 
 def frames(traceback):
-    """Name the frames of a traceback. (asyncio's sleep has one, ours none; what a loop calls in itself is its own.)"""
+    """Name the frames of a traceback, but for asyncio's sleep (ours has none) and what is a loop's own."""
     names = []
     while traceback is not None:
         code = traceback.tb_frame.f_code

@@ -67,7 +67,12 @@ awaits = [
 ]
 
 options = st.fixed_dictionaries(
-    {}, optional={"name": st.sampled_from(["anna", "boris"]), "context": st.just(True), "function": st.just(True)}
+    {},
+    optional={
+        "name": st.sampled_from(["anna", "boris"]),
+        "context": st.just(True),
+        "function": st.just(True),
+    },
 ).map(lambda options: tuple(sorted(options.items())))
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-
 import velodrome
 
 try:
@@ -121,14 +120,18 @@ WORLDS = [
         new_future=futures_of(asyncio.Future),
         sleep=velodrome.sleep,
     ),
-    World("tasks in turn", **_velodrome_loop, task_factory=factory_of(asyncio.Task, velodrome.Task, Subclass)),
+    World(
+        "tasks in turn", **_velodrome_loop, task_factory=factory_of(asyncio.Task, velodrome.Task, Subclass)
+    ),
     World(
         "futures in turn",
         **_velodrome_loop,
         new_future=futures_of(velodrome.Future, asyncio.Future, SubclassFuture),
         sleep=velodrome.sleep,
     ),
-    World("subclass", **_velodrome_loop, task_factory=factory_of(Subclass), create_task=velodrome.create_task),
+    World(
+        "subclass", **_velodrome_loop, task_factory=factory_of(Subclass), create_task=velodrome.create_task
+    ),
     World(
         "our tasks on asyncio",
         **_asyncio_loop,
@@ -172,7 +175,9 @@ if sys.version_info >= (3, 12):
     _eager_asyncio = World("eager tasks", **_asyncio_loop, task_factory=lambda: asyncio.eager_task_factory)
     PAIRS += [
         (
-            World("eager tasks on velodrome", **_velodrome_loop, task_factory=eager_factory_of(velodrome.Task)),
+            World(
+                "eager tasks on velodrome", **_velodrome_loop, task_factory=eager_factory_of(velodrome.Task)
+            ),
             _eager_asyncio,
         ),
         (

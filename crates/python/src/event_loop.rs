@@ -57,6 +57,7 @@ static HOME: Home = Home::new();
 
 impl Class for EventLoop {
     const NAME: &'static std::ffi::CStr = c"velodrome.LoopCore";
+    const DERIVED_ONCE: bool = true;
 
     fn home() -> &'static Home {
         &HOME

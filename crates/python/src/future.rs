@@ -389,7 +389,7 @@ pub fn failure<T: FutureLike>(this: &Inst<T>) -> Fallible<Option<Ref>> {
 pub fn result<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
     match failure(this)? {
         None => Ok(this.core().outcome.get_or_none()),
-        Some(exception) => Err(Raised::from_exception(exception)),
+        Some(exception) => Err(Raised::raise(&exception)),
     }
 }
 
@@ -446,7 +446,7 @@ pub fn py_exception<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
     let core = this.core();
     match core.progress.get() {
         Progress::Pending => Err(state().invalid_state("Exception is not set.")),
-        Progress::Cancelled => Err(Raised::from_exception(make_cancelled_error(core)?)),
+        Progress::Cancelled => Err(Raised::raise(&*make_cancelled_error(core)?)),
         Progress::Finished => {
             core.log_traceback.set(false);
             Ok(if core.failed.get() { core.outcome.get_or_none() } else { none().own() })
@@ -476,7 +476,7 @@ fn py_set_exception(this: &Inst<Future>, exception: &Obj) -> Fallible<Ref> {
 
 pub fn py_add_done_callback<T: FutureLike>(this: &Inst<T>, args: Args<'_>) -> Fallible<Ref> {
     const SIGNATURE: Signature<2> =
-        Signature { function: "add_done_callback", names: ["fn", "context"], positional: 1, required: 1 };
+        Signature { function: "add_done_callback", names: ["", "context"], positional: 1, required: 1 };
     let [callback, context] = args.parse(&SIGNATURE)?;
     let callback = callback.unwrap_or(none());
     let context = match context.filter(|context| !context.is_none()) {

@@ -55,7 +55,12 @@ fn next(this: &Inst<FutureIter>) -> Fallible<Sent> {
         (_, Some(task)) => future::next(task),
         (None, None) => Ok(Sent::Returned(none().own())),
     };
-    if !matches!(sent, Ok(Sent::Yielded(_))) {
+    let done = match (Inst::<Future>::of(&future), Inst::<Task>::of(&future)) {
+        (Some(future), _) => !future::FutureLike::core(&**future).is_pending(),
+        (_, Some(task)) => !future::FutureLike::core(&**task).is_pending(),
+        (None, None) => true,
+    };
+    if done {
         this.future.clear();
     }
     sent

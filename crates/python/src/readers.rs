@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::os::fd::RawFd;
 
 use velodrome_engine::{Interest, Key};
 
@@ -18,7 +17,7 @@ use crate::job::Job;
 /// The handle is the engine's; what is kept here is the engine's key, to find it again, and the file object that the
 /// descriptor was asked of, because it can be closed before it is removed.
 #[derive(Debug, Default)]
-pub struct Readers(RefCell<HashMap<(RawFd, Direction), Registration>>);
+pub struct Readers(RefCell<HashMap<(i64, Direction), Registration>>);
 
 #[derive(Debug)]
 struct Registration {
@@ -62,7 +61,7 @@ impl Readers {
 
     /// The descriptor of a file object or a number. One that is closed by now is known by its object, as `selectors`
     /// knows it.
-    fn descriptor_of(&self, file: &Obj, direction: Direction) -> Fallible<RawFd> {
+    fn descriptor_of(&self, file: &Obj, direction: Direction) -> Fallible<i64> {
         crate::cpython::descriptor::of(file).or_else(|raised| {
             let registrations = self.0.borrow();
             let known = registrations.iter().find(|((_, of), found)| {
@@ -105,7 +104,7 @@ fn add(this: &Inst<EventLoop>, direction: Direction, args: Args<'_>) -> Fallible
         },
         None => job,
     };
-    let fd = crate::cpython::descriptor::borrowed(descriptor);
+    let fd = crate::cpython::descriptor::borrowed(crate::cpython::descriptor::for_the_kernel(descriptor)?);
     let watched = this.with_engine(|engine| engine.watch(fd, direction.interest(), refused))?;
     let key = watched.map_err(|error| Raised::os_error(&error))?;
     let registration = Registration { key, file: (!file.is_any_int()).then(|| file.own()) };

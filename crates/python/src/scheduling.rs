@@ -145,7 +145,8 @@ fn py_timer_handle_cancelled(_this: &Inst<EventLoop>, _handle: &Obj) -> Fallible
 
 /// The job that runs a handle, whoever made it.
 fn job_of(handle: &Obj) -> Job {
-    match Inst::<Handle>::of(handle) {
+    // One of a derived class may have a `_run` of its own.
+    match Inst::<Handle>::exactly(handle) {
         Some(ours) => Job::Handle(ours.own()),
         None => Job::Foreign(handle.own()),
     }

@@ -23,7 +23,7 @@ enum Keywords<'a> {
 }
 
 /// Parameters of a function: `names[..positional]` may be given by position, all of them by name, and
-/// `names[..required]` have no default.
+/// `names[..required]` have no default. One without a name can be given by position only.
 #[derive(Debug)]
 pub struct Signature<const N: usize> {
     pub function: &'static str,
@@ -150,7 +150,7 @@ impl<'a> Args<'a> {
         value: &'a Obj,
     ) -> Fallible<()> {
         let text = name.to_text();
-        let Some(index) = signature.names.iter().position(|known| *known == text) else {
+        let Some(index) = signature.names.iter().position(|known| *known == text && !known.is_empty()) else {
             return Err(Raised::type_error(&format!(
                 "{}() got an unexpected keyword argument '{text}'",
                 signature.function

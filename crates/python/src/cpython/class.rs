@@ -12,7 +12,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 use pyo3::ffi;
 
@@ -34,6 +34,9 @@ pub trait Class: Sized + 'static {
     const FINALIZED: bool = false;
     /// How many dead instances are kept for reuse.
     const KEPT: usize = 0;
+    /// Whether there is one derived class that nearly all instances are of, which is then recognised at once (and kept
+    /// for ever).
+    const DERIVED_ONCE: bool = false;
     /// Whether the base is written in Python. Its `tp_traverse` starts from the instance's type, finds ours there
     /// and would call it again without end; so ours shows and clears the base's `__slots__` itself.
     const PYTHON_BASE: bool = false;
@@ -66,6 +69,8 @@ pub struct Home {
     /// `tp_traverse` and `tp_clear` of a C base, or null.
     base_traverse: AtomicPtr<c_void>,
     base_clear: AtomicPtr<c_void>,
+    /// Whether the C base is a heap type, whose traversal shows the instance's type (on 3.11 asyncio's are static).
+    base_shows_type: AtomicBool,
     /// Dead instances kept for reuse, linked through their type field.
     kept: AtomicPtr<ffi::PyObject>,
     kept_count: AtomicUsize,
@@ -83,6 +88,7 @@ impl Home {
             size: AtomicUsize::new(0),
             base_traverse: AtomicPtr::new(std::ptr::null_mut()),
             base_clear: AtomicPtr::new(std::ptr::null_mut()),
+            base_shows_type: AtomicBool::new(false),
             kept: AtomicPtr::new(std::ptr::null_mut()),
             kept_count: AtomicUsize::new(0),
             derived: AtomicPtr::new(std::ptr::null_mut()),
@@ -106,7 +112,9 @@ impl Home {
         if let Some(base) = base.filter(|_| !T::PYTHON_BASE) {
             let base: *mut ffi::PyTypeObject = base.as_ptr().cast();
             // SAFETY: a type object; a base without either function has no fields of its own to show.
-            let (traverse, clear) = unsafe { ((*base).tp_traverse, (*base).tp_clear) };
+            let (traverse, clear, flags) =
+                unsafe { ((*base).tp_traverse, (*base).tp_clear, (*base).tp_flags) };
+            self.base_shows_type.store(flags & ffi::Py_TPFLAGS_HEAPTYPE != 0, Ordering::Relaxed);
             let traverse = traverse.map_or(std::ptr::null_mut(), |function| function as *mut c_void);
             let clear = clear.map_or(std::ptr::null_mut(), |function| function as *mut c_void);
             self.base_traverse.store(traverse, Ordering::Relaxed);
@@ -125,17 +133,17 @@ impl Home {
 
     /// Whether the object is an instance of the class, or of one that derives from it.
     #[inline]
-    fn is_class_of(&self, object: &Obj) -> bool {
+    fn is_class_of<T: Class>(&self, object: &Obj) -> bool {
         let class = object.type_ptr();
         std::ptr::eq(class, self.class.load(Ordering::Relaxed))
-            || std::ptr::eq(class, self.derived.load(Ordering::Relaxed))
-            || self.is_base_of(class)
+            || (T::DERIVED_ONCE && std::ptr::eq(class, self.derived.load(Ordering::Relaxed)))
+            || self.is_base_of::<T>(class)
     }
 
-    fn is_base_of(&self, class: *mut ffi::PyTypeObject) -> bool {
+    fn is_base_of<T: Class>(&self, class: *mut ffi::PyTypeObject) -> bool {
         // SAFETY: both are live types.
         let answer = unsafe { ffi::PyType_IsSubtype(class, self.class.load(Ordering::Relaxed)) != 0 };
-        if answer && self.derived.load(Ordering::Relaxed).is_null() {
+        if T::DERIVED_ONCE && answer && self.derived.load(Ordering::Relaxed).is_null() {
             // SAFETY: one reference to a live type, kept for ever.
             unsafe { ffi::Py_INCREF(class.cast()) };
             self.derived.store(class, Ordering::Relaxed);
@@ -171,7 +179,7 @@ impl<T: Class> Inst<T> {
     #[inline]
     pub fn of(object: &Obj) -> Option<&Inst<T>> {
         // SAFETY: checked.
-        T::home().is_class_of(object).then(|| unsafe { Inst::from_ptr(object.as_ptr()) })
+        T::home().is_class_of::<T>(object).then(|| unsafe { Inst::from_ptr(object.as_ptr()) })
     }
 
     /// The instance behind an object, if its type is exactly this class.
@@ -340,11 +348,13 @@ pub unsafe fn traverse<T: Class>(
     argument: *mut c_void,
 ) -> c_int {
     let mut visitor = Visitor { visit, argument, answer: 0, _marker: PhantomData };
-    // SAFETY: by contract; a C base's traversal shows the type, otherwise it is shown here.
+    // SAFETY: by contract; a C base that is a heap type shows the type, otherwise it is shown here.
     unsafe {
-        match T::home().base_traverse() {
-            Some(base) => visitor.answer = base(instance, visit, argument),
-            None => visitor.object(Obj::from_ptr(ffi::Py_TYPE(instance).cast())),
+        if let Some(base) = T::home().base_traverse() {
+            visitor.answer = base(instance, visit, argument);
+        }
+        if !T::home().base_shows_type.load(Ordering::Relaxed) {
+            visitor.object(Obj::from_ptr(ffi::Py_TYPE(instance).cast()));
         }
         T::traverse(Inst::from_ptr(instance), &mut visitor);
     }

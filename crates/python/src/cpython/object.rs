@@ -274,6 +274,19 @@ impl Obj {
         if value == -1 { Raised::if_any().map_or(Ok(value), Err) } else { Ok(value) }
     }
 
+    /// The value of an `int`, or the nearest one that fits.
+    pub fn to_i64_or_nearest(&self) -> Fallible<i64> {
+        let mut overflow = 0;
+        // SAFETY: plain call with a live argument and a place for the overflow's sign.
+        let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(self.as_ptr(), &mut overflow) };
+        match overflow {
+            0 if value == -1 => Raised::if_any().map_or(Ok(value), Err),
+            0 => Ok(value),
+            sign if sign < 0 => Ok(i64::MIN),
+            _ => Ok(i64::MAX),
+        }
+    }
+
     /// The value of a `float`, an `int` or of anything with `__float__`.
     #[inline]
     pub fn to_f64(&self) -> Fallible<f64> {
@@ -425,6 +438,8 @@ builtin_exceptions! {
     attribute_error = PyExc_AttributeError;
     /// `KeyboardInterrupt`.
     keyboard_interrupt = PyExc_KeyboardInterrupt;
+    /// `OverflowError`.
+    overflow_error = PyExc_OverflowError;
     /// `OSError`.
     os_error = PyExc_OSError;
     /// `RuntimeError`.

@@ -67,7 +67,17 @@ impl Raised {
         Raised::assert()
     }
 
-    /// Raises this exception, with the traceback that it carries.
+    /// Raises this exception anew, as `raise exception` does: with the traceback that it carries, and with what is being
+    /// handled just now as its context.
+    #[cold]
+    pub fn raise(exception: &Obj) -> Raised {
+        debug_assert!(exception.is_exception());
+        // SAFETY: plain call with live arguments.
+        unsafe { ffi::PyErr_SetObject(exception.class().as_ptr(), exception.as_ptr()) }
+        Raised::assert()
+    }
+
+    /// Puts an exception that was taken back into the indicator, as it was.
     #[cold]
     pub fn from_exception(exception: Ref) -> Raised {
         debug_assert!(exception.is_exception());
