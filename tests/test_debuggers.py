@@ -1,4 +1,4 @@
-"""Debuggers and profilers see velodrome's tasks as they see asyncio's: names, and where and for what they wait.
+"""Debuggers and profilers see velodrome's tasks as they see asyncio's: who waits, where, and for what.
 
 Some ask asyncio from inside (`all_tasks`, `capture_call_graph`), others read the process's memory from
 outside (`python -m asyncio ps PID`, py-spy). What they find is compared with what they find of asyncio's own.

@@ -134,7 +134,7 @@ def live(loop, make, history):
         listed = future._callbacks
         seen.append(listed and [callbacks.index(callback) for callback, context in listed])
     outcome(one_turn, loop)
-    del future, iterator
+    future = iterator = None
     gc.collect(0)
     return seen, reports
 

@@ -1,8 +1,8 @@
 """What is made goes again: objects, memory, descriptors, whatever way they end and whatever refers to them.
 
 Each scenario makes and ends many things of a kind. It runs several times in a process of its own; what every
-run leaves behind is a leak. Counted are Python's blocks of memory, the C heap (where the engine's queues are),
-the resident set, descriptors, and, where the interpreter is a debug build, all references.
+run leaves behind is a leak. Counted are the blocks of Python's memory, the C heap, where the engine has its
+queues, the resident set, descriptors, and, where the interpreter is a debug build, all references.
 """
 
 import asyncio
@@ -985,6 +985,63 @@ for spare in range(4):
     )
     assert set(done.stdout.splitlines()) == {"refused 24"}
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("kind", ["Future", "Task"])
+def test_what_its_last_words_bring_back_to_life_lives_and_dies_once_more(loop, dies, kind):
+    """The exception handler is told of a future that goes, and may keep it."""
+    kept = []
+    loop.set_exception_handler(lambda loop, context: kept.append(context.get("future") or context["task"]))
+    for _ in range(3):
+        if kind == "Future":
+            loop.create_future().set_exception(ValueError("brought back"))
+        else:
+            task = loop.create_task(wait(loop.create_future()))
+            loop.run_until_complete(asyncio.sleep(0))
+            del task
+            gc.collect()
+        [back] = kept
+        assert back.done() is (kind == "Future")
+        assert back.get_loop() is loop
+        reference = weakref.ref(back)
+        kept.clear()
+        del back
+        assert dies(reference)
+        assert kept == []
+    assert asyncio.all_tasks(loop) == set()
+
+
+@pytest.mark.parametrize("base", ["Future", "Task", "Handle", "TimerHandle", "Loop"])
+def test_a_subclass_may_bring_itself_back_to_life(loop, dies, base):
+    class Derived(getattr(velodrome, base)):
+        def __del__(self):
+            kept.append(self)
+
+    kept, arguments = (
+        [],
+        {
+            "Future": lambda: ((), {"loop": loop}),
+            "Task": lambda: ((result(),), {"loop": loop}),
+            "Handle": lambda: ((id, (1,), loop), {}),
+            "TimerHandle": lambda: ((1.0, id, (1,), loop), {}),
+            "Loop": lambda: ((), {}),
+        }[base],
+    )
+    positional, named = arguments()
+    instance = Derived(*positional, **named)
+    if base == "Task":
+        loop.run_until_complete(instance)
+    elif base == "Loop":
+        instance.close()
+    del instance
+    gc.collect()
+    [instance] = kept
+    kept.clear()
+    assert repr(instance)
+    reference = weakref.ref(instance)
+    del instance
+    assert dies(reference)
+    assert kept == []
 
 
 @pytest.mark.parametrize("kind", ["future", "handle", "sleep", "task"])

@@ -284,7 +284,8 @@ def test_policy():
 def test_nothing_of_asyncio_is_patched(run_python):
     code = """
 import asyncio, asyncio.tasks, asyncio.futures, asyncio.events, asyncio.base_events, _asyncio
-modules = [asyncio, asyncio.tasks, asyncio.futures, asyncio.events, asyncio.base_events, asyncio.runners, _asyncio]
+modules = [asyncio, asyncio.tasks, asyncio.futures, asyncio.events, asyncio.base_events, asyncio.runners]
+modules += [_asyncio]
 before = [dict(vars(module)) for module in modules]
 classes = [asyncio.BaseEventLoop, asyncio.AbstractEventLoop, asyncio.Handle, asyncio.SelectorEventLoop]
 of_classes = [dict(vars(each)) for each in classes]

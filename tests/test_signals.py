@@ -510,7 +510,7 @@ say(signal.getsignal(signal.SIGINT) is signal.default_int_handler, signal.set_wa
 
 
 def interrupt(name, how, where, times=1):
-    """Run the program, send SIGINT when it is ready, and again whenever it says something; what it printed."""
+    """Run the program, send SIGINT when it is ready and whenever it says something; what it printed."""
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, name, how, where], stdout=subprocess.PIPE, text=True
     )

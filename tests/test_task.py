@@ -145,7 +145,7 @@ def live(loop, make, answers, history):
         )
     outcome(turns, loop, 2)
     finished = task.done()
-    del task
+    task = None
     futures.clear()
     gc.collect(0)
     loop.set_exception_handler(None)
