@@ -28,7 +28,7 @@ def check_same(world, reference, program, **options):
 
 
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
-@pytest.mark.parametrize("world, reference", pairs())
+@pytest.mark.parametrize("world, reference", pairs(turns=True))
 @pytest.mark.timeout(600 if SEARCH else 60)
 def test_same_trace_when_time_is_counted_in_turns(world, reference, debug):
     @common

@@ -126,7 +126,7 @@ def live(loop, make, history):
             case "error":
                 error = future._make_cancelled_error()
                 did = type(error).__name__, error.args
-        if did[0] == "SystemError":
+        if isinstance(did, tuple) and did[0] == "SystemError":
             did = "StopIteration", ""  # asyncio's iterator, used after its end, forgets to say so
         seen.append((step, did))
         seen.append([show(getattr(future, name), tracebacks=False) for name in ATTRIBUTES])

@@ -199,7 +199,7 @@ IMPORT = "\ntry:\n    import velodrome\nexcept ImportError as error:\n    print(
 def test_an_unsupported_place_is_named_in_one_sentence(run_python, pretence, message):
     prelude = "import asyncio, collections, sys\nVersion = collections.namedtuple('V', 'major minor micro')\n"
     [line] = run_python(prelude + pretence + IMPORT).stdout.splitlines()
-    assert line.startswith(f"velodrome runs on {message}")
+    assert line.startswith(message)
 
 
 def test_a_missing_native_module_is_named_in_one_sentence(run_python):

@@ -181,6 +181,21 @@ uses(
     lambda loop: issubclass(int, velodrome.Task),
 )
 
+
+def made(kind, *arguments):
+    """Make an instance of a class that may well refuse."""
+    with contextlib.suppress(TypeError):
+        kind.__new__(kind, *arguments)
+
+
+uses(
+    lambda loop: made(_velodrome.FutureIter),
+    lambda loop: made(_velodrome.Sleep),
+    lambda loop: made(velodrome.Handle, id, (1,), loop),
+    lambda loop: made(velodrome.TimerHandle, 1.0, id, (1,), loop),
+    lambda loop: made(type(loop.call_soon_threadsafe(id, 1)), id, (1,), loop),
+)
+
 # -- futures
 
 ATTRIBUTES = [

@@ -245,6 +245,9 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
             # A thread of another interpreter can look like the main one and still be refused.
             with suppress(ValueError):
                 self._set_wakeup_fd()
+                # One that the program has put there itself keeps getting its signals.
+                if self._wakeup_fd_before not in (None, -1) and not self._signal_handlers:
+                    self._give_wakeup_fd_back()
 
     def _give_wakeup_fd_back(self):
         before, self._wakeup_fd_before = self._wakeup_fd_before, None

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import velodrome
 
+from .python_loop import PythonLoop
+
 try:
     import uvloop
 except ImportError:
@@ -41,8 +43,8 @@ class World:
 
     name: str
     loop_class: Callable[[], asyncio.AbstractEventLoop]
-    #: The same class, timed by turns.
-    turns_class: Callable[[], asyncio.AbstractEventLoop]
+    #: The same class, timed by turns, if there is one.
+    turns_class: Callable[[], asyncio.AbstractEventLoop] | None
     sleep: Callable[..., Any] = asyncio.sleep
     create_task: Callable[..., Any] = asyncio.create_task
     #: Makes a function of a loop that makes futures.
@@ -198,15 +200,37 @@ if sys.version_info >= (3, 12):
     ]
 
 
-def pairs():
-    return [pytest.param(*pair, id=pair[0].name.replace(" ", "_").replace("'", "")) for pair in PAIRS]
+def foreign(name, loop_class):
+    """A pair on a loop that is neither asyncio's nor ours, whose own tasks are asyncio's."""
+    loop = dict(loop_class=loop_class, turns_class=None)
+    ours = World(
+        f"our tasks on {name}",
+        **loop,
+        task_factory=factory_of(velodrome.Task),
+        new_future=futures_of(velodrome.Future),
+        sleep=velodrome.sleep,
+        create_task=velodrome.create_task,
+    )
+    theirs = World(
+        f"asyncio's tasks on {name}",
+        **loop,
+        task_factory=factory_of(asyncio.Task),
+        new_future=futures_of(asyncio.Future),
+    )
+    return ours, theirs
 
 
-def both_loops():
-    """The loops as parameters of a test that holds on both: so the test itself is right."""
+PAIRS.append(foreign("a loop in Python", PythonLoop))
+if uvloop is not None:
+    PAIRS.append(foreign("uvloop", uvloop.new_event_loop))
+
+
+def pairs(turns=False):
+    """Pairs as parameters of a test; those on a loop that can be timed by turns, or all."""
     return [
-        pytest.param(asyncio.SelectorEventLoop, id="asyncio"),
-        pytest.param(velodrome.new_event_loop, id="velodrome"),
+        pytest.param(*pair, id=pair[0].name.replace(" ", "_").replace("'", ""))
+        for pair in PAIRS
+        if not turns or pair[0].turns_class
     ]
 
 

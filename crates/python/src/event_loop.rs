@@ -7,6 +7,7 @@
 //! Scheduling is in `scheduling`, running in `run`, descriptors in `readers`.
 
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use velodrome_engine::{Engine, Time, TimerKey};
 
@@ -174,9 +175,9 @@ impl Inst<EventLoop> {
     pub fn now(&self) -> Fallible<Time> {
         if self.hooks.get().time {
             let seconds = self.obj().call_method(&state().names.time, &[])?.to_f64()?;
-            return Ok(Time::from_secs_f64(seconds));
+            return Ok(crate::clock::at(seconds));
         }
-        Ok(Time::now())
+        Ok(crate::clock::now())
     }
 
     /// Which methods are replaced.
@@ -250,7 +251,7 @@ fn py_set_attribute(this: &Inst<EventLoop>, name: &Obj, value: Option<&Obj>) -> 
 }
 
 fn py_time(_this: &Inst<EventLoop>) -> Fallible<Ref> {
-    object::float(Time::now().as_secs_f64())
+    object::float(crate::clock::seconds())
 }
 
 fn py_get_debug(this: &Inst<EventLoop>) -> Fallible<Ref> {
@@ -258,8 +259,22 @@ fn py_get_debug(this: &Inst<EventLoop>) -> Fallible<Ref> {
 }
 
 fn py_set_debug(this: &Inst<EventLoop>, value: Option<&Obj>) -> Fallible<()> {
-    this.debug.set(value.map_or(Ok(false), Obj::truthy)?);
+    let debug = value.map_or(Ok(false), Obj::truthy)?;
+    this.debug.set(debug);
+    if debug {
+        ANY_DEBUG.store(true, Ordering::Relaxed);
+    }
     Ok(())
+}
+
+/// Whether some loop has ever been in debug mode; so long there is no need to ask whether coroutines' origins are
+/// tracked.
+static ANY_DEBUG: AtomicBool = AtomicBool::new(false);
+
+/// See [`ANY_DEBUG`].
+#[inline]
+pub fn any_debug() -> bool {
+    ANY_DEBUG.load(Ordering::Relaxed)
 }
 
 fn py_is_closed(this: &Inst<EventLoop>) -> Fallible<Ref> {
@@ -333,9 +348,17 @@ fn handles_of(jobs: Vec<Job>) -> Fallible<Ref> {
 }
 
 fn py_ready(this: &Inst<EventLoop>) -> Fallible<Ref> {
-    let jobs =
-        this.engine.borrow().as_ref().map(|engine| engine.ready().cloned().collect()).unwrap_or_default();
-    handles_of(jobs)
+    let jobs = this.with_engine(|engine| {
+        engine.begin(); // what came from other threads belongs to it
+        engine.ready().cloned().collect()
+    });
+    match jobs {
+        Ok(jobs) => handles_of(jobs),
+        Err(closed) => {
+            closed.discard();
+            handles_of(Vec::new())
+        }
+    }
 }
 
 fn py_scheduled(this: &Inst<EventLoop>) -> Fallible<Ref> {

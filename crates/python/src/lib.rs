@@ -9,6 +9,7 @@
 #[macro_use]
 mod cpython;
 mod callbacks;
+mod clock;
 mod event_loop;
 #[macro_use]
 mod future;
@@ -22,6 +23,7 @@ mod registry;
 mod run;
 mod scheduling;
 mod sleep;
+mod sleep_iter;
 mod state;
 mod task;
 mod thread_safe_handle;

@@ -7,7 +7,9 @@ use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signature};
 use crate::event_loop::EventLoop;
 use crate::state::{State, state};
-use crate::{event_loop, future, future_iter, handle, sleep, task, thread_safe_handle, timer_handle};
+use crate::{
+    event_loop, future, future_iter, handle, sleep, sleep_iter, task, thread_safe_handle, timer_handle,
+};
 
 /// Velodrome's native module.
 #[pymodule]
@@ -34,6 +36,7 @@ fn fill(module: &Module<'_>, minor: u8) -> Fallible<()> {
     }
     module.add(c"LoopCore", &*event_loop::define()?)?;
     module.add(c"Sleep", &*sleep::define()?)?;
+    module.add(c"SleepIter", &*sleep_iter::define()?)?;
     module.add(c"__version__", &*object::text(env!("CARGO_PKG_VERSION"))?)?;
     for function in functions() {
         module.add_function(function)?;

@@ -110,7 +110,7 @@ fn prepare(this: &Inst<EventLoop>) -> Fallible<Wait> {
     // A replaced clock is Python, which the engine must not call while it is borrowed.
     let replaced = if this.hooks().time { Some(this.now()?) } else { None };
     this.with_engine(|engine| {
-        let timeout = engine.timeout(|| replaced.unwrap_or_else(velodrome_engine::Time::now));
+        let timeout = engine.timeout(|| replaced.unwrap_or_else(crate::clock::now));
         engine.prepare(timeout.map(|timeout| timeout.min(LONGEST_WAIT)))
     })
 }

@@ -1,7 +1,5 @@
 //! `call_soon`, `call_soon_threadsafe`, `call_later`, `call_at`.
 
-use velodrome_engine::Time;
-
 use crate::cpython::object::{self, none};
 use crate::cpython::spec::Method;
 use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref};
@@ -56,7 +54,7 @@ impl Inst<EventLoop> {
             self.check_thread()?;
             self.check_callback(callback, "call_at")?;
         }
-        let at = Time::from_secs_f64(when.to_f64()?);
+        let at = crate::clock::at(when.to_f64()?);
         let context = handle::context_or_current(context)?;
         let timer = timer_handle::create(self.obj(), when, callback, arguments, context)?;
         let key = self.with_engine(|engine| engine.timer(at, Job::Timer(timer.clone())))?;
@@ -110,7 +108,7 @@ fn py_call_later(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
         all.push(context);
         return this.obj().call_method_with_keywords(&state().names.call_at, &all, &state().context_keyword);
     }
-    let now = Time::now().as_secs_f64();
+    let now = crate::clock::seconds();
     let when = if delay.is_float() || delay.is_int() {
         object::float(now + delay.to_f64()?)?
     } else {

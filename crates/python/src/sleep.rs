@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 
-use velodrome_engine::{Time, TimerKey};
+use velodrome_engine::TimerKey;
 
 use crate::cpython::coroutine::{self, Sent};
 use crate::cpython::object::{self, none};
@@ -14,6 +14,7 @@ use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, S
 use crate::event_loop::EventLoop;
 use crate::future::{self, Future};
 use crate::job::Job;
+use crate::sleep_iter::SleepIter;
 use crate::state::state;
 
 /// The class `Sleep`.
@@ -27,6 +28,8 @@ pub struct Sleep {
     /// The timer: ours, or a handle of another loop.
     timer: Cell<Option<TimerKey>>,
     handle: Slot,
+    /// Where the sleep was made, while coroutines' origins are tracked (`cr_origin`).
+    origin: Slot,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,24 +66,25 @@ impl Class for Sleep {
             future: Slot::empty(),
             timer: Cell::new(None),
             handle: Slot::empty(),
+            origin: Slot::empty(),
         }
     }
 
     fn traverse(this: &Inst<Sleep>, visitor: &mut Visitor<'_>) {
-        for slot in [&this.delay, &this.result, &this.future, &this.handle] {
+        for slot in [&this.delay, &this.result, &this.future, &this.handle, &this.origin] {
             visitor.slot(slot);
         }
     }
 
     fn clear(this: &Inst<Sleep>) {
-        for slot in [&this.delay, &this.result, &this.future, &this.handle] {
+        for slot in [&this.delay, &this.result, &this.future, &this.handle, &this.origin] {
             slot.clear();
         }
     }
 
     fn finalize(this: &Inst<Sleep>) {
         let outcome = match this.stage.get() {
-            Stage::Created => object::warn(object::runtime_warning(), c"coroutine 'sleep' was never awaited"),
+            Stage::Created => warn_never_awaited(this),
             Stage::Waiting => cancel_timer(this),
             _ => Ok(()),
         };
@@ -95,6 +99,36 @@ impl Class for Sleep {
     }
 }
 
+/// Warns as for Python's coroutines, and says where this one was made if that is known.
+fn warn_never_awaited(this: &Inst<Sleep>) -> Fallible<()> {
+    if this.origin.is_empty() {
+        return object::warn(object::runtime_warning(), c"coroutine 'sleep' was never awaited");
+    }
+    let warn = object::import(c"warnings")?.get(&*object::interned(c"_warn_unawaited_coroutine")?)?;
+    warn.call(&[this.obj()]).map(drop)
+}
+
+/// The stack as `cr_origin` has it, innermost first, if origins are tracked on this thread.
+fn origin() -> Fallible<Option<Ref>> {
+    let depth = object::interned(c"get_coroutine_origin_tracking_depth")?;
+    let depth = object::import(c"sys")?.call_method(&depth, &[])?.to_i64()?;
+    if depth <= 0 {
+        return Ok(None);
+    }
+    let mut entries = Vec::new();
+    let mut frame = coroutine::current_frame();
+    while let (Some(current), true) = (&frame, (entries.len() as i64) < depth) {
+        let code = current.get(&*object::interned(c"f_code")?)?;
+        let file = code.get(&*object::interned(c"co_filename")?)?;
+        let line = current.get(&*object::interned(c"f_lineno")?)?;
+        let name = code.get(&*object::interned(c"co_name")?)?;
+        entries.push(object::tuple(&[&file, &line, &name])?);
+        let back = current.get(&*object::interned(c"f_back")?)?;
+        frame = (!back.is_none()).then_some(back);
+    }
+    object::tuple(&entries.iter().map(|entry| &**entry).collect::<Vec<_>>()).map(Some)
+}
+
 /// `sleep(delay, result=None)`.
 #[inline]
 pub fn create(delay: &Obj, result: Option<&Obj>) -> Fallible<Own<Sleep>> {
@@ -103,17 +137,35 @@ pub fn create(delay: &Obj, result: Option<&Obj>) -> Fallible<Own<Sleep>> {
     if let Some(result) = result {
         sleep.result.set(result.own());
     }
+    if crate::event_loop::any_debug()
+        && let Some(origin) = origin()?
+    {
+        sleep.origin.set(origin);
+    }
     sleep.stage.set(Stage::Created);
     Ok(sleep)
 }
 
-/// The delay in seconds where it is a plain number; other numbers are compared and added as they are.
+/// The delay in seconds where it is a plain number; others, and an `int` that no `float` can hold, are compared and
+/// added as they are.
 fn plain_delay(delay: &Obj) -> Fallible<Option<f64>> {
-    if delay.is_float() || delay.is_int() { delay.to_f64().map(Some) } else { Ok(None) }
+    if delay.is_float() || (delay.is_int() && delay.to_i64_or_nearest()?.unsigned_abs() < 1 << 53) {
+        return delay.to_f64().map(Some);
+    }
+    Ok(None)
 }
 
+/// From 3.13 on; before, asyncio goes on with it.
+fn refuse_nan(seconds: f64) -> Fallible<()> {
+    if seconds.is_nan() && state().minor >= 13 {
+        return Err(Raised::value_error("Invalid delay: NaN (not a number)"));
+    }
+    Ok(())
+}
+
+/// Resumes the sleep.
 #[inline]
-fn next(this: &Inst<Sleep>) -> Fallible<Sent> {
+pub fn next(this: &Inst<Sleep>) -> Fallible<Sent> {
     match this.stage.get() {
         Stage::Created => start(this),
         Stage::GaveWay => {
@@ -134,14 +186,19 @@ fn start(this: &Inst<Sleep>) -> Fallible<Sent> {
         return Ok(Sent::Yielded(none().own()));
     }
     let plain = plain_delay(&delay)?;
-    let seconds = match plain {
-        Some(seconds) => seconds,
-        None => delay.to_f64()?,
+    let at_once = match plain {
+        Some(seconds) => {
+            refuse_nan(seconds)?;
+            seconds <= 0.0
+        }
+        None => {
+            if state().minor >= 13 {
+                refuse_nan(delay.to_f64()?)?;
+            }
+            delay.is_at_most(&state().zero)?
+        }
     };
-    if seconds.is_nan() && state().minor >= 13 {
-        return Err(Raised::value_error("Invalid delay: NaN (not a number)"));
-    }
-    if seconds <= 0.0 {
+    if at_once {
         this.stage.set(Stage::GaveWay);
         return Ok(Sent::Yielded(none().own()));
     }
@@ -155,7 +212,7 @@ fn start(this: &Inst<Sleep>) -> Fallible<Sent> {
     if let (Some(ours), Some(seconds)) = (ours, plain) {
         ours.check_thread()?;
         let future = future::create(ours)?;
-        let at = Time::from_secs_f64(Time::now().as_secs_f64() + seconds);
+        let at = crate::clock::at(crate::clock::seconds() + seconds);
         let key = ours.with_engine(|engine| engine.timer(at, Job::Resolve(future.clone())))?;
         this.timer.set(Some(key));
         let sent = future::next(&*future);
@@ -234,14 +291,14 @@ fn cancel_timer(this: &Inst<Sleep>) -> Fallible<()> {
 // ---------------------------------------------------------------------------------------------------------------
 // The methods of a coroutine.
 
-fn py_send(this: &Inst<Sleep>, value: &Obj) -> Fallible<Ref> {
+pub fn py_send(this: &Inst<Sleep>, value: &Obj) -> Fallible<Ref> {
     if this.stage.get() == Stage::Created && !value.is_none() {
         return Err(Raised::type_error("can't send non-None value to a just-started coroutine"));
     }
     coroutine::give_method(next(this))
 }
 
-fn py_throw(this: &Inst<Sleep>, args: Args<'_>) -> Fallible<Ref> {
+pub fn py_throw(this: &Inst<Sleep>, args: Args<'_>) -> Fallible<Ref> {
     let stage = this.stage.get();
     match stage {
         Stage::Running => return Err(Raised::value_error("coroutine already executing")),
@@ -249,11 +306,38 @@ fn py_throw(this: &Inst<Sleep>, args: Args<'_>) -> Fallible<Ref> {
         _ => {}
     }
     let exception = coroutine::raise_thrown(args.positional()).take();
+    if let (Stage::Waiting, Some(iterator)) = (stage, this.future.get())
+        && Inst::<Future>::exactly(&iterator).is_none()
+    {
+        return throw_elsewhere(this, &iterator, &exception);
+    }
     finish(this)?;
+    if exception.derives_from(object::stop_iteration()) {
+        let text = object::text("coroutine raised StopIteration")?;
+        let wrapped = object::runtime_error().call(&[&*text])?;
+        crate::cpython::raised::set_cause_and_context(&wrapped, &exception);
+        return Err(Raised::from_exception(wrapped));
+    }
     Err(Raised::from_exception(exception))
 }
 
-fn py_close(this: &Inst<Sleep>) -> Fallible<Ref> {
+/// Another loop's future has an iterator of its own, which may make something else of the exception.
+fn throw_elsewhere(this: &Inst<Sleep>, iterator: &Obj, exception: &Obj) -> Fallible<Ref> {
+    match coroutine::throw(iterator, &state().names.throw, exception) {
+        Ok(Sent::Yielded(again)) => Ok(again),
+        Ok(Sent::Returned(value)) => {
+            finish(this)?;
+            Err(crate::cpython::stop_iteration::raise(&value))
+        }
+        Err(raised) => {
+            let exception = raised.take();
+            finish(this)?;
+            Err(Raised::from_exception(exception))
+        }
+    }
+}
+
+pub fn py_close(this: &Inst<Sleep>) -> Fallible<Ref> {
     if this.stage.get() == Stage::Running {
         return Err(Raised::value_error("coroutine already executing"));
     }
@@ -262,7 +346,14 @@ fn py_close(this: &Inst<Sleep>) -> Fallible<Ref> {
 }
 
 fn py_await(this: &Inst<Sleep>) -> Fallible<Ref> {
+    if matches!(this.stage.get(), Stage::GaveWay | Stage::Waiting) {
+        return Err(Raised::runtime_error("coroutine is being awaited already"));
+    }
     Ok(this.obj().own())
+}
+
+fn py_iter(this: &Inst<Sleep>) -> Fallible<Ref> {
+    SleepIter::over(this).map(Own::into_ref)
 }
 
 fn py_name(_this: &Inst<Sleep>) -> Fallible<Ref> {
@@ -275,6 +366,10 @@ fn py_awaited(this: &Inst<Sleep>) -> Fallible<Ref> {
 
 fn py_running(this: &Inst<Sleep>) -> Fallible<Ref> {
     Ok(object::boolean(this.stage.get() == Stage::Running).own())
+}
+
+fn py_origin(this: &Inst<Sleep>) -> Fallible<Ref> {
+    Ok(this.origin.get_or_none())
 }
 
 fn py_nothing(_this: &Inst<Sleep>) -> Fallible<Ref> {
@@ -293,6 +388,7 @@ pub fn define() -> Fallible<Ref> {
             c"send" => one py_send, c"send($self, value, /)\n--\n\nResume the coroutine.";
             c"throw" => any py_throw,
                 c"throw($self, typ, val=None, tb=None, /)\n--\n\nRaise an exception where the coroutine waits.";
+            c"__await__" => none py_iter, c"__await__($self, /)\n--\n\nReturn an iterator that drives the coroutine.";
             c"close" => none py_close, c"close($self, /)\n--\n\nEnd the coroutine.";
         ),
         attributes: class_attributes!(Sleep, "Sleep";
@@ -301,7 +397,7 @@ pub fn define() -> Fallible<Ref> {
             c"cr_await" => py_awaited;
             c"cr_running" => py_running;
             c"cr_frame" => py_nothing;
-            c"cr_origin" => py_nothing;
+            c"cr_origin" => py_origin;
         ),
         slots: class_slots!(Sleep, "Sleep"; repr py_repr, iter py_await, awaits py_await, next next),
         base: None,

@@ -184,7 +184,11 @@ fn begin(this: &Inst<Task>, event_loop: &Obj, coro: &Obj, options: Options<'_>) 
     };
     let name = match options.name {
         Some(name) => as_name(name)?,
-        None => object::int(UNNAMED.fetch_add(1, Ordering::Relaxed) as i64)?,
+        // asyncio's own numbers become text when they are asked for; on 3.11 they are text at once.
+        None => match UNNAMED.fetch_add(1, Ordering::Relaxed) {
+            number if state().minor == 11 => object::text(&format!("Task-{number}"))?,
+            number => object::int(number as i64)?,
+        },
     };
     this.show_task(event_loop, coro, &name);
     this.name.set(name);
@@ -270,7 +274,8 @@ pub fn step(this: &Inst<Task>, event_loop: &Obj, exception: Option<Ref>) -> Fall
 #[cold]
 fn already_done(this: &Inst<Task>, exception: Option<Ref>) -> Raised {
     let exception = exception.as_deref().unwrap_or(none()).shown();
-    state().invalid_state(&format!("__step(): already done: {} {exception}", this.obj().shown()))
+    let step = if state().minor >= 14 { "__step" } else { "_step" };
+    state().invalid_state(&format!("{step}(): already done: {} {exception}", this.obj().shown()))
 }
 
 /// A step of a task that waited, now that what it waited for is done.
@@ -370,16 +375,15 @@ fn handle_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
 /// One of our own futures or tasks: this task becomes its waiter.
 #[inline]
 fn wait_for<T: FutureLike>(this: &Inst<Task>, future: &Inst<T>) -> Fallible<()> {
+    if future.obj().is(this.obj()) {
+        return queue_throw(this, &awaits_itself(this));
+    }
     let core = future.core();
-    let same_loop = core.event_loop.peek_is(&this.core.event_loop);
-    if !same_loop {
+    if !core.event_loop.peek_is(&this.core.event_loop) {
         return queue_throw(this, &different_loop(this, future.obj()));
     }
     if !core.blocking.replace(false) {
         return queue_throw(this, &yield_without_from(this, future.obj()));
-    }
-    if future.obj().is(this.obj()) {
-        return queue_throw(this, &format!("Task cannot await on itself: {}", this.obj().shown()));
     }
     registry::add_awaited_by(future, this)?;
     this.fut_waiter.set(future.obj().own());
@@ -404,6 +408,10 @@ fn queue_wakeup(this: &Inst<Task>) -> Fallible<()> {
     }
     let future = this.fut_waiter.get_or_none();
     future::call_soon(&event_loop, &*wakeup_callable(this)?, &[&future], &this.context())
+}
+
+fn awaits_itself(this: &Inst<Task>) -> String {
+    format!("Task cannot await on itself: {}", this.obj().shown())
 }
 
 fn different_loop(this: &Inst<Task>, future: &Obj) -> String {
@@ -438,9 +446,6 @@ fn handle_foreign_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
     }
     if !blocking.truthy()? {
         return queue_throw(this, &yield_without_from(this, yielded));
-    }
-    if yielded.is(this.obj()) {
-        return queue_throw(this, &format!("Task cannot await on itself: {}", this.obj().shown()));
     }
     registry::add_foreign_awaited_by(yielded, this)?;
     yielded.set(&names.asyncio_future_blocking, boolean(false))?;
