@@ -1,4 +1,4 @@
-"""Our tasks, futures and sleeps on loops that are not ours; everybody's tasks and futures together on each."""
+"""Our tasks, futures and sleeps on loops that are not ours; everybody's tasks and futures on each."""
 
 import asyncio
 import contextvars

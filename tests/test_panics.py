@@ -489,6 +489,27 @@ def throw_into_a_sleep(loop):
         velodrome.sleep(0).throw(ValueError())
 
 
+uses(
+    lambda loop: made(_velodrome.SleepIter),
+    lambda loop: velodrome.sleep(0).__await__().send(None),
+    lambda loop: iter(velodrome.sleep(0).__await__()).close(),
+    lambda loop: next(velodrome.sleep(0).__await__()),
+    lambda loop: send(velodrome.sleep(0).__await__()),
+)
+
+
+@use
+def throw_into_the_iterator_of_a_sleep(loop):
+    with contextlib.suppress(ValueError):
+        velodrome.sleep(0).__await__().throw(ValueError())
+
+
+@use
+def abandon_the_iterator_of_a_sleep(loop):
+    abandon(velodrome.sleep(0).__await__())
+    gc.collect()
+
+
 # ---------------------------------------------------------------------------------------------------------
 # What must go on working.
 

@@ -1305,25 +1305,42 @@ def test_nothing_of_asyncios_future_is_inherited(name):
     assert owner is velodrome.Future
 
 
-def test_methods_of_asyncios_classes_on_our_tasks(either_loop):
+UNBOUND = """
+import asyncio, sys, velodrome
+async def coroutine():
+    pass
+loop = velodrome.new_event_loop()
+task = velodrome.Task(coroutine(), loop=loop)
+method = getattr(asyncio.Task, sys.argv[1])
+for instance in (task, velodrome.Future(loop=loop)):
+    try:
+        method(instance)
+    except BaseException as error:
+        pass
+print("alive", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("done", "cancelled", "result", "exception", "get_loop", "cancel", "__repr__", "__iter__"),
+        *(
+            "get_name",
+            "get_coro",
+            "get_context",
+            "cancelling",
+            "uncancel",
+            "get_stack",
+            "_make_cancelled_error",
+        ),
+    ],
+)
+def test_methods_of_asyncios_class_on_our_task(run_python, name):
     """`asyncio.Task.cancel(task)` and the like, as some wrappers call them: any answer, but no crash."""
-    task = velodrome.Task(nothing(), loop=either_loop)
-    future = velodrome.Future(loop=either_loop)
-    for class_, instance in ((asyncio.Task, task), (asyncio.Future, future), (asyncio.Future, task)):
-        for name in (
-            "done",
-            "cancelled",
-            "result",
-            "exception",
-            "get_loop",
-            "cancel",
-            "__repr__",
-            "__iter__",
-        ):
-            outcome(getattr(class_, name), instance)
-    for name in ("get_name", "get_coro", "cancelling", "uncancel", "get_stack", "get_context"):
-        outcome(getattr(asyncio.Task, name, str), task)
-    either_loop.run_until_complete(asyncio.wait([task]))
+    if not hasattr(asyncio.Task, name):
+        pytest.skip(f"this Python's tasks have no {name}")
+    assert run_python(UNBOUND, name).stdout == "alive\n"
 
 
 def test_initialising_again():

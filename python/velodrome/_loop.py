@@ -17,6 +17,7 @@ import weakref
 from asyncio import base_events, coroutines, events, format_helpers, unix_events
 from asyncio.log import logger
 from contextlib import suppress
+from types import MappingProxyType
 
 from velodrome._velodrome import LoopCore
 
@@ -29,6 +30,11 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
 
     It can be subclassed, has a ``__dict__``, and its methods can be replaced on a subclass or an instance.
     """
+
+    # For a loop whose __init__ does not get to its end.
+    _default_executor = None
+    _signal_handlers = MappingProxyType({})
+    _wakeup_fd_before = None
 
     def __init__(self):
         try:
@@ -65,8 +71,6 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
             raise RuntimeError("Cannot run the event loop while another loop is running")
 
     def _run_forever_setup(self):
-        self._check_closed()
-        self._check_running()
         self._set_coroutine_origin_tracking(self._debug)
         self._old_agen_hooks = sys.get_asyncgen_hooks()
         self._thread_id = threading.get_ident()
@@ -77,20 +81,27 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
         self._take_wakeup_fd()
 
     def _run_forever_cleanup(self):
-        self._stopping = False
-        self._thread_id = None
-        events._set_running_loop(None)
-        self._set_coroutine_origin_tracking(False)
-        if self._old_agen_hooks is not None:
-            sys.set_asyncgen_hooks(*self._old_agen_hooks)
-            self._old_agen_hooks = None
-        if not self._signal_handlers:
-            self._give_wakeup_fd_back()
+        # Whatever fails, this thread is free for another loop afterwards.
+        try:
+            if not self._signal_handlers:
+                self._give_wakeup_fd_back()
+            self._set_coroutine_origin_tracking(False)
+            if self._old_agen_hooks is not None:
+                sys.set_asyncgen_hooks(*self._old_agen_hooks)
+                self._old_agen_hooks = None
+        finally:
+            events._set_running_loop(None)
+            try:
+                self._stopping = False
+            finally:
+                self._thread_id = None
 
     def run_forever(self):
         """Run until stop() is called."""
-        self._run_forever_setup()
+        self._check_closed()
+        self._check_running()
         try:
+            self._run_forever_setup()
             self._run_until_stopped()
         finally:
             self._run_forever_cleanup()

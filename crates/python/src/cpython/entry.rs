@@ -45,7 +45,12 @@ pub fn reporting<R>(place: &'static Place, failed: R, body: impl FnOnce() -> R) 
     match run(place, body) {
         Ok(value) => value,
         Err(payload) => {
+            // An exception on its way past this entry goes on.
+            let pending = Raised::pending();
             raise_panic(place, &*payload).report(None);
+            if let Some(exception) = pending {
+                let _raised = Raised::from_exception(exception);
+            }
             failed
         }
     }
