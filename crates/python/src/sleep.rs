@@ -191,8 +191,9 @@ fn start(this: &Inst<Sleep>) -> Fallible<Sent> {
             refuse_nan(seconds)?;
             seconds <= 0.0
         }
+        // 3.13 asks whether it is a number before it compares.
         None => {
-            if state().minor >= 13 {
+            if state().minor == 13 {
                 refuse_nan(delay.to_f64()?)?;
             }
             delay.is_at_most(&state().zero)?
@@ -201,6 +202,9 @@ fn start(this: &Inst<Sleep>) -> Fallible<Sent> {
     if at_once {
         this.stage.set(Stage::GaveWay);
         return Ok(Sent::Yielded(none().own()));
+    }
+    if plain.is_none() && state().minor >= 14 {
+        refuse_nan(delay.to_f64()?)?;
     }
     let Some(event_loop) = crate::registry::running_loop()? else {
         return Err(Raised::runtime_error("no running event loop"));
@@ -312,7 +316,9 @@ pub fn py_throw(this: &Inst<Sleep>, args: Args<'_>) -> Fallible<Ref> {
         return throw_elsewhere(this, &iterator, &exception);
     }
     finish(this)?;
-    if exception.derives_from(object::stop_iteration()) {
+    // From 3.12 on, one that meets no frame that runs, or an await, is a return.
+    let returns = state().minor >= 12 && stage != Stage::GaveWay;
+    if exception.derives_from(object::stop_iteration()) && !returns {
         let text = object::text("coroutine raised StopIteration")?;
         let wrapped = object::runtime_error().call(&[&*text])?;
         crate::cpython::raised::set_cause_and_context(&wrapped, &exception);

@@ -424,6 +424,9 @@ fn yield_without_from(this: &Inst<Task>, yielded: &Obj) -> String {
 
 /// Anything that is not exactly ours: futures through their public methods; the rest is a mistake.
 fn handle_foreign_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
+    if yielded.is(this.obj()) {
+        return queue_throw(this, &awaits_itself(this));
+    }
     let names = &state().names;
     let blocking =
         yielded.get_if_there(&names.asyncio_future_blocking)?.filter(|blocking| !blocking.is_none());
@@ -692,10 +695,13 @@ pub fn define() -> Fallible<Ref> {
     ));
     let class = crate::cpython::spec::define::<Task>(Spec {
         base: Some(state().task_class.clone()),
-        doc: Some(
+        doc: Some(if state().minor >= 12 {
+            c"Task(coro, *, loop=None, name=None, context=None, eager_start=False)\n--\n\nA coroutine that runs on a \
+              loop, and the future of its outcome; the same answers as\nasyncio.Task of this Python."
+        } else {
             c"Task(coro, *, loop=None, name=None, context=None)\n--\n\nA coroutine that runs on a loop, and the \
-              future of its outcome; the same answers as\nasyncio.Task of this Python.",
-        ),
+              future of its outcome; the same answers as\nasyncio.Task of this Python."
+        }),
         methods,
         attributes,
         slots: class_slots!(Task, "Task";

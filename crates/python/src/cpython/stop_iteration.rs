@@ -9,7 +9,8 @@ use super::raised::{Fallible, Raised};
 pub fn raise(value: &Obj) -> Raised {
     // An instance is made outright: raised by class, a tuple would be taken apart into arguments, and an
     // exception for the instance itself.
-    let arguments: &[&Obj] = if value.is_none() { &[] } else { &[value] };
+    let bare = value.is_none() && !cfg!(Py_3_14); // whether `None` is an argument has changed
+    let arguments: &[&Obj] = if bare { &[] } else { &[value] };
     match object::stop_iteration().call(arguments) {
         Ok(exception) => Raised::from_exception(exception),
         Err(raised) => raised,
