@@ -10,9 +10,9 @@ import pytest
 # Its subject is another build of the native module: `make test-panics`.
 collect_ignore = [] if os.environ.get("VELODROME_PANIC_TEST") else ["test_panics.py"]
 
-# These compare every answer with asyncio's, down to messages, and were written against 3.11. On later versions
-# some of those answers differ in asyncio itself, and the tests do not all say so yet; what they cover runs there
-# in CPython's own suite (tests/conformance).
+# These compare every answer with asyncio's, down to messages, and were written against 3.11. On later
+# versions some of those answers differ in asyncio itself, and the tests do not all say so yet; what they
+# cover runs there in CPython's own suite (tests/conformance).
 if sys.version_info >= (3, 12):
     collect_ignore += [
         *(
