@@ -128,8 +128,6 @@ def live(loop, make, history):
                 did = type(error).__name__, error.args
         if isinstance(did, tuple) and did[0] == "SystemError":
             did = "StopIteration", ""  # asyncio's iterator, used after its end, forgets to say so
-        if did == ("StopIteration", "None"):
-            did = "StopIteration", ""  # whether None is said or left out depends on the version
         seen.append((step, did))
         seen.append([show(getattr(future, name), tracebacks=False) for name in ATTRIBUTES])
         seen.append([future.done(), future.cancelled(), plain(repr(future))])
@@ -481,8 +479,7 @@ def test_waiting_task_can_be_removed_like_a_callback(either_loop):
     future.set_result(None)
     turns(either_loop, 2)
     assert not task.done()
-    either_loop.call_soon(wakeup, future)
-    one_turn(either_loop)
+    wakeup(future)
     assert task.done()
 
 

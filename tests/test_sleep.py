@@ -399,6 +399,7 @@ def test_awaited_by_two_at_a_time(either_loop, sleep):
         (ValueError("thrown"),),
         (ValueError,),
         (GeneratorExit,),
+        (StopIteration("thrown"),),
         (KeyboardInterrupt,),
         (ValueError, "thrown"),
     ],
@@ -423,14 +424,6 @@ def test_throw_is_that_of_a_coroutine(either_loop, sleep, stage, thrown):
         return loop.run_until_complete(main())
 
     assert program(either_loop, sleep) == program(either_loop, asyncio.sleep)
-
-
-@either_sleep
-def test_stop_iteration_that_is_thrown_is_no_result(sleep):
-    nap = sleep(0)
-    nap.send(None)
-    with pytest.raises(RuntimeError, match="coroutine raised StopIteration"):
-        nap.throw(StopIteration("thrown"))
 
 
 @either_sleep
