@@ -19,13 +19,14 @@ from asyncio.log import logger
 from contextlib import suppress
 from types import MappingProxyType
 
+from velodrome._network import Network
 from velodrome._velodrome import LoopCore
 
 _Base = base_events.BaseEventLoop
 _Unix = unix_events._UnixSelectorEventLoop
 
 
-class Loop(LoopCore, asyncio.AbstractEventLoop):
+class Loop(LoopCore, Network, asyncio.AbstractEventLoop):
     """An asyncio event loop, implemented in Rust.
 
     It can be subclassed, has a ``__dict__``, and its methods can be replaced on a subclass or an instance.

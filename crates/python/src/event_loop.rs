@@ -7,11 +7,13 @@
 //! Scheduling is in `scheduling`, running in `run`, descriptors in `readers`.
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use velodrome_engine::{Engine, Time, TimerKey};
+use velodrome_engine::{Engine, Interest, Key, Time, TimerKey};
 
 use crate::cpython::object::{self, boolean, none};
+use crate::cpython::socket::Overflow;
 use crate::cpython::{
     Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
 };
@@ -20,6 +22,7 @@ use crate::job::Job;
 use crate::readers::{self, Readers};
 use crate::state::state;
 use crate::task::{self, Options, Task};
+use crate::transports::{self, Transports};
 use crate::{run, scheduling};
 
 /// The class `LoopCore`.
@@ -28,6 +31,9 @@ pub struct EventLoop {
     /// None before `__init__` and after `close()`.
     pub(crate) engine: RefCell<Option<Engine<Job>>>,
     pub(crate) readers: Readers,
+    pub(crate) transports: Transports,
+    /// For reads that bring more than was expected.
+    pub(crate) overflow: Overflow,
     closed: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
     debug: Cell<bool>,
@@ -68,6 +74,8 @@ impl Class for EventLoop {
         EventLoop {
             engine: RefCell::new(None),
             readers: Readers::default(),
+            transports: Transports::default(),
+            overflow: Overflow::default(),
             closed: Cell::new(false),
             stopping: Cell::new(false),
             debug: Cell::new(false),
@@ -81,6 +89,7 @@ impl Class for EventLoop {
     fn traverse(this: &Inst<EventLoop>, visitor: &mut Visitor<'_>) {
         visitor.slot(&this.task_factory);
         this.readers.traverse(visitor);
+        this.transports.traverse(visitor);
         // The collector can run wherever Python can, and there nothing is borrowed and, since whoever holds the inbox's
         // lock also holds the GIL, nothing is locked.
         if let Ok(Some(engine)) = this.engine.try_borrow().as_deref() {
@@ -94,6 +103,7 @@ impl Class for EventLoop {
     fn clear(this: &Inst<EventLoop>) {
         this.task_factory.clear();
         this.readers.clear();
+        this.transports.clear();
         let jobs =
             this.engine.try_borrow_mut().ok().and_then(|mut engine| engine.as_mut().map(Engine::clear));
         drop(jobs);
@@ -163,6 +173,27 @@ impl Inst<EventLoop> {
     pub fn push_wakeup(&self, task: Own<Task>) -> Fallible<()> {
         self.check_thread()?;
         self.with_engine(|engine| engine.push(Job::Wakeup(task)))
+    }
+
+    /// Watches a descriptor; whatever watched this direction of it before, and was forgotten, no longer does.
+    pub fn watch(&self, descriptor: BorrowedFd<'_>, interest: Interest, job: Job) -> Fallible<Key> {
+        use std::os::fd::AsRawFd;
+        let (old, watched) = self.with_engine(|engine| {
+            let known = engine.find(descriptor.as_raw_fd(), interest).map(|(key, _job)| key);
+            let old = known.and_then(|key| engine.unwatch(key));
+            (old, engine.try_watch(descriptor, interest, job))
+        })?;
+        readers::cancel(old)?;
+        watched.map_err(|(error, job)| {
+            drop(job);
+            Raised::os_error(&error)
+        })
+    }
+
+    /// Ends a registration, if the loop is open.
+    pub fn unwatch(&self, key: Key) {
+        let job = self.engine.borrow_mut().as_mut().and_then(|engine| engine.unwatch(key));
+        drop(job);
     }
 
     /// Cancels a timer; the caller drops the job.
@@ -471,6 +502,8 @@ pub fn define() -> Fallible<Ref> {
             c"_release($self, /)\n--\n\nClose the loop's descriptors and drop what is queued.";
         c"_forget_kernel" => none py_forget_kernel,
             c"_forget_kernel($self, /)\n--\n\nIn a forked child: leave alone what the parent's loop uses.";
+        c"_ensure_fd_no_transport" => one transports::py_ensure_no_transport,
+            c"_ensure_fd_no_transport($self, fd, /)\n--\n\nRaise if an open transport uses the descriptor.";
         c"_wake_fd" => none py_wake_fd,
             c"_wake_fd($self, /)\n--\n\nReturn the descriptor that wakes the loop when a byte is written to it.";
     );

@@ -28,3 +28,5 @@ mod state;
 mod task;
 mod thread_safe_handle;
 mod timer_handle;
+mod transport;
+mod transports;

@@ -9,6 +9,7 @@ use crate::event_loop::EventLoop;
 use crate::state::{State, state};
 use crate::{
     event_loop, future, future_iter, handle, sleep, sleep_iter, task, thread_safe_handle, timer_handle,
+    transport,
 };
 
 /// Velodrome's native module.
@@ -22,6 +23,7 @@ fn velodrome(module: &Bound<'_, PyModule>) -> PyResult<()> {
 fn fill(module: &Module<'_>, minor: u8) -> Fallible<()> {
     State::init(minor)?;
     probe_layout()?;
+    crate::cpython::socket::probe()?;
 
     let future_class = future::define()?;
     let task_class = task::define()?;
@@ -37,6 +39,7 @@ fn fill(module: &Module<'_>, minor: u8) -> Fallible<()> {
     module.add(c"LoopCore", &*event_loop::define()?)?;
     module.add(c"Sleep", &*sleep::define()?)?;
     module.add(c"SleepIter", &*sleep_iter::define()?)?;
+    module.add(c"SocketTransport", &*transport::define()?)?;
     module.add(c"__version__", &*object::text(env!("CARGO_PKG_VERSION"))?)?;
     for function in functions() {
         module.add_function(function)?;

@@ -79,18 +79,27 @@ impl Readers {
 }
 
 /// Watches a descriptor; a callback that was there before is cancelled and replaced.
-fn add(this: &Inst<EventLoop>, direction: Direction, args: Args<'_>) -> Fallible<Own<Handle>> {
+fn add(
+    this: &Inst<EventLoop>,
+    direction: Direction,
+    args: Args<'_>,
+    caller: Caller,
+) -> Fallible<Own<Handle>> {
     let function = match direction {
         Direction::Read => "add_reader",
         Direction::Write => "add_writer",
     };
-    let (arguments, _) = args.variadic(function, &["fd", "callback"], None)?;
+    let keyword = (caller == Caller::Asyncio).then_some("context");
+    let (arguments, context) = args.variadic(function, &["fd", "callback"], keyword)?;
     let (file, callback, arguments) = (arguments[0], arguments[1], &arguments[2..]);
     if this.engine.borrow().is_none() {
         return Err(this.closed_error());
     }
     let descriptor = this.readers.descriptor_of(file, direction)?;
-    let context = crate::cpython::context::copy_current()?;
+    if caller == Caller::Program {
+        this.transports.refuse(descriptor, file)?;
+    }
+    let context = handle::context_or_current(context)?;
     let handle = handle::with_context(this.obj(), callback, arguments, context)?;
     let job = Job::Handle(handle.clone());
     let known = this.readers.0.borrow().get(&(descriptor, direction)).map(|found| found.key);
@@ -113,12 +122,22 @@ fn add(this: &Inst<EventLoop>, direction: Direction, args: Args<'_>) -> Fallible
     Ok(handle)
 }
 
+/// Who asks: a program may not touch what a transport uses, asyncio's own code may, and has contexts to pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    Program,
+    Asyncio,
+}
+
 /// Stops watching; says whether there was anything to stop.
-fn remove(this: &Inst<EventLoop>, direction: Direction, file: &Obj) -> Fallible<Ref> {
+fn remove(this: &Inst<EventLoop>, direction: Direction, file: &Obj, caller: Caller) -> Fallible<Ref> {
     if this.engine.borrow().is_none() {
         return Ok(boolean(false).own());
     }
     let descriptor = this.readers.descriptor_of(file, direction)?;
+    if caller == Caller::Program {
+        this.transports.refuse(descriptor, file)?;
+    }
     let registration = this.readers.0.borrow_mut().remove(&(descriptor, direction));
     let Some(registration) = registration else { return Ok(boolean(false).own()) };
     let old = this.with_engine(|engine| engine.unwatch(registration.key))?;
@@ -127,7 +146,7 @@ fn remove(this: &Inst<EventLoop>, direction: Direction, file: &Obj) -> Fallible<
 }
 
 /// An event that is queued already must not call a callback that was removed.
-fn cancel(job: Option<Job>) -> Fallible<()> {
+pub fn cancel(job: Option<Job>) -> Fallible<()> {
     match job {
         Some(Job::Handle(handle)) => handle::cancel(&*handle),
         _ => Ok(()),
@@ -135,31 +154,39 @@ fn cancel(job: Option<Job>) -> Fallible<()> {
 }
 
 fn py_add_reader(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
-    add(this, Direction::Read, args)?;
+    add(this, Direction::Read, args, Caller::Program)?;
     Ok(none().own())
 }
 
 fn py_add_writer(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
-    add(this, Direction::Write, args)?;
+    add(this, Direction::Write, args, Caller::Program)?;
     Ok(none().own())
 }
 
 fn py_add_reader_handle(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
-    add(this, Direction::Read, args).map(Own::into_ref)
+    add(this, Direction::Read, args, Caller::Asyncio).map(Own::into_ref)
 }
 
 fn py_add_writer_handle(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
-    add(this, Direction::Write, args).map(Own::into_ref)
+    add(this, Direction::Write, args, Caller::Asyncio).map(Own::into_ref)
 }
 
 fn py_remove_reader(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
     let [file] = args.parse(&Signature { function: "remove_reader", ..REMOVE })?;
-    remove(this, Direction::Read, file.unwrap_or(none()))
+    remove(this, Direction::Read, file.unwrap_or(none()), Caller::Program)
 }
 
 fn py_remove_writer(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
     let [file] = args.parse(&Signature { function: "remove_writer", ..REMOVE })?;
-    remove(this, Direction::Write, file.unwrap_or(none()))
+    remove(this, Direction::Write, file.unwrap_or(none()), Caller::Program)
+}
+
+fn py_remove_reader_private(this: &Inst<EventLoop>, file: &Obj) -> Fallible<Ref> {
+    remove(this, Direction::Read, file, Caller::Asyncio)
+}
+
+fn py_remove_writer_private(this: &Inst<EventLoop>, file: &Obj) -> Fallible<Ref> {
+    remove(this, Direction::Write, file, Caller::Asyncio)
 }
 
 /// The parameters of both.
@@ -177,10 +204,12 @@ pub fn methods() -> Vec<Method<EventLoop>> {
         c"remove_writer" => any py_remove_writer,
             c"remove_writer($self, fd)\n--\n\nStop watching fd for writing; return whether it was watched.";
         c"_add_reader" => any py_add_reader_handle,
-            c"_add_reader($self, fd, callback, *args)\n--\n\nadd_reader() that returns the handle.";
+            c"_add_reader($self, fd, callback, *args, context=None)\n--\n\nadd_reader() that returns the handle.";
         c"_add_writer" => any py_add_writer_handle,
-            c"_add_writer($self, fd, callback, *args)\n--\n\nadd_writer() that returns the handle.";
-        c"_remove_reader" => any py_remove_reader, c"_remove_reader($self, fd)\n--\n\nremove_reader().";
-        c"_remove_writer" => any py_remove_writer, c"_remove_writer($self, fd)\n--\n\nremove_writer().";
+            c"_add_writer($self, fd, callback, *args, context=None)\n--\n\nadd_writer() that returns the handle.";
+        c"_remove_reader" => one py_remove_reader_private,
+            c"_remove_reader($self, fd, /)\n--\n\nremove_reader().";
+        c"_remove_writer" => one py_remove_writer_private,
+            c"_remove_writer($self, fd, /)\n--\n\nremove_writer().";
     )
 }

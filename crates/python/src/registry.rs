@@ -110,7 +110,7 @@ fn register_elsewhere(task: &Inst<Task>) -> Fallible<()> {
     let registers = &state().registers;
     if let Some((set, remove)) = &registers.scheduled {
         // What WeakSet.add() does, without the call.
-        let reference = object::weak_reference(task.obj(), remove)?;
+        let reference = object::weak_reference(task.obj(), Some(remove))?;
         object::set_add(set, &reference)?;
         task.registered.set(reference);
         return Ok(());

@@ -40,6 +40,23 @@ names! {
     call_soon = c"call_soon";
     callback_failed = c"_callback_failed";
     callback_slow = c"_callback_slow";
+    begin_reading = c"_begin_reading";
+    buffer_updated = c"buffer_updated";
+    call_connection_lost = c"_call_connection_lost";
+    close = c"close";
+    connection_lost = c"connection_lost";
+    connection_made = c"connection_made";
+    data_received = c"data_received";
+    eof_received = c"eof_received";
+    get_buffer = c"get_buffer";
+    pause_writing = c"pause_writing";
+    protocol = c"protocol";
+    read_ready = c"_read_ready";
+    resume_writing = c"resume_writing";
+    set_exception = c"set_exception";
+    set_result = c"set_result";
+    transport = c"transport";
+    write_ready = c"_write_ready";
     cancel = c"cancel";
     cancelled = c"CANCELLED";
     create_future = c"create_future";
@@ -122,6 +139,16 @@ pub struct State {
     pub create_task_takes_all: bool,
     /// `asyncio.Handle._run`.
     pub handle_run: Ref,
+    /// `asyncio.log.logger` and `warnings.warn`.
+    pub logger: Ref,
+    pub warn: Ref,
+    pub buffered_protocol_class: Ref,
+    /// `_socket.socket`.
+    pub socket_class: Ref,
+    /// `_FlowControlMixin._set_write_buffer_limits`.
+    pub set_write_buffer_limits: Ref,
+    /// The `int` -1.
+    pub minus_one: Ref,
     /// The `int` 0 and the tuple `()`, of which there is one each.
     pub zero: Ref,
     pub empty_tuple: Ref,
@@ -193,6 +220,13 @@ impl State {
             set_result_unless_cancelled: of(c"asyncio.futures", c"_set_result_unless_cancelled")?,
             create_task_takes_all,
             handle_run: of(c"asyncio.events", c"Handle")?.get(&*object::interned(c"_run")?)?,
+            logger: of(c"asyncio.log", c"logger")?,
+            warn: of(c"warnings", c"warn")?,
+            buffered_protocol_class: of(c"asyncio.protocols", c"BufferedProtocol")?,
+            socket_class: of(c"_socket", c"socket")?,
+            set_write_buffer_limits: of(c"asyncio.transports", c"_FlowControlMixin")?
+                .get(&*object::interned(c"_set_write_buffer_limits")?)?,
+            minus_one: object::int(-1)?,
             zero: object::int(0)?,
             empty_tuple: object::tuple(&[])?,
         });

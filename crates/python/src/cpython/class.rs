@@ -41,6 +41,10 @@ pub trait Class: Sized + 'static {
     /// and would call it again without end; so ours shows and clears the base's `__slots__` itself.
     const PYTHON_BASE: bool = false;
 
+    /// Where in the structure an [`Attributes`] lies, if programs may set attributes on instances, and refer to them
+    /// weakly, which the base does not provide for.
+    const ATTRIBUTES: Option<usize> = None;
+
     /// Where the class lives once it is made.
     fn home() -> &'static Home;
     /// The structure of an instance that has not been initialised yet.
@@ -57,6 +61,42 @@ pub trait Class: Sized + 'static {
     /// Whether `finalize` has anything to do; asked before an instance goes.
     fn needs_finalizing(&self) -> bool {
         Self::FINALIZED
+    }
+}
+
+/// An instance's `__dict__` and its weak references, for a class whose base has neither.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Attributes {
+    dict: Slot,
+    /// The head of the list, which is the interpreter's.
+    weak_references: AtomicPtr<ffi::PyObject>,
+}
+
+impl Attributes {
+    /// None yet.
+    pub const fn new() -> Attributes {
+        Attributes { dict: Slot::empty(), weak_references: AtomicPtr::new(std::ptr::null_mut()) }
+    }
+
+    /// Where the two lie within.
+    pub(super) const DICT: usize = std::mem::offset_of!(Attributes, dict);
+    pub(super) const WEAK_REFERENCES: usize = std::mem::offset_of!(Attributes, weak_references);
+
+    /// Shows the dictionary to the garbage collector.
+    pub fn traverse(&self, visitor: &mut Visitor<'_>) {
+        visitor.slot(&self.dict);
+    }
+
+    /// Gives the dictionary up.
+    pub fn clear(&self) {
+        self.dict.clear();
+    }
+}
+
+impl Default for Attributes {
+    fn default() -> Attributes {
+        Attributes::new()
     }
 }
 

@@ -17,7 +17,7 @@ pub fn of(file: &Obj) -> Fallible<i64> {
 }
 
 /// `int(file.fileno())`.
-fn asked(file: &Obj) -> Fallible<Ref> {
+pub fn asked(file: &Obj) -> Fallible<Ref> {
     let ask = || file.call_method(&*object::interned(c"fileno")?, &[])?.as_int();
     ask().map_err(|raised| {
         let invalid = [object::attribute_error(), object::type_error(), object::value_error()];

@@ -1,64 +1,13 @@
 //! The `__slots__` of `asyncio.Handle`, used as the fields of our handles.
 //!
 //! Our handles derive from asyncio's and keep everything where it keeps it, so that all who read or replace
-//! `_callback`, `_args` or `_cancelled` see and change the real thing, and no word is stored twice. Where a slot
-//! lies is asked of its member descriptor, whose layout is public (`descrobject.h`).
-
-use std::ffi::CStr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use pyo3::ffi;
+//! `_callback`, `_args` or `_cancelled` see and change the real thing, and no word is stored twice.
 
 use super::class::{Class, Inst};
-use super::object::{self, Obj};
-use super::raised::{Fallible, Raised};
+use super::member::Offset;
+use super::object::Obj;
+use super::raised::Fallible;
 use super::slot::Slot;
-
-/// Where a slot lies in an instance.
-#[derive(Debug)]
-pub struct Offset(AtomicUsize);
-
-/// `descrobject.h`: what the descriptor of a slot is.
-#[repr(C)]
-struct MemberDescriptor {
-    head: ffi::PyObject,
-    class: *mut ffi::PyTypeObject,
-    name: *mut ffi::PyObject,
-    qualified_name: *mut ffi::PyObject,
-    member: *mut ffi::PyMemberDef,
-}
-
-impl Offset {
-    const fn unknown() -> Offset {
-        Offset(AtomicUsize::new(0))
-    }
-
-    /// Finds the slot `name` of `class`, a class written in Python.
-    fn find(&self, class: &Obj, name: &CStr) -> Fallible<()> {
-        let descriptor = class.get(&*object::interned(name)?)?;
-        // SAFETY: the type is checked before the object is read as what the type says it is.
-        let offset = unsafe {
-            if !std::ptr::eq(descriptor.type_ptr(), &raw const ffi::PyMemberDescr_Type) {
-                return Err(Raised::runtime_error(&format!(
-                    "{}.{} is not a slot: this Python's asyncio is not one that velodrome knows",
-                    class.shown(),
-                    name.to_string_lossy()
-                )));
-            }
-            (*(*descriptor.as_ptr().cast::<MemberDescriptor>()).member).offset
-        };
-        self.0.store(offset as usize, Ordering::Relaxed);
-        Ok(())
-    }
-
-    #[inline]
-    fn of<T: Class>(&self, instance: &Inst<T>) -> &Slot {
-        debug_assert!(self.0.load(Ordering::Relaxed) != 0);
-        // SAFETY: only used for classes that derive from the one whose slot it is (see below); a slot holds an
-        // owned reference or NULL, which is what a `Slot` is.
-        unsafe { &*instance.obj().as_ptr().byte_add(self.0.load(Ordering::Relaxed)).cast::<Slot>() }
-    }
-}
 
 /// A class of ours that derives from `asyncio.Handle`.
 ///
@@ -90,7 +39,8 @@ macro_rules! slots {
                 #[doc = concat!("The slot of `", stringify!($method), "`.")]
                 #[inline]
                 pub fn $method(&self) -> &Slot {
-                    $static.of(self)
+                    // SAFETY: the class derives from the one whose slot it is, as its layout trait says.
+                    unsafe { $static.of(self) }
                 }
             )*
         }

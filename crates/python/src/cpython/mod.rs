@@ -24,6 +24,7 @@ pub mod module;
 #[macro_use]
 pub mod tables;
 pub mod args;
+pub mod bytes;
 pub mod class;
 pub mod context;
 pub mod coroutine;
@@ -32,16 +33,19 @@ pub mod gil;
 pub mod global;
 pub mod handle_slots;
 pub mod layout;
+pub mod member;
 pub mod object;
 pub mod prefetch;
 pub mod raised;
 pub mod recursion;
 pub mod slot;
+pub mod socket;
 pub mod spec;
 pub mod stop_iteration;
+pub mod transport_slots;
 
 pub use args::{Args, Signature};
-pub use class::{Class, Home, Inst, Own, Visitor};
+pub use class::{Attributes, Class, Home, Inst, Own, Visitor};
 pub use object::{Obj, Ref};
 pub use raised::{Fallible, Raised};
 pub use slot::Slot;

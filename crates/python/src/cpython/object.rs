@@ -206,9 +206,17 @@ impl Obj {
         names: Option<&Obj>,
     ) -> Fallible<Ref> {
         let names = names.map_or(std::ptr::null_mut(), Obj::as_ptr);
-        let mut buffer = Vec::with_capacity(arguments.len() + 1);
-        buffer.push(self.as_ptr());
-        buffer.extend(arguments.iter().map(|argument| argument.as_ptr()));
+        let mut inline = [self.as_ptr(); INLINE_ARGUMENTS + 1];
+        let mut heap;
+        let buffer = if arguments.len() <= INLINE_ARGUMENTS {
+            &mut inline[..=arguments.len()]
+        } else {
+            heap = vec![self.as_ptr(); arguments.len() + 1];
+            &mut heap[..]
+        };
+        for (place, argument) in buffer[1..].iter_mut().zip(arguments) {
+            *place = argument.as_ptr();
+        }
         let count = (buffer.len() - keywords) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
         // SAFETY: `self` stands first and may be overwritten for the call, as the flag says.
         unsafe {
@@ -345,6 +353,17 @@ impl Obj {
         unsafe { ffi::PyExceptionInstance_Check(self.as_ptr()) != 0 }
     }
 
+    /// `for item in self: work(item)`.
+    pub fn for_each(&self, mut work: impl FnMut(&Obj) -> Fallible<()>) -> Fallible<()> {
+        // SAFETY: plain call with a live argument.
+        let iterator = unsafe { Ref::from_owned(ffi::PyObject_GetIter(self.as_ptr()))? };
+        // SAFETY: an iterator; NULL is the end, or an error if an exception is set.
+        while let Some(item) = unsafe { Ref::from_owned_or_null(ffi::PyIter_Next(iterator.as_ptr())) } {
+            work(&item)?;
+        }
+        Raised::if_any().map_or(Ok(()), Err)
+    }
+
     /// `self + other`.
     pub fn add(&self, other: &Obj) -> Fallible<Ref> {
         // SAFETY: plain call with live arguments.
@@ -442,12 +461,16 @@ macro_rules! builtin_exceptions {
 builtin_exceptions! {
     /// `AttributeError`.
     attribute_error = PyExc_AttributeError;
+    /// `ConnectionError`.
+    connection_error = PyExc_ConnectionError;
     /// `KeyboardInterrupt`.
     keyboard_interrupt = PyExc_KeyboardInterrupt;
     /// `OverflowError`.
     overflow_error = PyExc_OverflowError;
     /// `OSError`.
     os_error = PyExc_OSError;
+    /// `ResourceWarning`.
+    resource_warning = PyExc_ResourceWarning;
     /// `RuntimeError`.
     runtime_error = PyExc_RuntimeError;
     /// `RuntimeWarning`.
@@ -585,9 +608,21 @@ pub fn new_set() -> Fallible<Ref> {
 }
 
 /// `weakref.ref(object, callback)`.
-pub fn weak_reference(object: &Obj, callback: &Obj) -> Fallible<Ref> {
-    // SAFETY: plain call with live arguments.
-    unsafe { Ref::from_owned(ffi::PyWeakref_NewRef(object.as_ptr(), callback.as_ptr())) }
+pub fn weak_reference(object: &Obj, callback: Option<&Obj>) -> Fallible<Ref> {
+    let callback = callback.map_or(std::ptr::null_mut(), Obj::as_ptr);
+    // SAFETY: plain call with live arguments; NULL means no callback.
+    unsafe { Ref::from_owned(ffi::PyWeakref_NewRef(object.as_ptr(), callback)) }
+}
+
+/// What a weak reference refers to, if it is alive.
+pub fn referent(reference: &Obj) -> Option<Ref> {
+    match reference.call(&[]) {
+        Ok(object) => (!object.is_none()).then_some(object),
+        Err(raised) => {
+            raised.discard();
+            None
+        }
+    }
 }
 
 /// Whether this is exactly a `tuple`.

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 
 use pyo3::ffi;
 
-use super::class::{Class, Inst};
+use super::class::{Attributes, Class, Inst};
 use super::object::{Obj, Ref};
 use super::raised::Fallible;
 
@@ -93,11 +93,23 @@ pub fn define<T: Class>(mut spec: Spec<T>) -> Fallible<Ref> {
     let align = std::mem::align_of::<T>();
     let offset = base_size.div_ceil(align) * align;
 
+    if T::ATTRIBUTES.is_some() {
+        spec.attributes.insert(0, dictionary());
+    }
     // SAFETY: an all-zero entry ends the table.
     spec.attributes.push(Attribute(unsafe { std::mem::zeroed() }, PhantomData));
     let mut slots: Vec<_> = spec.slots.into_iter().map(|line| line.0).collect();
     slots.push(slot(ffi::Py_tp_methods, leak_methods(spec.methods)));
     slots.push(slot(ffi::Py_tp_getset, spec.attributes.leak().as_mut_ptr().cast()));
+    if let Some(within) = T::ATTRIBUTES {
+        let members = vec![
+            offset_member(c"__dictoffset__", offset + within + Attributes::DICT),
+            offset_member(c"__weaklistoffset__", offset + within + Attributes::WEAK_REFERENCES),
+            // SAFETY: an all-zero entry ends the table.
+            unsafe { std::mem::zeroed() },
+        ];
+        slots.push(slot(ffi::Py_tp_members, members.leak().as_mut_ptr().cast()));
+    }
     if let Some(doc) = spec.doc {
         slots.push(slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()));
     }
@@ -122,6 +134,29 @@ pub fn define<T: Class>(mut spec: Spec<T>) -> Fallible<Ref> {
     // SAFETY: the type that was just made, of this base, with the structure at this offset.
     unsafe { T::home().settle::<T>(&class, base, offset) };
     Ok(class)
+}
+
+/// The entry that tells `PyType_FromSpec` where an instance keeps its dictionary or its weak references.
+fn offset_member(name: &'static CStr, offset: usize) -> ffi::PyMemberDef {
+    ffi::PyMemberDef {
+        name: name.as_ptr(),
+        type_code: ffi::Py_T_PYSSIZET,
+        offset: offset as isize,
+        flags: ffi::Py_READONLY,
+        doc: std::ptr::null(),
+    }
+}
+
+/// `__dict__`, by the interpreter's own functions.
+fn dictionary<T>() -> Attribute<T> {
+    let definition = ffi::PyGetSetDef {
+        name: c"__dict__".as_ptr(),
+        get: Some(ffi::PyObject_GenericGetDict),
+        set: Some(ffi::PyObject_GenericSetDict),
+        doc: std::ptr::null(),
+        closure: std::ptr::null_mut(),
+    };
+    Attribute(definition, PhantomData)
 }
 
 /// One slot of a type.

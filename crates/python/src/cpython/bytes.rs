@@ -1,0 +1,117 @@
+//! Bytes, and memory that other objects lend (the buffer protocol).
+
+use std::ffi::c_int;
+use std::fmt;
+use std::mem::MaybeUninit;
+
+use pyo3::ffi;
+
+use super::object::{Obj, Ref, status};
+use super::raised::Fallible;
+
+/// A new `bytes` with this content.
+pub fn bytes(content: &[u8]) -> Fallible<Ref> {
+    // SAFETY: the pointer and the length are those of a slice.
+    unsafe {
+        Ref::from_owned(ffi::PyBytes_FromStringAndSize(content.as_ptr().cast(), content.len() as isize))
+    }
+}
+
+/// Whether this is a `bytes`, a `bytearray` or a `memoryview`, or of a class that derives from them.
+#[inline]
+pub fn is_bytes_like(object: &Obj) -> bool {
+    // SAFETY: reads flags of a live object.
+    unsafe {
+        ffi::PyBytes_Check(object.as_ptr()) != 0
+            || ffi::PyByteArray_Check(object.as_ptr()) != 0
+            || ffi::PyMemoryView_Check(object.as_ptr()) != 0
+    }
+}
+
+/// The content of an object that is exactly a `bytes`, which never changes.
+#[inline]
+pub fn of_exact(object: &Obj) -> Option<&[u8]> {
+    // SAFETY: the type is checked; the content of a `bytes` lives as long as the object and does not change.
+    unsafe {
+        (ffi::PyBytes_CheckExact(object.as_ptr()) != 0).then(|| {
+            let length = ffi::PyBytes_Size(object.as_ptr()) as usize;
+            std::slice::from_raw_parts(
+                ffi::PyBytes_AsString(object.as_ptr()).cast::<u8>().cast_const(),
+                length,
+            )
+        })
+    }
+}
+
+/// `memoryview(object)`.
+pub fn view(object: &Obj) -> Fallible<Ref> {
+    // SAFETY: plain call with a live argument.
+    unsafe { Ref::from_owned(ffi::PyMemoryView_FromObject(object.as_ptr())) }
+}
+
+/// Memory that an object lends; given back when dropped, which can run Python.
+pub struct Buffer(ffi::Py_buffer);
+
+impl Buffer {
+    /// To read from. Refused, as by `socket.send`, if it is not contiguous.
+    pub fn readable(object: &Obj) -> Fallible<Buffer> {
+        Buffer::ask(object, ffi::PyBUF_SIMPLE)
+    }
+
+    /// To write into.
+    pub fn writable(object: &Obj) -> Fallible<Buffer> {
+        Buffer::ask(object, ffi::PyBUF_WRITABLE)
+    }
+
+    fn ask(object: &Obj, flags: c_int) -> Fallible<Buffer> {
+        let mut view = MaybeUninit::<ffi::Py_buffer>::uninit();
+        // SAFETY: a live object and a place for the view, which is filled in when the call succeeds.
+        unsafe {
+            status(ffi::PyObject_GetBuffer(object.as_ptr(), view.as_mut_ptr(), flags))?;
+            Ok(Buffer(view.assume_init()))
+        }
+    }
+
+    /// How many bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.0.len as usize
+    }
+
+    /// The content. Python must not run while the slice is used, since it could write there.
+    #[inline]
+    pub fn content(&self) -> &[u8] {
+        if self.0.buf.is_null() {
+            return &[];
+        }
+        // SAFETY: a view that was granted is `len` contiguous bytes until it is released.
+        unsafe { std::slice::from_raw_parts(self.0.buf.cast(), self.len()) }
+    }
+
+    /// The memory of a writable view, to be filled.
+    pub(super) fn space(&mut self) -> (*mut u8, usize) {
+        (self.0.buf.cast(), self.len())
+    }
+}
+
+impl Drop for Buffer {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: a view that was granted, released once.
+        unsafe { ffi::PyBuffer_Release(&mut self.0) }
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Buffer").field("len", &self.0.len).finish_non_exhaustive()
+    }
+}
+
+/// `len(object)`.
+pub fn length_of(object: &Obj) -> Fallible<usize> {
+    // SAFETY: plain call with a live argument; -1 says that an exception is set.
+    let length = unsafe { ffi::PyObject_Size(object.as_ptr()) };
+    status(if length < 0 { -1 } else { 0 })?;
+    Ok(length as usize)
+}

@@ -1,0 +1,207 @@
+//! Sockets: the descriptor of a Python socket, and reading and writing without going through Python.
+//!
+//! **The Python socket is the one owner of its descriptor.** Whoever wants to use the descriptor asks for it each
+//! time ([`Socket::descriptor`]), and is refused as soon as the socket has been closed or detached, by whomever. So a
+//! number that the kernel has meanwhile given to somebody else is never read from nor written to.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::ffi;
+
+use super::bytes::Buffer;
+use super::class::Visitor;
+use super::object::{self, Obj, Ref};
+use super::raised::Fallible;
+use super::slot::Slot;
+
+/// A place for a Python socket, or for something that behaves like one.
+#[derive(Debug, Default)]
+pub struct Socket {
+    object: Slot,
+    /// Whether the descriptor can be read from the C structure.
+    direct: Cell<bool>,
+}
+
+/// Whether the descriptor is the first field of `_socket.socket`, which has no public layout: found out at import.
+static FIRST_FIELD: AtomicBool = AtomicBool::new(false);
+
+/// The head of `_socket.socket` as far as it is used, if that is what `FIRST_FIELD` says.
+#[repr(C)]
+struct Head {
+    object: ffi::PyObject,
+    descriptor: RawFd,
+}
+
+/// Makes a socket, and looks where its descriptor is. Called at import.
+pub fn probe() -> Fallible<()> {
+    let class = object::import(c"_socket")?.get(&*object::interned(c"socket")?)?;
+    // SAFETY: a type object, whose instances are as large as it says.
+    let large_enough = unsafe {
+        (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize as usize >= std::mem::size_of::<Head>()
+    };
+    let sample = match class.call(&[]) {
+        Ok(sample) => sample,
+        Err(raised) => {
+            // No descriptors to be had just now; then they are asked for by name.
+            raised.discard();
+            return Ok(());
+        }
+    };
+    let descriptor = sample.call_method(&*object::interned(c"fileno")?, &[])?.to_i64()?;
+    // SAFETY: an instance of that class, large enough for the read.
+    let open = large_enough && i64::from(unsafe { descriptor_in(&sample) }) == descriptor;
+    sample.call_method(&*object::interned(c"close")?, &[])?;
+    // SAFETY: as above.
+    let closed = large_enough && unsafe { descriptor_in(&sample) } == -1;
+    FIRST_FIELD.store(
+        open && closed && std::env::var_os("VELODROME_LAYOUT").is_none_or(|value| value != "0"),
+        Ordering::Relaxed,
+    );
+    Ok(())
+}
+
+/// # Safety
+/// `socket` is at least as large as a `Head`.
+#[inline]
+unsafe fn descriptor_in(socket: &Obj) -> RawFd {
+    // SAFETY: by contract.
+    unsafe { (*socket.as_ptr().cast::<Head>()).descriptor }
+}
+
+impl Socket {
+    /// Puts a Python socket there; `class` is `_socket.socket`.
+    pub fn set(&self, object: &Obj, class: &Obj) {
+        self.direct.set(FIRST_FIELD.load(Ordering::Relaxed) && object.derives_from(class));
+        self.object.set(object.own());
+    }
+
+    /// The Python object.
+    pub fn get(&self) -> Option<Ref> {
+        self.object.get()
+    }
+
+    /// Takes it out.
+    pub fn take(&self) -> Option<Ref> {
+        self.object.take()
+    }
+
+    /// Whether there is one.
+    pub fn is_empty(&self) -> bool {
+        self.object.is_empty()
+    }
+
+    /// Shows it to the garbage collector.
+    pub fn traverse(&self, visitor: &mut Visitor<'_>) {
+        visitor.slot(&self.object);
+    }
+
+    /// The descriptor, as long as the socket is open; to be used before Python can run again.
+    #[inline]
+    pub fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
+        let descriptor = match self.object.peek() {
+            // SAFETY: an instance of `_socket.socket`, where `probe` has found the descriptor.
+            Some(object) if self.direct.get() => unsafe { descriptor_in(object) },
+            Some(object) => ask(&object.own()),
+            None => -1,
+        };
+        if descriptor < 0 {
+            return Err(rustix::io::Errno::BADF.into());
+        }
+        // SAFETY: the socket says that it owns this descriptor, and it cannot be closed before Python runs.
+        Ok(unsafe { BorrowedFd::borrow_raw(descriptor) })
+    }
+}
+
+/// `socket.fileno()`, or -1.
+#[cold]
+fn ask(socket: &Obj) -> RawFd {
+    let asked = || socket.call_method(&*object::interned(c"fileno")?, &[])?.to_i64();
+    match asked() {
+        Ok(descriptor) => RawFd::try_from(descriptor).unwrap_or(-1),
+        Err(raised) => {
+            raised.discard();
+            -1
+        }
+    }
+}
+
+/// The most that is read at a time, as asyncio's `max_size`.
+pub const LARGEST_READ: usize = 256 * 1024;
+
+/// Memory for what comes in beyond what was expected; one for each loop.
+#[derive(Debug, Default)]
+pub struct Overflow(RefCell<Vec<u8>>);
+
+/// Reads once into a new `bytes`, which is empty at the end of the stream. `expected` bytes go there directly; what comes
+/// beyond that is copied.
+pub fn receive(
+    descriptor: BorrowedFd<'_>,
+    expected: usize,
+    overflow: &Overflow,
+) -> Fallible<io::Result<Ref>> {
+    let expected = expected.min(LARGEST_READ);
+    let mut overflow = overflow.0.borrow_mut();
+    overflow.reserve(LARGEST_READ);
+    let first = new_bytes(expected)?;
+    let second = overflow.spare_capacity_mut();
+    let parts = [
+        libc::iovec { iov_base: content_of(&first).cast(), iov_len: expected },
+        libc::iovec { iov_base: second.as_mut_ptr().cast(), iov_len: LARGEST_READ - expected },
+    ];
+    // SAFETY: both parts are memory of that length which nobody else sees.
+    let count = unsafe { libc::readv(descriptor.as_raw_fd(), parts.as_ptr(), 2) };
+    let Ok(count) = usize::try_from(count) else { return Ok(Err(io::Error::last_os_error())) };
+    if count <= expected {
+        return shortened(first, count).map(Ok);
+    }
+    let whole = new_bytes(count)?;
+    // SAFETY: the new object is `count` bytes long; the kernel has filled the first part, and as much of the second.
+    unsafe {
+        content_of(&whole).copy_from_nonoverlapping(content_of(&first), expected);
+        content_of(&whole).add(expected).copy_from_nonoverlapping(second.as_ptr().cast(), count - expected);
+    }
+    Ok(Ok(whole))
+}
+
+/// A `bytes` of this length whose content is yet to be written.
+fn new_bytes(length: usize) -> Fallible<Ref> {
+    // SAFETY: plain call; NULL leaves the content as it is.
+    unsafe { Ref::from_owned(ffi::PyBytes_FromStringAndSize(std::ptr::null(), length as isize)) }
+}
+
+fn content_of(bytes: &Obj) -> *mut u8 {
+    // SAFETY: callers pass a `bytes`.
+    unsafe { ffi::PyBytes_AsString(bytes.as_ptr()).cast() }
+}
+
+/// The first `length` bytes of a new object that nobody else has seen.
+fn shortened(bytes: Ref, length: usize) -> Fallible<Ref> {
+    let mut pointer = bytes.into_ptr();
+    // SAFETY: the only reference to a `bytes` of at least that length; the call replaces it, or gives it up on failure. The
+    // empty `bytes`, which is shared, has nothing to be taken from.
+    unsafe {
+        if ffi::PyBytes_Size(pointer) as usize != length {
+            _PyBytes_Resize(&mut pointer, length as isize);
+        }
+        Ref::from_owned(pointer)
+    }
+}
+
+unsafe extern "C" {
+    /// `bytesobject.h`.
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, length: ffi::Py_ssize_t) -> std::ffi::c_int;
+}
+
+/// Reads once into lent memory.
+pub fn receive_into(descriptor: BorrowedFd<'_>, buffer: &mut Buffer) -> io::Result<usize> {
+    let (memory, length) = buffer.space();
+    // SAFETY: writable memory of that length; nobody looks there while the call lasts, since the GIL is held.
+    let space = unsafe { std::slice::from_raw_parts_mut(memory.cast::<MaybeUninit<u8>>(), length) };
+    let (filled, _rest) =
+        rustix::net::recv(descriptor, space, rustix::net::RecvFlags::empty()).map(|(read, _)| read)?;
+    Ok(filled.len())
+}

@@ -1,0 +1,224 @@
+//! The end of a connection: asked for, forced, or suffered.
+
+use std::ffi::CStr;
+
+use crate::cpython::object::{self, none};
+use crate::cpython::raised::stops_the_loop;
+use crate::cpython::spec::Method;
+use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref, Signature};
+use crate::state::state;
+
+use super::SocketTransport;
+
+/// `close()`: reads no more, sends what is kept, then tells the protocol.
+pub fn close(this: &Inst<SocketTransport>) -> Fallible<()> {
+    if this.closing.replace(true) {
+        return Ok(());
+    }
+    this.stop_reading();
+    if this.outgoing.borrow().is_empty() {
+        this.lost.set(this.lost.get() + 1);
+        this.stop_writing();
+        schedule_connection_lost(this, none())?;
+    }
+    Ok(())
+}
+
+/// `abort()`, and the end after an error: what is kept is not sent.
+fn force_close(this: &Inst<SocketTransport>, exception: &Obj) -> Fallible<()> {
+    if this.lost.get() > 0 {
+        return Ok(());
+    }
+    this.outgoing.borrow_mut().clear();
+    this.stop_writing();
+    if !this.closing.replace(true) {
+        this.stop_reading();
+    }
+    this.lost.set(1);
+    schedule_connection_lost(this, exception)
+}
+
+/// An error that ends the connection: reported, unless it is one of the network's everyday ones. Fails only with what stops
+/// the loop.
+#[cold]
+pub fn fatal(this: &Inst<SocketTransport>, raised: Raised, message: &str) -> Fallible<()> {
+    let exception = raised.take();
+    if stops_the_loop(&exception) {
+        return Err(Raised::from_exception(exception));
+    }
+    fatal_error(this, &exception, message)
+}
+
+fn fatal_error(this: &Inst<SocketTransport>, exception: &Obj, message: &str) -> Fallible<()> {
+    if !exception.derives_from(object::os_error()) {
+        report(this, message, exception)?;
+    } else if this.is_debug() {
+        let text = object::text("%r: %s")?;
+        let message = object::text(message)?;
+        let arguments: [&Obj; 4] = [&text, this.obj(), &message, exception];
+        let keyword = object::tuple(&[&*object::interned(c"exc_info")?])?;
+        state().logger.call_method_with_keywords(&*object::interned(c"debug")?, &arguments, &keyword)?;
+    }
+    force_close(this, exception)
+}
+
+/// Tells the loop's exception handler.
+pub fn report(this: &Inst<SocketTransport>, message: &str, exception: &Obj) -> Fallible<()> {
+    let Some(event_loop) = this.event_loop.get() else { return Ok(()) };
+    let names = &state().names;
+    let protocol = this.protocol.get_or_none();
+    let context = object::dict(&[
+        (&names.message, &*object::text(message)?),
+        (&names.exception, exception),
+        (&names.transport, this.obj()),
+        (&names.protocol, &protocol),
+    ])?;
+    event_loop.call_method(&names.call_exception_handler, &[&context]).map(drop)
+}
+
+/// `logger.debug(message, *arguments)`.
+#[cold]
+pub fn log_debug(message: &CStr, arguments: &[&Obj]) -> Fallible<()> {
+    let message = object::interned(message)?;
+    let mut all: Vec<&Obj> = vec![&message];
+    all.extend_from_slice(arguments);
+    state().logger.call_method(&*object::interned(c"debug")?, &all).map(drop)
+}
+
+fn schedule_connection_lost(this: &Inst<SocketTransport>, exception: &Obj) -> Fallible<()> {
+    let callback = this.callback(&state().names.call_connection_lost)?;
+    this.call_soon(&callback, &[exception])
+}
+
+/// The last call of the protocol; then the socket is closed, whatever happened.
+pub fn connection_lost(this: &Inst<SocketTransport>, exception: &Obj) -> Fallible<()> {
+    let told = match this.protocol.get().filter(|_| this.connected.get()) {
+        Some(protocol) => protocol.call_method(&state().names.connection_lost, &[exception]).map(drop),
+        None => Ok(()),
+    };
+    let pending = Raised::pending_of(told);
+    let released = release(this);
+    let outcome = Raised::again(pending, released);
+    let pending = Raised::pending_of(outcome);
+    Raised::again(pending, fail_empty_waiter(this))
+}
+
+/// Closes the socket and lets go of everything else.
+fn release(this: &Inst<SocketTransport>) -> Fallible<()> {
+    this.stop_reading();
+    this.stop_writing();
+    let closed = match this.socket.take() {
+        Some(socket) => socket.call_method(&state().names.close, &[]).map(drop),
+        None => Ok(()),
+    };
+    this.protocol.clear();
+    if let Some(event_loop) = this.event_loop() {
+        event_loop.transports.remove(this.number.get(), this);
+    }
+    this.event_loop.clear();
+    this.context.clear();
+    this.read_context.clear();
+    this.write_context.clear();
+    let pending = Raised::pending_of(closed);
+    Raised::again(pending, detach(this))
+}
+
+fn detach(this: &Inst<SocketTransport>) -> Fallible<()> {
+    let Some(server) = this.server.take() else { return Ok(()) };
+    call_server(&server, c"_detach", this)
+}
+
+/// `server._attach(transport)` or `server._detach(transport)`; up to 3.12 servers only count.
+pub fn call_server(server: &Obj, method: &CStr, this: &Inst<SocketTransport>) -> Fallible<()> {
+    let arguments = [this.obj()];
+    let arguments = if state().minor >= 13 { &arguments[..] } else { &[] };
+    server.call_method(&*object::interned(method)?, arguments).map(drop)
+}
+
+fn fail_empty_waiter(this: &Inst<SocketTransport>) -> Fallible<()> {
+    let Some(waiter) = this.empty_waiter.get() else { return Ok(()) };
+    let class = object::connection_error();
+    let exception = class.call(&[&*object::text("Connection is closed by peer")?])?;
+    waiter.call_method(&state().names.set_exception, &[&exception]).map(drop)
+}
+
+/// `__del__`: nobody has closed the transport.
+pub fn finalize(this: &Inst<SocketTransport>) {
+    let warned = warn_unclosed(this);
+    if let Err(raised) = warned {
+        raised.report(Some(this.obj()));
+    }
+    let closed = match this.socket.take() {
+        Some(socket) => socket.call_method(&state().names.close, &[]).map(drop),
+        None => Ok(()),
+    };
+    if let Err(raised) = closed {
+        raised.report(Some(this.obj()));
+    }
+    if state().minor >= 13
+        && let Err(raised) = detach(this)
+    {
+        raised.report(Some(this.obj()));
+    }
+}
+
+fn warn_unclosed(this: &Inst<SocketTransport>) -> Fallible<()> {
+    let message = object::text(&format!("unclosed transport {}", this.obj().shown()))?;
+    let keyword = object::tuple(&[&*object::interned(c"source")?])?;
+    let arguments: [&Obj; 3] = [&message, object::resource_warning(), this.obj()];
+    state().warn.call_with_keywords(&arguments, &keyword).map(drop)
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The methods.
+
+fn py_close(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+    close(this)?;
+    Ok(none().own())
+}
+
+fn py_abort(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+    force_close(this, none())?;
+    Ok(none().own())
+}
+
+fn py_force_close(this: &Inst<SocketTransport>, exception: &Obj) -> Fallible<Ref> {
+    force_close(this, exception)?;
+    Ok(none().own())
+}
+
+/// `_fatal_error(exc, message)`: asyncio's TLS layer calls it.
+fn py_fatal_error(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref> {
+    let [exception, message] = args.parse(&Signature {
+        function: "_fatal_error",
+        names: ["exc", "message"],
+        positional: 2,
+        required: 1,
+    })?;
+    let message = message.map_or_else(|| "Fatal error on transport".to_owned(), Obj::to_text);
+    fatal_error(this, exception.unwrap_or(none()), &message)?;
+    Ok(none().own())
+}
+
+fn py_call_connection_lost(this: &Inst<SocketTransport>, exception: &Obj) -> Fallible<Ref> {
+    connection_lost(this, exception)?;
+    Ok(none().own())
+}
+
+/// The methods of this file.
+pub fn methods() -> Vec<Method<SocketTransport>> {
+    class_methods!(SocketTransport, "SocketTransport";
+        c"close" => none py_close,
+            c"close($self, /)\n--\n\nClose the transport: what is kept is sent, nothing more is received, and then \
+              the protocol's connection_lost(None) is called.";
+        c"abort" => none py_abort,
+            c"abort($self, /)\n--\n\nClose the transport at once; what is kept is lost.";
+        c"_force_close" => one py_force_close,
+            c"_force_close($self, exc, /)\n--\n\nClose the transport at once, because of an exception.";
+        c"_fatal_error" => any py_fatal_error,
+            c"_fatal_error($self, exc, message='Fatal error on transport')\n--\n\nReport an exception, and close \
+              at once.";
+        c"_call_connection_lost" => one py_call_connection_lost,
+            c"_call_connection_lost($self, exc, /)\n--\n\nTell the protocol, and close the socket.";
+    )
+}

@@ -1,0 +1,94 @@
+//! What a transport has accepted and the kernel has not taken yet.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+
+use rustix::net::{SendAncillaryBuffer, SendFlags};
+
+use crate::cpython::bytes;
+use crate::cpython::{Fallible, Obj, Ref};
+
+/// The most that one call writes, `IOV_MAX`.
+const MOST_PARTS: usize = 1024;
+
+/// A queue of exact `bytes`, so that nobody can change what was accepted, and dropping one runs no Python.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    chunks: VecDeque<Ref>,
+    /// How much of the first chunk has gone.
+    sent: usize,
+    size: usize,
+}
+
+impl Outgoing {
+    /// How many bytes wait.
+    #[inline]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Adds what is left of a chunk of which `sent` bytes have gone; only the first chunk can have such a part.
+    pub fn push(&mut self, chunk: Ref, sent: usize) {
+        debug_assert!(sent == 0 || self.chunks.is_empty());
+        let length = content(&chunk).len();
+        if length > sent {
+            self.size += length - sent;
+            self.sent = if self.chunks.is_empty() { sent } else { self.sent };
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Outgoing::default();
+    }
+
+    /// Offers the kernel as much as one call takes, and removes what it took.
+    pub fn flush(&mut self, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        let mut sent = match self.chunks.len() {
+            0 => return Ok(()),
+            1 => send(descriptor, &content(&self.chunks[0])[self.sent..])?,
+            _ => {
+                let first = IoSlice::new(&content(&self.chunks[0])[self.sent..]);
+                let others = self.chunks.iter().skip(1).map(|chunk| IoSlice::new(content(chunk)));
+                let parts: Vec<_> = std::iter::once(first).chain(others).take(MOST_PARTS).collect();
+                let mut nothing = SendAncillaryBuffer::default();
+                rustix::net::sendmsg(descriptor, &parts, &mut nothing, SendFlags::NOSIGNAL)?
+            }
+        };
+        self.size -= sent;
+        while let Some(first) = self.chunks.front() {
+            let left = content(first).len() - self.sent;
+            if sent < left {
+                self.sent += sent;
+                break;
+            }
+            sent -= left;
+            self.sent = 0;
+            self.chunks.pop_front();
+        }
+        Ok(())
+    }
+}
+
+/// Offers the kernel these bytes; how many it took.
+#[inline]
+pub fn send(descriptor: BorrowedFd<'_>, content: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(descriptor, content, SendFlags::NOSIGNAL)?)
+}
+
+/// The object as a chunk: itself if it cannot change, otherwise a copy of the content that was given.
+pub fn chunk(object: &Obj, content: &[u8]) -> Fallible<Ref> {
+    if bytes::of_exact(object).is_some() { Ok(object.own()) } else { bytes::bytes(content) }
+}
+
+fn content(chunk: &Obj) -> &[u8] {
+    bytes::of_exact(chunk).unwrap_or_default()
+}

@@ -1,0 +1,209 @@
+//! From the kernel to the protocol.
+
+use std::io;
+
+use crate::cpython::bytes::{self, Buffer};
+use crate::cpython::object::{self, boolean, none};
+use crate::cpython::socket;
+use crate::cpython::spec::Method;
+use crate::cpython::{Fallible, Inst, Obj, Raised, Ref};
+use crate::event_loop::EventLoop;
+use crate::state::state;
+
+use super::{SocketTransport, closing};
+
+/// How a protocol takes what comes in. (A layer between transport and protocol will be one more way.)
+#[derive(Clone, Copy, Debug)]
+pub enum Receiver {
+    /// `data_received(bytes)`.
+    Data,
+    /// `get_buffer(hint)` and `buffer_updated(count)`.
+    Buffered,
+}
+
+/// `set_protocol`: also decides how it takes what comes in.
+pub fn set_protocol(this: &Inst<SocketTransport>, protocol: &Obj) -> Fallible<()> {
+    let buffered = protocol.is_instance(&state().buffered_protocol_class)?;
+    this.receiver.set(if buffered { Receiver::Buffered } else { Receiver::Data });
+    this.protocol.set(protocol.own());
+    this.connected.set(true);
+    Ok(())
+}
+
+/// The socket can be read: reads once and hands over what came.
+pub fn ready(this: &Inst<SocketTransport>) -> Fallible<()> {
+    // An event that was queued before the transport was closed or paused.
+    if this.lost.get() > 0 || this.reading.get().is_none() {
+        return Ok(());
+    }
+    match this.receiver.get() {
+        Receiver::Data => read_data(this),
+        Receiver::Buffered => read_into_buffer(this),
+    }
+}
+
+#[inline]
+fn read_data(this: &Inst<SocketTransport>) -> Fallible<()> {
+    let Some(held) = this.event_loop.get() else { return Ok(()) };
+    let Some(event_loop) = Inst::<EventLoop>::of(&held) else { return Ok(()) };
+    let received = match this.socket.descriptor() {
+        Ok(descriptor) => socket::receive(descriptor, this.expected.get(), &event_loop.overflow)?,
+        Err(error) => Err(error),
+    };
+    let data = match received {
+        Ok(data) => data,
+        Err(error) => return read_failed(this, &error),
+    };
+    let length = bytes::of_exact(&data).map_or(0, <[u8]>::len);
+    if length == 0 {
+        return end(this);
+    }
+    this.expected.set(length);
+    let Some(protocol) = this.protocol.get() else { return Ok(()) };
+    match protocol.call_method(&state().names.data_received, &[&data]) {
+        Ok(_none) => Ok(()),
+        Err(raised) => closing::fatal(this, raised, "Fatal error: protocol.data_received() call failed."),
+    }
+}
+
+fn read_into_buffer(this: &Inst<SocketTransport>) -> Fallible<()> {
+    let Some(protocol) = this.protocol.get() else { return Ok(()) };
+    let space = match space_of(&protocol) {
+        Ok(space) => space,
+        Err(raised) => {
+            return closing::fatal(this, raised, "Fatal error: protocol.get_buffer() call failed.");
+        }
+    };
+    let count = match Buffer::writable(&space) {
+        Ok(mut buffer) => {
+            let read =
+                this.socket.descriptor().and_then(|descriptor| socket::receive_into(descriptor, &mut buffer));
+            drop(buffer);
+            match read {
+                Ok(count) => count,
+                Err(error) => return read_failed(this, &error),
+            }
+        }
+        // The socket's own method says what is wrong with it.
+        Err(refused) => {
+            refused.discard();
+            let Some(socket) = this.socket.get() else { return Ok(()) };
+            let read = socket.call_method(&*object::interned(c"recv_into")?, &[&space]);
+            match read.and_then(|count| count.to_i64()) {
+                Ok(count) => usize::try_from(count).unwrap_or(0),
+                Err(raised) => return closing::fatal(this, raised, READ_FAILED),
+            }
+        }
+    };
+    if count == 0 {
+        return end(this);
+    }
+    let count = object::int(count as i64)?;
+    match protocol.call_method(&state().names.buffer_updated, &[&count]) {
+        Ok(_none) => Ok(()),
+        Err(raised) => closing::fatal(this, raised, "Fatal error: protocol.buffer_updated() call failed."),
+    }
+}
+
+/// `protocol.get_buffer(-1)`, which must not be empty.
+fn space_of(protocol: &Obj) -> Fallible<Ref> {
+    let space = protocol.call_method(&state().names.get_buffer, &[&state().minus_one])?;
+    if bytes::length_of(&space)? == 0 {
+        return Err(Raised::runtime_error("get_buffer() returned an empty buffer"));
+    }
+    Ok(space)
+}
+
+const READ_FAILED: &str = "Fatal read error on socket transport";
+
+#[cold]
+fn read_failed(this: &Inst<SocketTransport>, error: &io::Error) -> Fallible<()> {
+    if is_transient(error) { Ok(()) } else { closing::fatal(this, Raised::os_error(error), READ_FAILED) }
+}
+
+/// Whether the next readiness may bring what this call did not.
+pub fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// The peer will send no more.
+fn end(this: &Inst<SocketTransport>) -> Fallible<()> {
+    if this.is_debug() {
+        closing::log_debug(c"%r received EOF", &[this.obj()])?;
+    }
+    let Some(protocol) = this.protocol.get() else { return Ok(()) };
+    let keep_open = protocol.call_method(&state().names.eof_received, &[]).and_then(|answer| answer.truthy());
+    match keep_open {
+        // The protocol may go on writing.
+        Ok(true) => this.stop_reading(),
+        Ok(false) => closing::close(this)?,
+        Err(raised) => {
+            return closing::fatal(this, raised, "Fatal error: protocol.eof_received() call failed.");
+        }
+    }
+    Ok(())
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The methods.
+
+fn py_set_protocol(this: &Inst<SocketTransport>, protocol: &Obj) -> Fallible<Ref> {
+    set_protocol(this, protocol)?;
+    Ok(none().own())
+}
+
+fn py_is_reading(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+    Ok(boolean(this.is_reading()).own())
+}
+
+fn py_pause_reading(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+    if this.is_reading() {
+        this.paused.set(true);
+        this.stop_reading();
+        if this.is_debug() {
+            closing::log_debug(c"%r pauses reading", &[this.obj()])?;
+        }
+    }
+    Ok(none().own())
+}
+
+fn py_resume_reading(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+    if !this.closing.get() && this.paused.get() {
+        this.paused.set(false);
+        this.start_reading()?;
+        if this.is_debug() {
+            closing::log_debug(c"%r resumes reading", &[this.obj()])?;
+        }
+    }
+    Ok(none().own())
+}
+
+/// `_begin_reading()`: called when `connection_made` has been called, which may have paused or closed.
+fn py_begin_reading(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+    if this.is_reading() {
+        this.start_reading()?;
+    }
+    Ok(none().own())
+}
+
+fn py_read_ready(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+    ready(this)?;
+    Ok(none().own())
+}
+
+/// The methods of this file.
+pub fn methods() -> Vec<Method<SocketTransport>> {
+    class_methods!(SocketTransport, "SocketTransport";
+        c"set_protocol" => one py_set_protocol,
+            c"set_protocol($self, protocol, /)\n--\n\nSet a new protocol.";
+        c"is_reading" => none py_is_reading,
+            c"is_reading($self, /)\n--\n\nReturn True if the transport is receiving.";
+        c"pause_reading" => none py_pause_reading,
+            c"pause_reading($self, /)\n--\n\nHand nothing over to the protocol until resume_reading() is called.";
+        c"resume_reading" => none py_resume_reading,
+            c"resume_reading($self, /)\n--\n\nGo on handing what comes in over to the protocol.";
+        c"_begin_reading" => none py_begin_reading,
+            c"_begin_reading($self, /)\n--\n\nStart to read, unless reading is paused or the transport is closing.";
+        c"_read_ready" => none py_read_ready, c"_read_ready($self, /)\n--\n\nRead once.";
+    )
+}
