@@ -53,6 +53,7 @@ class Loop(LoopCore, Network, asyncio.AbstractEventLoop):
         self._executor_shutdown_called = False
         self._old_agen_hooks = None
         self._signal_handlers = {}
+        self._unix_server_sockets = {}
         self._wakeup_fd_before = None
         self.slow_callback_duration = 0.1
         _loops.add(self)

@@ -5,13 +5,15 @@ here: a transport for a connected socket, and readers and writers. So every keyw
 honoured as it is there.
 """
 
-import socket
-from asyncio import base_events, constants, selector_events, sslproto, trsock
+import os
+from asyncio import base_events, constants, selector_events, sslproto, trsock, unix_events
+from asyncio.log import logger
 
 from velodrome._velodrome import SocketTransport
 
 _Base = base_events.BaseEventLoop
 _Selector = selector_events.BaseSelectorEventLoop
+_Unix = unix_events._UnixSelectorEventLoop
 
 
 class Network:
@@ -76,9 +78,57 @@ class Network:
     _create_server_getaddrinfo = _Base._create_server_getaddrinfo
     connect_accepted_socket = _Base.connect_accepted_socket
     _start_serving = _Selector._start_serving
-    _stop_serving = _Selector._stop_serving
+
+    def _stop_serving(self, sock):
+        # From 3.13 on, create_unix_server notes the paths that it is to clean up.
+        inode = self._unix_server_sockets.pop(sock, None)
+        path = sock.getsockname() if inode is not None else None
+        self._remove_reader(sock.fileno())
+        sock.close()
+        if path is None:
+            return
+        try:
+            # Somebody else may have put another socket there.
+            if os.stat(path).st_ino == inode:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError as exc:
+            logger.error("Unable to clean up listening UNIX socket %r: %r", path, exc)
+
     _accept_connection = _Selector._accept_connection
     _accept_connection2 = _Selector._accept_connection2
+
+    # -- Unix sockets ------------------------------------------------------------------------------
+
+    create_unix_connection = _Unix.create_unix_connection
+    create_unix_server = _Unix.create_unix_server
+
+    # -- Files -------------------------------------------------------------------------------------
+
+    sendfile = _Base.sendfile
+    _sendfile_fallback = _Base._sendfile_fallback
+    sock_sendfile = _Base.sock_sendfile
+    _check_sendfile_params = _Base._check_sendfile_params
+    _sock_sendfile_fallback = _Base._sock_sendfile_fallback
+    _sock_sendfile_native = _Unix._sock_sendfile_native
+    _sock_sendfile_native_impl = _Unix._sock_sendfile_native_impl
+    _sock_sendfile_update_filepos = _Unix._sock_sendfile_update_filepos
+    _sock_add_cancellation_callback = _Unix._sock_add_cancellation_callback
+
+    async def _sendfile_native(self, transp, file, offset, count):
+        resume_reading = transp.is_reading()
+        transp.pause_reading()
+        self._lend_descriptor(transp)
+        try:
+            # Nothing is written meanwhile, and what was kept has gone first.
+            await transp._make_empty_waiter()
+            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+        finally:
+            transp._reset_empty_waiter()
+            if resume_reading:
+                transp.resume_reading()
+            self._take_descriptor_back(transp)
 
     # -- Sockets -----------------------------------------------------------------------------------
 

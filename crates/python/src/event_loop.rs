@@ -504,6 +504,10 @@ pub fn define() -> Fallible<Ref> {
             c"_forget_kernel($self, /)\n--\n\nIn a forked child: leave alone what the parent's loop uses.";
         c"_ensure_fd_no_transport" => one transports::py_ensure_no_transport,
             c"_ensure_fd_no_transport($self, fd, /)\n--\n\nRaise if an open transport uses the descriptor.";
+        c"_lend_descriptor" => one transports::py_lend,
+            c"_lend_descriptor($self, transport, /)\n--\n\nAllow to watch the descriptor of a transport.";
+        c"_take_descriptor_back" => one transports::py_take_back,
+            c"_take_descriptor_back($self, transport, /)\n--\n\nEnd what _lend_descriptor() began.";
         c"_wake_fd" => none py_wake_fd,
             c"_wake_fd($self, /)\n--\n\nReturn the descriptor that wakes the loop when a byte is written to it.";
     );

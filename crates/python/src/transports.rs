@@ -73,6 +73,22 @@ impl Transports {
     }
 }
 
+/// `_lend_descriptor(transport)`: what follows may watch its descriptor, until it is taken back.
+pub fn py_lend(this: &Inst<EventLoop>, transport: &Obj) -> Fallible<Ref> {
+    if let Some(ours) = Inst::<SocketTransport>::of(transport) {
+        this.transports.remove(ours.number(), ours);
+    }
+    Ok(none().own())
+}
+
+/// `_take_descriptor_back(transport)`.
+pub fn py_take_back(this: &Inst<EventLoop>, transport: &Obj) -> Fallible<Ref> {
+    if let Some(ours) = Inst::<SocketTransport>::of(transport).filter(|ours| !ours.is_released()) {
+        this.transports.add(ours.number(), ours)?;
+    }
+    Ok(none().own())
+}
+
 /// `_ensure_fd_no_transport(fd)`.
 pub fn py_ensure_no_transport(this: &Inst<EventLoop>, file: &Obj) -> Fallible<Ref> {
     let number = if file.is_any_int() {

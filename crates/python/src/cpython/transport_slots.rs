@@ -30,6 +30,6 @@ pub fn find_in_transport(class: &Obj) -> Fallible<()> {
     EXTRA.find(class, c"_extra")
 }
 
-// SAFETY: `transport::define` gives it the base `asyncio.Transport`.
+// SAFETY: `transport::define` gives it a base that derives from `asyncio.Transport`.
 #[allow(unsafe_code)]
 unsafe impl TransportLayout for crate::transport::SocketTransport {}

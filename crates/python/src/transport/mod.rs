@@ -155,6 +155,16 @@ impl SocketTransport {
         self.closing.get()
     }
 
+    /// What its descriptor's number was when it was made.
+    pub fn number(&self) -> RawFd {
+        self.number.get()
+    }
+
+    /// Whether the socket is closed.
+    pub fn is_released(&self) -> bool {
+        self.socket.is_empty()
+    }
+
     fn is_reading(&self) -> bool {
         !self.closing.get() && !self.paused.get()
     }
@@ -354,6 +364,14 @@ fn py_socket(this: &Inst<SocketTransport>) -> Fallible<Ref> {
     Ok(this.socket.get().unwrap_or_else(|| none().own()))
 }
 
+fn py_set_socket(this: &Inst<SocketTransport>, value: Option<&Obj>) -> Fallible<()> {
+    match value.filter(|value| !value.is_none()) {
+        Some(socket) => this.socket.set(socket, &state().socket_class),
+        None => drop(this.socket.take()),
+    }
+    Ok(())
+}
+
 fn py_number(this: &Inst<SocketTransport>) -> Fallible<Ref> {
     object::int(i64::from(this.number.get()))
 }
@@ -394,7 +412,9 @@ fn py_repr(this: &Inst<SocketTransport>) -> Fallible<Ref> {
 
 /// Makes the class.
 pub fn define() -> Fallible<Ref> {
-    let base = object::import(c"asyncio.transports")?.get(&*object::interned(c"Transport")?)?;
+    // A subclass of `asyncio.Transport`, and what asyncio's `sendfile` asks for. Its other slots stay empty: ours have
+    // attributes of the same names.
+    let base = object::import(c"asyncio.transports")?.get(&*object::interned(c"_FlowControlMixin")?)?;
     crate::cpython::transport_slots::find_in_transport(&base)?;
     let mut methods = class_methods!(SocketTransport, "SocketTransport";
         c"get_extra_info" => any py_get_extra_info,
@@ -412,9 +432,10 @@ pub fn define() -> Fallible<Ref> {
     let mut attributes = class_attributes!(SocketTransport, "SocketTransport";
         c"_loop" => py_loop;
         c"_protocol" => py_get_protocol;
-        c"_sock" => py_socket;
+        c"_sock" => py_socket, py_set_socket;
         c"_sock_fd" => py_number;
         c"_server" => py_server;
+        c"_read_ready_cb" => reading::py_ready_callback;
         c"_closing" => py_is_closing;
         c"_paused" => py_paused;
         c"_eof" => py_eof;

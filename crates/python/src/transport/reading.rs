@@ -191,6 +191,11 @@ fn py_read_ready(this: &Inst<SocketTransport>) -> Fallible<Ref> {
     Ok(none().own())
 }
 
+/// `_read_ready_cb`: asyncio's is None from `close()` on.
+pub fn py_ready_callback(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+    if this.closing.get() { Ok(none().own()) } else { this.callback(&state().names.read_ready) }
+}
+
 /// The methods of this file.
 pub fn methods() -> Vec<Method<SocketTransport>> {
     class_methods!(SocketTransport, "SocketTransport";
