@@ -136,16 +136,36 @@ pub const LARGEST_READ: usize = 256 * 1024;
 #[derive(Debug, Default)]
 pub struct Overflow(RefCell<Vec<u8>>);
 
-/// Reads once into a new `bytes`, which is empty at the end of the stream. `expected` bytes go there directly; what comes
-/// beyond that is copied.
+/// From what size on it pays to read into the `bytes` itself: two places to read to cost the kernel more than copying
+/// less than this.
+const READ_DIRECTLY: usize = 16 * 1024;
+
+/// Reads once into a new `bytes`, which is empty at the end of the stream.
+///
+/// If much is `expected`, so much goes there directly, and what comes beyond that is copied; what is little is copied.
+#[inline]
 pub fn receive(
     descriptor: BorrowedFd<'_>,
     expected: usize,
     overflow: &Overflow,
 ) -> Fallible<io::Result<Ref>> {
-    let expected = expected.min(LARGEST_READ);
     let mut overflow = overflow.0.borrow_mut();
     overflow.reserve(LARGEST_READ);
+    if expected >= READ_DIRECTLY {
+        return receive_directly(descriptor, expected.min(LARGEST_READ), &mut overflow);
+    }
+    let space = &mut overflow.spare_capacity_mut()[..LARGEST_READ];
+    match rustix::net::recv(descriptor, space, rustix::net::RecvFlags::empty()) {
+        Ok(((content, _rest), _length)) => super::bytes::bytes(content).map(Ok),
+        Err(error) => Ok(Err(error.into())),
+    }
+}
+
+fn receive_directly(
+    descriptor: BorrowedFd<'_>,
+    expected: usize,
+    overflow: &mut Vec<u8>,
+) -> Fallible<io::Result<Ref>> {
     let first = new_bytes(expected)?;
     let second = overflow.spare_capacity_mut();
     let parts = [
