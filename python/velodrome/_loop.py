@@ -20,13 +20,14 @@ from contextlib import suppress
 from types import MappingProxyType
 
 from velodrome._network import Network
+from velodrome._processes import Processes, make_watcher
 from velodrome._velodrome import LoopCore
 
 _Base = base_events.BaseEventLoop
 _Unix = unix_events._UnixSelectorEventLoop
 
 
-class Loop(LoopCore, Network, asyncio.AbstractEventLoop):
+class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
     """An asyncio event loop, implemented in Rust.
 
     It can be subclassed, has a ``__dict__``, and its methods can be replaced on a subclass or an instance.
@@ -55,6 +56,7 @@ class Loop(LoopCore, Network, asyncio.AbstractEventLoop):
         self._signal_handlers = {}
         self._unix_server_sockets = {}
         self._wakeup_fd_before = None
+        self._watcher = make_watcher()
         self.slow_callback_duration = 0.1
         _loops.add(self)
         self.set_debug(coroutines._is_debug_mode())

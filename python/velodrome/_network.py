@@ -9,6 +9,7 @@ import os
 from asyncio import base_events, constants, selector_events, sslproto, trsock, unix_events
 from asyncio.log import logger
 
+from velodrome._selector_view import SelectorView, TransportTable
 from velodrome._velodrome import SocketTransport
 
 _Base = base_events.BaseEventLoop
@@ -129,6 +130,22 @@ class Network:
             if resume_reading:
                 transp.resume_reading()
             self._take_descriptor_back(transp)
+
+    # -- Datagrams ---------------------------------------------------------------------------------
+
+    create_datagram_endpoint = _Base.create_datagram_endpoint
+
+    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
+        self._ensure_fd_no_transport(sock)
+        return selector_events._SelectorDatagramTransport(self, sock, protocol, address, waiter, extra)
+
+    @property
+    def _selector(self):
+        return None if self.is_closed() else SelectorView(self)
+
+    @property
+    def _transports(self):
+        return TransportTable(self)
 
     # -- Sockets -----------------------------------------------------------------------------------
 

@@ -504,6 +504,9 @@ pub fn define() -> Fallible<Ref> {
             c"_forget_kernel($self, /)\n--\n\nIn a forked child: leave alone what the parent's loop uses.";
         c"_ensure_fd_no_transport" => one transports::py_ensure_no_transport,
             c"_ensure_fd_no_transport($self, fd, /)\n--\n\nRaise if an open transport uses the descriptor.";
+        c"_watched" => one readers::py_watched,
+            c"_watched($self, fd, /)\n--\n\nReturn what is watched of a descriptor: selectors.EVENT_READ, \
+              EVENT_WRITE, both or 0.";
         c"_lend_descriptor" => one transports::py_lend,
             c"_lend_descriptor($self, transport, /)\n--\n\nAllow to watch the descriptor of a transport.";
         c"_take_descriptor_back" => one transports::py_take_back,

@@ -189,6 +189,16 @@ fn py_remove_writer_private(this: &Inst<EventLoop>, file: &Obj) -> Fallible<Ref>
     remove(this, Direction::Write, file, Caller::Asyncio)
 }
 
+/// `_watched(fd)`, as the bits of the `selectors` module.
+pub fn py_watched(this: &Inst<EventLoop>, number: &Obj) -> Fallible<Ref> {
+    let descriptor = crate::cpython::descriptor::for_the_kernel(number.to_i64()?)?;
+    let watched = |interest, bit| match this.engine.borrow().as_ref() {
+        Some(engine) if engine.find(descriptor, interest).is_some() => bit,
+        _ => 0,
+    };
+    object::int(watched(Interest::Read, 1) | watched(Interest::Write, 2))
+}
+
 /// The parameters of both.
 const REMOVE: Signature<1> = Signature { function: "", names: ["fd"], positional: 1, required: 1 };
 

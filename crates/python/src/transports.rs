@@ -9,22 +9,22 @@ use crate::cpython::{Fallible, Inst, Obj, Raised, Ref, Visitor};
 use crate::event_loop::EventLoop;
 use crate::transport::SocketTransport;
 
-/// Weak references to a loop's transports, by the number of their descriptor.
+/// Weak references to a loop's transports, by the number of their descriptor. Most are ours, some are asyncio's.
 #[derive(Debug, Default)]
 pub struct Transports(RefCell<HashMap<RawFd, Ref>>);
 
 impl Transports {
     /// Notes a new transport.
-    pub fn add(&self, descriptor: RawFd, transport: &Inst<SocketTransport>) -> Fallible<()> {
-        let weak = object::weak_reference(transport.obj(), None)?;
+    pub fn add(&self, descriptor: RawFd, transport: &Obj) -> Fallible<()> {
+        let weak = object::weak_reference(transport, None)?;
         let old = self.0.borrow_mut().insert(descriptor, weak);
         drop(old);
         Ok(())
     }
 
     /// Forgets one that is closed, unless another has got the number meanwhile.
-    pub fn remove(&self, descriptor: RawFd, transport: &Inst<SocketTransport>) {
-        if self.at(descriptor).is_some_and(|known| known.is(transport.obj())) {
+    pub fn remove(&self, descriptor: RawFd, transport: &Obj) {
+        if self.at(descriptor).is_some_and(|known| known.is(transport)) {
             let old = self.0.borrow_mut().remove(&descriptor);
             drop(old);
         }
@@ -60,31 +60,38 @@ impl Transports {
 
     fn refuse_known(&self, descriptor: i64, shown: &Obj) -> Fallible<()> {
         let known = RawFd::try_from(descriptor).ok().and_then(|descriptor| self.at(descriptor));
-        match known {
-            Some(known) if Inst::<SocketTransport>::of(&known).is_some_and(|open| !open.is_closing()) => {
-                Err(Raised::runtime_error(&format!(
-                    "File descriptor {} is used by transport {}",
-                    shown.shown(),
-                    known.shown()
-                )))
-            }
-            _ => Ok(()),
+        let Some(known) = known else { return Ok(()) };
+        let closing = match Inst::<SocketTransport>::of(&known) {
+            Some(ours) => ours.is_closing(),
+            None => known.call_method(&*object::interned(c"is_closing")?, &[])?.truthy()?,
+        };
+        if closing {
+            return Ok(());
         }
+        Err(Raised::runtime_error(&format!(
+            "File descriptor {} is used by transport {}",
+            shown.shown(),
+            known.shown()
+        )))
     }
+}
+
+/// The number that a transport's descriptor had when it was made.
+fn number_of(transport: &Obj) -> Fallible<RawFd> {
+    let number = transport.get(&*object::interned(c"_sock_fd")?)?.to_i64()?;
+    crate::cpython::descriptor::for_the_kernel(number)
 }
 
 /// `_lend_descriptor(transport)`: what follows may watch its descriptor, until it is taken back.
 pub fn py_lend(this: &Inst<EventLoop>, transport: &Obj) -> Fallible<Ref> {
-    if let Some(ours) = Inst::<SocketTransport>::of(transport) {
-        this.transports.remove(ours.number(), ours);
-    }
+    this.transports.remove(number_of(transport)?, transport);
     Ok(none().own())
 }
 
 /// `_take_descriptor_back(transport)`.
 pub fn py_take_back(this: &Inst<EventLoop>, transport: &Obj) -> Fallible<Ref> {
-    if let Some(ours) = Inst::<SocketTransport>::of(transport).filter(|ours| !ours.is_released()) {
-        this.transports.add(ours.number(), ours)?;
+    if !Inst::<SocketTransport>::of(transport).is_some_and(|ours| ours.is_released()) {
+        this.transports.add(number_of(transport)?, transport)?;
     }
     Ok(none().own())
 }

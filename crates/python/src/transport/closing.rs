@@ -113,7 +113,7 @@ fn release(this: &Inst<SocketTransport>) -> Fallible<()> {
     };
     this.protocol.clear();
     if let Some(event_loop) = this.event_loop() {
-        event_loop.transports.remove(this.number.get(), this);
+        event_loop.transports.remove(this.number.get(), this.obj());
     }
     this.event_loop.clear();
     this.context.clear();

@@ -155,11 +155,6 @@ impl SocketTransport {
         self.closing.get()
     }
 
-    /// What its descriptor's number was when it was made.
-    pub fn number(&self) -> RawFd {
-        self.number.get()
-    }
-
     /// Whether the socket is closed.
     pub fn is_released(&self) -> bool {
         self.socket.is_empty()
@@ -321,7 +316,7 @@ fn py_init(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<()> {
         this.server.set(server.clone());
         closing::call_server(&server, c"_attach", this)?;
     }
-    ours.transports.add(number, this)?;
+    ours.transports.add(number, this.obj())?;
 
     let names = &state().names;
     this.call_soon(&*protocol.get(&names.connection_made)?, &[this.obj()])?;
