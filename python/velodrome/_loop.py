@@ -20,7 +20,7 @@ from contextlib import suppress
 from types import MappingProxyType
 
 from velodrome._network import Network
-from velodrome._processes import Processes, make_watcher
+from velodrome._processes import Processes
 from velodrome._velodrome import LoopCore
 
 _Base = base_events.BaseEventLoop
@@ -56,7 +56,6 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
         self._signal_handlers = {}
         self._unix_server_sockets = {}
         self._wakeup_fd_before = None
-        self._watcher = make_watcher()
         self.slow_callback_duration = 0.1
         _loops.add(self)
         self.set_debug(coroutines._is_debug_mode())

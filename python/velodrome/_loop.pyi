@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar, type_check_only
 
 from typing_extensions import TypeVarTuple, Unpack
 
+from velodrome._network import Network
+from velodrome._processes import Processes
 from velodrome._velodrome import LoopCore
 
 _T = TypeVar("_T")
@@ -21,7 +23,7 @@ class _TaskFactory(Protocol):
         self, loop: asyncio.AbstractEventLoop, factory: _CoroutineLike[_T], /
     ) -> asyncio.Future[_T]: ...
 
-class Loop(LoopCore, asyncio.AbstractEventLoop):
+class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
     slow_callback_duration: float
     def __init__(self) -> None: ...
     def __del__(self) -> None: ...
@@ -62,26 +64,3 @@ class Loop(LoopCore, asyncio.AbstractEventLoop):
         self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts
     ) -> None: ...
     def remove_signal_handler(self, sig: int) -> bool: ...
-
-    # To come; until then they are AbstractEventLoop's, which raise NotImplementedError.
-    create_connection: Any
-    create_server: Any
-    create_unix_connection: Any
-    create_unix_server: Any
-    create_datagram_endpoint: Any
-    connect_accepted_socket: Any
-    connect_read_pipe: Any
-    connect_write_pipe: Any
-    sendfile: Any
-    start_tls: Any
-    subprocess_exec: Any
-    subprocess_shell: Any
-    sock_accept: Any
-    sock_connect: Any
-    sock_recv: Any
-    sock_recv_into: Any
-    sock_recvfrom: Any
-    sock_recvfrom_into: Any
-    sock_sendall: Any
-    sock_sendfile: Any
-    sock_sendto: Any

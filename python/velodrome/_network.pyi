@@ -1,0 +1,21 @@
+from typing import Any
+
+class Network:
+    # As asyncio's own, whose keywords differ from version to version.
+    create_connection: Any
+    create_server: Any
+    create_unix_connection: Any
+    create_unix_server: Any
+    create_datagram_endpoint: Any
+    connect_accepted_socket: Any
+    sendfile: Any
+    start_tls: Any
+    sock_accept: Any
+    sock_connect: Any
+    sock_recv: Any
+    sock_recv_into: Any
+    sock_recvfrom: Any
+    sock_recvfrom_into: Any
+    sock_sendall: Any
+    sock_sendfile: Any
+    sock_sendto: Any
