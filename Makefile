@@ -8,13 +8,12 @@
 #   PROFILE=release      cargo's profile for the native module
 #   SLOW=1               0: leave out the tests marked `slow`
 #   ARGS=                more arguments for pytest, conform.py or the benches
-#   GROUPS= SELECTION=core MODE=loop POLL_EVERY= JOBS=1      see `conformance`
+#   GROUPS= MODE=loop POLL_EVERY= JOBS=1      see `conformance`
 
 PYTHON ?= python3
 PROFILE ?= release
 SLOW ?= 1
 ARGS ?=
-SELECTION ?= core
 MODE ?= loop
 POLL_EVERY ?=
 JOBS ?= 1
@@ -103,12 +102,12 @@ format: need-cargo $(VENV)/.lint-tools
 	@$(VENV)/bin/ruff format .
 
 ## conformance: CPython's own asyncio tests on Velodrome (tests/conformance)
-##   GROUPS="tasks sync" these only; SELECTION=all; MODE=install also replaces asyncio's types;
+##   GROUPS="tasks sync" these only; MODE=install also replaces asyncio's types;
 ##   POLL_EVERY=1 asks the kernel on every iteration; JOBS=2 modules at a time
 conformance: build
-	$(call say,CPython's tests on velodrome: $(TAG)$(if $(GROUPS), $(GROUPS), $(SELECTION)) mode $(MODE))
+	$(call say,CPython's tests on velodrome: $(TAG)$(if $(GROUPS), $(GROUPS)) mode $(MODE))
 	@$(if $(POLL_EVERY),VELODROME_POLL_EVERY=$(POLL_EVERY)) $(VENV)/bin/python tests/conformance/conform.py gate \
-	    --selection $(SELECTION) $(if $(GROUPS),--groups $(GROUPS)) --jobs $(JOBS) \
+	    $(if $(GROUPS),--groups $(GROUPS)) --jobs $(JOBS) \
 	    $(if $(filter install,$(MODE)),--install velodrome:install) \
 	    --out $(TARGET)/conformance/$(MODE)$(if $(POLL_EVERY),-poll).json $(ARGS)
 

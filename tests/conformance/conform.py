@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run CPython's own asyncio test suite against another event loop.
 
-    conform.py gate     run a selection on a loop and judge it: what `make conformance` does
+    conform.py gate     run the suite on a loop and judge it: what `make conformance` does
     conform.py run      run the suite on one loop, write results as JSON
     conform.py judge    list the applicable tests that did not pass in a result file
     conform.py report   tabulate results of several loops against a baseline
@@ -9,7 +9,7 @@
     conform.py triage   list the tests that fail on every given loop, with the white-box traces found
                         in their source
     conform.py trim     make a baseline of a run on the stdlib loop
-    conform.py list     list the groups, their test modules, and the selections
+    conform.py list     list the groups and their test modules
 
 The suite is the one installed with the interpreter (test.test_asyncio), as upstream wrote it.  Nothing
 in it is edited: worker.py swaps the loop in underneath, by the default policy's factory
@@ -33,8 +33,6 @@ import sys
 from results import (
     BAD,
     GROUPS,
-    HERE,
-    Selection,
     applicable,
     baseline_path,
     dump_baseline,
@@ -50,21 +48,18 @@ from results import (
 from running import run
 
 
-def chosen_modules(args, selection):
-    """What --modules, --groups and --selection name, in the order of GROUPS."""
+def chosen_modules(args):
+    """What --modules and --groups name, in the order of GROUPS; all without them."""
     if args.modules:
         return args.modules
-    if args.groups:
-        unknown = set(args.groups) - set(GROUPS)
-        if unknown:
-            raise SystemExit(f"no group {' '.join(sorted(unknown))}; there are: {' '.join(GROUPS)}")
-        return [m for g in args.groups for m in GROUPS[g]]
-    return selection.modules
+    unknown = set(args.groups or ()) - set(GROUPS)
+    if unknown:
+        raise SystemExit(f"no group {' '.join(sorted(unknown))}; there are: {' '.join(GROUPS)}")
+    return [m for g in args.groups or GROUPS for m in GROUPS[g]]
 
 
 def cmd_run(args):
-    selection = Selection.named(args.selection)
-    data = run(args, chosen_modules(args, selection), selection.exclude)
+    data = run(args, chosen_modules(args))
     bad = any(r["status"] in BAD for r in data["tests"].values())
     return 1 if bad and args.strict else 0
 
@@ -74,20 +69,17 @@ def cmd_gate(args):
     args.baseline = args.baseline or baseline_path(version)
     if not os.path.exists(args.baseline):
         raise SystemExit(f"no baseline for CPython {version[0]}.{version[1]}: README.md says how to make one")
-    selection = Selection.named(args.selection)
-    data = run(args, chosen_modules(args, selection), selection.exclude)
-    return print_verdict(data, load(args.baseline), selection, args.pattern)
+    return print_verdict(run(args, chosen_modules(args)), load(args.baseline), args.pattern)
 
 
 def cmd_judge(args):
     data = load(args.result)
-    selection = Selection.named(args.selection or data["meta"].get("selection") or "all")
     path = args.baseline or baseline_path(data["meta"]["python"].split()[0].split("."))
-    return print_verdict(data, load(path), selection, data["meta"].get("pattern"))
+    return print_verdict(data, load(path), data["meta"].get("pattern"))
 
 
-def print_verdict(data, baseline, selection, pattern):
-    verdict = judge(data, baseline, load_whitebox(), selection, pattern)
+def print_verdict(data, baseline, pattern):
+    verdict = judge(data, baseline, load_whitebox(), pattern)
     if verdict.unknown:
         print(
             f"{len(verdict.unknown)} tests are not in the baseline, which is of CPython "
@@ -194,12 +186,6 @@ def cmd_list(args):
     print("Groups, and their modules:")
     for group, modules in GROUPS.items():
         print(f"  {group}: {' '.join(modules)}")
-    with open(os.path.join(HERE, "selections.json")) as f:
-        table = json.load(f)
-    for name, entry in table.items():
-        print(f"\nSelection {name}: {entry['about']}\n  groups: {' '.join(entry['groups'])}")
-        for e in entry["later"]:
-            print(f"  not {e['match']}\n      {e['needs']}")
 
 
 def add_run_options(p):
@@ -235,7 +221,7 @@ def add_run_options(p):
         help="leave the suite's close_loop() alone: it needs loop._default_executor",
     )
     p.add_argument("--env", action="append", default=[], metavar="K=V")
-    p.add_argument("--groups", nargs="+", help="see 'list'; default: those of the selection")
+    p.add_argument("--groups", nargs="+", help="see 'list'; default: all")
     p.add_argument("--modules", nargs="+", help="module names, instead of groups")
     p.add_argument("-k", dest="pattern", help="regex on test ids")
     p.add_argument("--update", action="store_true", help="keep what OUT holds of the modules not run now")
@@ -263,9 +249,8 @@ def main():
     )
     sub = parser.add_subparsers(dest="cmd", required=True)
 
-    p = sub.add_parser("gate", help="run a selection on a loop and judge it")
+    p = sub.add_parser("gate", help="run the suite on a loop and judge it")
     p.add_argument("--loop", default="velodrome:new_event_loop", metavar="MOD:FACTORY")
-    p.add_argument("--selection", default="core", help="see 'list'; or 'all'")
     p.add_argument("--out", default="target/conformance/gate.json")
     add_run_options(p)
     p.set_defaults(func=cmd_gate)
@@ -277,7 +262,6 @@ def main():
         metavar="MOD:FACTORY",
         help="callable returning a new loop, or 'stdlib'",
     )
-    p.add_argument("--selection", default="all", help="see 'list'")
     p.add_argument("--out", required=True)
     p.add_argument("--strict", action="store_true", help="exit 1 if anything failed")
     add_run_options(p)
@@ -285,7 +269,6 @@ def main():
 
     p = sub.add_parser("judge", help="list the applicable tests that did not pass; exit 1 if any")
     p.add_argument("--baseline", help="default: the committed one of the result's Python version")
-    p.add_argument("--selection", help="default: the one that was run")
     p.add_argument("result")
     p.set_defaults(func=cmd_judge)
 
@@ -325,7 +308,7 @@ def main():
     p.add_argument("out")
     p.set_defaults(func=cmd_trim)
 
-    p = sub.add_parser("list", help="list groups, modules and selections")
+    p = sub.add_parser("list", help="list groups and modules")
     p.set_defaults(func=cmd_list)
 
     args = parser.parse_args()

@@ -131,38 +131,6 @@ def whitebox_entry(tid, table):
     return None
 
 
-class Selection:
-    """A named part of the suite (selections.json): groups, less the tests that need what comes later."""
-
-    def __init__(self, name, groups, later):
-        self.name = name
-        self.groups = groups
-        self.later = [(e["match"], e["needs"]) for e in later]
-        self._patterns = [re.compile(match) for match, _ in self.later]
-
-    @classmethod
-    def named(cls, name):
-        if name == "all":
-            return cls("all", list(GROUPS), [])
-        with open(os.path.join(HERE, "selections.json")) as f:
-            table = json.load(f)
-        if name not in table:
-            raise SystemExit(f"no selection {name!r}; there are: all {' '.join(table)}")
-        return cls(name, table[name]["groups"], table[name]["later"])
-
-    @property
-    def modules(self):
-        return [m for g in self.groups for m in GROUPS[g]]
-
-    @property
-    def exclude(self):
-        """Regexes on test ids, for the worker."""
-        return [match for match, _ in self.later]
-
-    def __contains__(self, tid):
-        return not any(p.search(tid) for p in self._patterns)
-
-
 def touched(tid, base, result, data):
     """Does the test exercise what the package provides?"""
     if base.get("loops") or (result or {}).get("loops"):
@@ -197,7 +165,7 @@ class Verdict:
     unknown: list = field(default_factory=list)  # ran, but the baseline does not have them
 
 
-def judge(data, baseline, whitebox, selection, pattern=None):
+def judge(data, baseline, whitebox, pattern=None):
     """Did every applicable test of the modules that ran pass?
 
     A test which the baseline has and the run has not counts as failed, so that a worker that dies
@@ -210,7 +178,7 @@ def judge(data, baseline, whitebox, selection, pattern=None):
     for tid, base in baseline["tests"].items():
         if base["status"] != "pass" or base["module"] not in data["modules"]:
             continue
-        if tid not in selection or (pattern and not re.search(pattern, tid)):
+        if pattern and not re.search(pattern, tid):
             continue
         result = data["tests"].get(tid)
         if not touched(tid, base, result, data) or whitebox_entry(tid, whitebox):

@@ -112,7 +112,6 @@ class Runner:
 
     def __init__(self, args):
         self.args = args
-        self.exclude = []
         self.results = {}
         self.modules = {}
         self.meta = {}
@@ -136,7 +135,6 @@ class Runner:
             "timeouts": timeouts,
             "path": [os.path.abspath(p) for p in a.path],
             "pattern": a.pattern,
-            "exclude": self.exclude,
             "only": only,
         }
 
@@ -273,7 +271,6 @@ class Runner:
             "timeout": a.timeout,
             "real_test_loop": a.real_test_loop,
             "pattern": a.pattern,
-            "selection": a.selection,
         }
         return {"meta": {**self.meta, **meta}, "modules": self.modules, "tests": self.results}
 
@@ -286,10 +283,9 @@ class Runner:
             os.replace(out + ".tmp", out)
 
 
-def run(args, modules, exclude):
+def run(args, modules):
     """Run the modules, `args.jobs` at a time; save the results after each."""
     runner = Runner(args)
-    runner.exclude = exclude
     if args.update and os.path.exists(args.out):
         old = load(args.out)
         runner.results = {t: r for t, r in old["tests"].items() if r["module"] not in modules}

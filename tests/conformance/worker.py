@@ -515,8 +515,6 @@ def main():
         tests = [t for t in tests if t.id() in only]
     if CFG.get("pattern"):
         tests = [t for t in tests if re.search(CFG["pattern"], t.id())]
-    exclude = [re.compile(pattern) for pattern in CFG["exclude"]]
-    tests = [t for t in tests if not any(pattern.search(t.id()) for pattern in exclude)]
     emit(ev="ids", ids=[t.id() for t in tests])
     result = Result()
     # keep the tests' chatter out of the way
