@@ -127,7 +127,9 @@ def live(loop, make, history):
                 error = future._make_cancelled_error()
                 did = type(error).__name__, error.args
         if isinstance(did, tuple) and did[0] == "SystemError":
-            did = "StopIteration", ""  # asyncio's iterator, used after its end, forgets to say so
+            did = "StopIteration", ""  # asyncio's iterator, used after its end, forgets to say so before 3.14
+        if step == "next" and did == ("StopIteration", "None"):
+            did = "StopIteration", ""  # from 3.14 on asyncio's says None outright
         seen.append((step, did))
         seen.append([show(getattr(future, name), tracebacks=False) for name in ATTRIBUTES])
         seen.append([future.done(), future.cancelled(), plain(repr(future))])
@@ -479,7 +481,8 @@ def test_waiting_task_can_be_removed_like_a_callback(either_loop):
     future.set_result(None)
     turns(either_loop, 2)
     assert not task.done()
-    wakeup(future)
+    either_loop.call_soon(wakeup, future)
+    one_turn(either_loop)
     assert task.done()
 
 

@@ -5,14 +5,15 @@
 
 use crate::cpython::coroutine::{self, Sent};
 use crate::cpython::object::none;
-use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Ref, Slot, Spec, Visitor};
+use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Ref, Slot, Spec, Visitor, stop_iteration};
 use crate::future::{self, Future};
+use crate::state::state;
 use crate::task::Task;
 
 /// The class `FutureIter`.
 #[derive(Debug)]
 pub struct FutureIter {
-    /// The future, until it has given its result.
+    /// The future: until an exception is thrown into the iterator, and before 3.14 until it has given its result.
     future: Slot,
 }
 
@@ -55,19 +56,24 @@ fn next(this: &Inst<FutureIter>) -> Fallible<Sent> {
         (_, Some(task)) => future::next(task),
         (None, None) => Ok(Sent::Returned(none().own())),
     };
-    let done = match (Inst::<Future>::of(&future), Inst::<Task>::of(&future)) {
+    let used_up = match (Inst::<Future>::of(&future), Inst::<Task>::of(&future)) {
         (Some(future), _) => !future::FutureLike::core(&**future).is_pending(),
         (_, Some(task)) => !future::FutureLike::core(&**task).is_pending(),
         (None, None) => true,
     };
-    if done {
+    if used_up && state().minor < 14 {
         this.future.clear();
     }
     sent
 }
 
 fn send(this: &Inst<FutureIter>, _value: &Obj) -> Fallible<Ref> {
-    coroutine::give_method(next(this))
+    match next(this)? {
+        Sent::Returned(value) if state().minor >= 14 && !this.future.is_empty() => {
+            Err(stop_iteration::raise_even_none(&value))
+        }
+        sent => coroutine::give_method(Ok(sent)),
+    }
 }
 
 fn throw(this: &Inst<FutureIter>, args: Args<'_>) -> Fallible<Ref> {

@@ -5,12 +5,19 @@ use pyo3::ffi;
 use super::object::{self, Obj, Ref};
 use super::raised::{Fallible, Raised};
 
-/// Raises `StopIteration(value)`.
+/// Raises `StopIteration(value)`, without an argument for `None`, as coroutines do.
 pub fn raise(value: &Obj) -> Raised {
+    if value.is_none() { raise_with(&[]) } else { raise_with(&[value]) }
+}
+
+/// Raises `StopIteration(value)`, for `None` too.
+pub fn raise_even_none(value: &Obj) -> Raised {
+    raise_with(&[value])
+}
+
+fn raise_with(arguments: &[&Obj]) -> Raised {
     // An instance is made outright: raised by class, a tuple would be taken apart into arguments, and an
     // exception for the instance itself.
-    let bare = value.is_none() && !cfg!(Py_3_14); // whether `None` is an argument has changed
-    let arguments: &[&Obj] = if bare { &[] } else { &[value] };
     match object::stop_iteration().call(arguments) {
         Ok(exception) => Raised::from_exception(exception),
         Err(raised) => raised,
