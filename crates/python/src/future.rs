@@ -259,7 +259,7 @@ pub fn fail<T: FutureLike>(this: &Inst<T>, exception: &Obj) -> Fallible<()> {
     }
     if exception.derives_from(object::stop_iteration()) {
         const WHY: &str = "StopIteration interacts badly with generators and cannot be raised into a Future";
-        if state().minor >= 12 {
+        if state().wraps_stop_iteration {
             let wrapped = object::runtime_error().call(&[&*object::text(WHY)?])?;
             set_cause_and_context(&wrapped, &exception);
             exception = wrapped;

@@ -16,12 +16,12 @@ use crate::{
 #[pymodule]
 #[pyo3(name = "_velodrome")]
 fn velodrome(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let minor = module.py().version_info().minor;
-    crate::cpython::module::fill(module, |module| fill(module, minor))
+    let version = module.py().version_info();
+    crate::cpython::module::fill(module, |module| fill(module, version.minor, version.patch))
 }
 
-fn fill(module: &Module<'_>, minor: u8) -> Fallible<()> {
-    State::init(minor)?;
+fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
+    State::init(minor, micro)?;
     probe_layout()?;
     crate::cpython::socket::probe()?;
 

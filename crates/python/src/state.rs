@@ -113,6 +113,8 @@ pub struct Registers {
 pub struct State {
     /// The minor version of Python: 11 to 15.
     pub minor: u8,
+    /// Whether futures turn a `StopIteration` into a `RuntimeError` (from 3.12.6 on) rather than refuse it.
+    pub wraps_stop_iteration: bool,
     pub names: Names,
     /// `("context",)` and `("msg",)`, the names of keyword arguments.
     pub context_keyword: Ref,
@@ -156,7 +158,7 @@ pub struct State {
 
 impl State {
     /// Looks everything up.
-    pub fn init(minor: u8) -> Fallible<&'static State> {
+    pub fn init(minor: u8, micro: u8) -> Fallible<&'static State> {
         let of = |module: &std::ffi::CStr, name: &std::ffi::CStr| -> Fallible<Ref> {
             object::import(module)?.get(&*object::interned(name)?)
         };
@@ -199,6 +201,7 @@ impl State {
         };
         STATE.set(State {
             minor,
+            wraps_stop_iteration: (minor, micro) >= (12, 6),
             context_keyword: object::tuple(&[&*object::interned(c"context")?])?,
             msg_keyword: object::tuple(&[&*object::interned(c"msg")?])?,
             names,
