@@ -191,19 +191,13 @@ fn start(this: &Inst<Sleep>) -> Fallible<Sent> {
             refuse_nan(seconds)?;
             seconds <= 0.0
         }
-        // 3.13 asks whether it is a number before it compares.
-        None => {
-            if state().minor == 13 {
-                refuse_nan(delay.to_f64()?)?;
-            }
-            delay.is_at_most(&state().zero)?
-        }
+        None => delay.is_at_most(&state().zero)?,
     };
     if at_once {
         this.stage.set(Stage::GaveWay);
         return Ok(Sent::Yielded(none().own()));
     }
-    if plain.is_none() && state().minor >= 14 {
+    if plain.is_none() && state().minor >= 13 {
         refuse_nan(delay.to_f64()?)?;
     }
     let Some(event_loop) = crate::registry::running_loop()? else {
@@ -316,10 +310,15 @@ pub fn py_throw(this: &Inst<Sleep>, args: Args<'_>) -> Fallible<Ref> {
         return throw_elsewhere(this, &iterator, &exception);
     }
     finish(this)?;
-    // From 3.12 on, one that meets no frame that runs, or an await, is a return.
-    let returns = state().minor >= 12 && stage != Stage::GaveWay;
-    if exception.derives_from(object::stop_iteration()) && !returns {
-        let text = object::text("coroutine raised StopIteration")?;
+    // A StopIteration that meets an await is a return; so is one that meets a coroutine not yet begun, from 3.12 on.
+    // What gives way is a generator inside the coroutine.
+    let refusal = match stage {
+        Stage::GaveWay => Some("generator raised StopIteration"),
+        Stage::Created if state().minor < 12 => Some("coroutine raised StopIteration"),
+        _ => None,
+    };
+    if let (Some(refusal), true) = (refusal, exception.derives_from(object::stop_iteration())) {
+        let text = object::text(refusal)?;
         let wrapped = object::runtime_error().call(&[&*text])?;
         crate::cpython::raised::set_cause_and_context(&wrapped, &exception);
         return Err(Raised::from_exception(wrapped));
