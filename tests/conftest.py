@@ -10,22 +10,6 @@ import pytest
 # Its subject is another build of the native module: `make test-panics`.
 collect_ignore = [] if os.environ.get("VELODROME_PANIC_TEST") else ["test_panics.py"]
 
-# These compare every answer with asyncio's, down to messages, and were written against 3.11. On later
-# versions some of those answers differ in asyncio itself, and the tests do not all say so yet; what they
-# cover runs there in CPython's own suite (tests/conformance).
-if sys.version_info >= (3, 12):
-    collect_ignore += [
-        *(
-            "test_bad_input.py",
-            "test_executor.py",
-            "test_foreign_loops.py",
-            "test_future.py",
-            "test_handle.py",
-        ),
-        *("test_leaks.py", "test_package.py", "test_readers.py", "test_run.py", "test_scheduling.py"),
-        *("test_signals.py", "test_sleep.py", "test_task.py"),
-    ]
-
 
 @pytest.fixture
 def loop():
@@ -68,11 +52,15 @@ def _run_python(code, *args, timeout=30, env=None, check=True, options=()):
 
 
 @pytest.fixture(autouse=True)
-def _no_current_loop():
-    """Leave no loop behind as the thread's current one."""
+def _thread_as_it_was():
+    """Leave no loop behind as the thread's current one, and no tracking of coroutines.
+
+    asyncio 3.13.0 turns the tracking on in a thread in which its running loop is refused a second run.
+    """
     yield
     import asyncio
 
+    sys.set_coroutine_origin_tracking_depth(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         asyncio.set_event_loop(None)

@@ -1291,16 +1291,16 @@ def test_task_that_was_not_initialised_is_no_crash(call):
 @pytest.mark.parametrize("name", sorted(set(dir(asyncio.Task)) - set(dir(object))))
 def test_nothing_of_asyncios_task_is_inherited(name):
     """asyncio's own methods would look into a structure that is not filled in."""
-    if name in ("__del__", "__annotations__"):
-        pytest.skip("finalisers and annotations are looked up elsewhere")
+    if name in ("__del__", "__annotations__", "_asyncio_awaited_by"):
+        pytest.skip("looked up elsewhere, or a part of the base that is filled in")
     owner = next(class_ for class_ in velodrome.Task.__mro__ if name in vars(class_))
     assert owner is velodrome.Task
 
 
 @pytest.mark.parametrize("name", sorted(set(dir(asyncio.Future)) - set(dir(object))))
 def test_nothing_of_asyncios_future_is_inherited(name):
-    if name in ("__del__", "__annotations__"):
-        pytest.skip("finalisers and annotations are looked up elsewhere")
+    if name in ("__del__", "__annotations__", "_asyncio_awaited_by"):
+        pytest.skip("looked up elsewhere, or a part of the base that is filled in")
     owner = next(class_ for class_ in velodrome.Future.__mro__ if name in vars(class_))
     assert owner is velodrome.Future
 
@@ -1340,6 +1340,8 @@ def test_methods_of_asyncios_class_on_our_task(run_python, name):
     """`asyncio.Task.cancel(task)` and the like, as some wrappers call them: any answer, but no crash."""
     if not hasattr(asyncio.Task, name):
         pytest.skip(f"this Python's tasks have no {name}")
+    if name == "get_context" and sys.version_info < (3, 14):
+        pytest.skip("it reads its field unchecked, on an uninitialised task of asyncio's too")
     assert run_python(UNBOUND, name).stdout == "alive\n"
 
 
@@ -1392,7 +1394,9 @@ def test_eager_task_runs_until_it_first_waits(either_loop, task_class):
     ]
 
 
-@eager
+@pytest.mark.skipif(
+    sys.version_info < (3, 13), reason="asyncio 3.12 crashes when it is asked for the coroutine"
+)
 def test_eager_tasks_attributes_when_it_is_done_at_once():
     def program(loop):
         async def main():

@@ -25,6 +25,7 @@ def plain(text):
     """Take out of a text what differs from loop to loop."""
     text = scrub(text)
     text = re.sub(r"<(_UnixSelectorEventLoop|Loop) ", "<loop ", text)
+    text = re.sub(r"\b(_asyncio|velodrome)\.", "", text)
     return re.sub(r"\b\w*(EventLoop|LoopCore|Loop)\.", "", text)
 
 
