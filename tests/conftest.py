@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -9,6 +10,12 @@ import pytest
 
 # Its subject is another build of the native module: `make test-panics`.
 collect_ignore = [] if os.environ.get("VELODROME_PANIC_TEST") else ["test_panics.py"]
+
+
+def pytest_collection_finish():
+    """Spare the collector, which many tests call, the many objects of pytest and of the tests themselves."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -425,6 +425,8 @@ def test_throw_is_that_of_a_coroutine(either_loop, sleep, stage, thrown):
         return loop.run_until_complete(main())
 
     ends_iteration = thrown[0] is StopIteration or isinstance(thrown[0], StopIteration)
+    if hasattr(sys, "gettotalrefcount") and stage == "new" and ends_iteration:
+        pytest.skip("a debug build of CPython ends the process: a coroutine is not to raise StopIteration")
     ours = isinstance(either_loop, velodrome.Loop) and sleep is asyncio.sleep
     if sys.version_info < (3, 12) and ours and stage == "waiting" and ends_iteration:
         pytest.skip("our futures have no throw(), which 3.11 wants to make a return of StopIteration")

@@ -5,6 +5,7 @@ import contextvars
 import gc
 import inspect
 import io
+import os
 import sys
 import types
 import weakref
@@ -1340,6 +1341,8 @@ def test_methods_of_asyncios_class_on_our_task(run_python, name):
     """`asyncio.Task.cancel(task)` and the like, as some wrappers call them: any answer, but no crash."""
     if not hasattr(asyncio.Task, name):
         pytest.skip(f"this Python's tasks have no {name}")
+    if name == "get_coro" and os.environ.get("VELODROME_LAYOUT") == "0" and sys.version_info < (3, 12):
+        pytest.skip("the same, where the field is not filled in")
     if name == "get_context" and sys.version_info < (3, 14):
         pytest.skip("it reads its field unchecked, on an uninitialised task of asyncio's too")
     assert run_python(UNBOUND, name).stdout == "alive\n"
