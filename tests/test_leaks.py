@@ -711,6 +711,7 @@ def measure():
 def main(name, count):
     warnings.simplefilter("ignore")
     sys.unraisablehook = lambda unraisable: None
+    gc.freeze()  # what is imported need not be looked through every time
     # What is cached for ever is cached once, and what grows now and then, such as tables, has its full size.
     SCENARIOS[name](count)
     measures = [measure()]
