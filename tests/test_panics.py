@@ -747,6 +747,7 @@ def in_child(function, *arguments, timeout=30):
 def serve():
     answers = open(os.dup(1), "w")
     os.dup2(2, 1)  # what is used may print
+    gc.freeze()  # children collect often
     for line in sys.stdin:
         name, *arguments = json.loads(line)
         print(json.dumps(in_child(globals()[name], *arguments)), file=answers, flush=True)
@@ -755,7 +756,10 @@ def serve():
 @pytest.fixture(scope="module")
 def server():
     command = [sys.executable, __file__]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    # To look up the names of a backtrace takes each child longer than all the rest.
+    environ = {**os.environ, "RUST_BACKTRACE": "0"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=environ, text=True, **pipes) as server:
         yield server
         server.stdin.close()
 
