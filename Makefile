@@ -8,6 +8,7 @@
 #   PROFILE=release      cargo's profile for the native module
 #   SLOW=1               0: leave out the tests marked `slow`
 #   ARGS=                more arguments for pytest, conform.py or the benches
+#   LAYOUT=              0: recognise nothing of asyncio's private layout, as on a Python not yet known
 #   GROUPS= MODE=loop POLL_EVERY= JOBS=1      see `conformance`
 
 PYTHON ?= python3
@@ -17,6 +18,7 @@ ARGS ?=
 MODE ?= loop
 POLL_EVERY ?=
 JOBS ?= 1
+LAYOUT ?=
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -69,7 +71,7 @@ test-rust: need-cargo
 ## test-python: pytest on the built package
 test-python: build
 	$(call say,pytest on $(TAG))
-	@$(VENV)/bin/python -m pytest $(if $(filter 0,$(SLOW)),-m 'not slow') $(ARGS)
+	@$(if $(LAYOUT),VELODROME_LAYOUT=$(LAYOUT)) $(VENV)/bin/python -m pytest $(if $(filter 0,$(SLOW)),-m 'not slow') $(ARGS)
 
 ## test-panics: the tests of the build in which every slot panics when told to
 test-panics: build-panic
@@ -106,10 +108,10 @@ format: need-cargo $(VENV)/.lint-tools
 ##   POLL_EVERY=1 asks the kernel on every iteration; JOBS=2 modules at a time
 conformance: build
 	$(call say,CPython's tests on velodrome: $(TAG)$(if $(GROUPS), $(GROUPS)) mode $(MODE))
-	@$(if $(POLL_EVERY),VELODROME_POLL_EVERY=$(POLL_EVERY)) $(VENV)/bin/python tests/conformance/conform.py gate \
+	@$(if $(POLL_EVERY),VELODROME_POLL_EVERY=$(POLL_EVERY)) $(if $(LAYOUT),VELODROME_LAYOUT=$(LAYOUT)) $(VENV)/bin/python tests/conformance/conform.py gate \
 	    $(if $(GROUPS),--groups $(GROUPS)) --jobs $(JOBS) \
 	    $(if $(filter install,$(MODE)),--install velodrome:install) \
-	    --out $(TARGET)/conformance/$(MODE)$(if $(POLL_EVERY),-poll).json $(ARGS)
+	    --out $(TARGET)/conformance/$(MODE)$(if $(POLL_EVERY),-poll)$(if $(LAYOUT),-layout).json $(ARGS)
 
 ## bench: compare with asyncio and other loops, into docs/performance.md; ARGS=--quick: on the screen
 bench: $(BENCH_VENV)/.built
