@@ -69,7 +69,7 @@ test-rust: need-cargo
 	@CARGO_TARGET_DIR=$(TARGET) cargo test --workspace --exclude velodrome-python
 
 ## test-python: pytest on the built package
-test-python: build
+test-python: build $(VENV)/.apps
 	$(call say,pytest on $(TAG))
 	@$(if $(LAYOUT),VELODROME_LAYOUT=$(LAYOUT)) $(VENV)/bin/python -m pytest $(if $(filter 0,$(SLOW)),-m 'not slow') $(ARGS)
 
@@ -139,6 +139,14 @@ clean:
 %/.lint-tools: tests/requirements-lint.txt %/.tools
 	$(call say,lint tools)
 	@$*/bin/python -m pip install -r tests/requirements-lint.txt
+	@touch $@
+
+# Programs for tests/apps to run. What has no wheel for this interpreter is left out, and the tests say so.
+%/.apps: tests/requirements-apps.txt %/.tools
+	$(call say,programs to run on velodrome)
+	@sed 's/#.*//' $< | while read -r program; do \
+	    [[ -z $$program ]] || $*/bin/python -m pip install --quiet --only-binary :all: "$$program" </dev/null || \
+	    echo "without $$program" >&2; done
 	@touch $@
 
 # The package is installed in place: only changes of Rust need a new build.

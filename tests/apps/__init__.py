@@ -1,0 +1,1 @@
+"""Real programs on velodrome, unmodified, with real clients over real sockets."""

@@ -1,0 +1,83 @@
+"""Starts programs, and says which of them cannot be had."""
+
+import contextlib
+import importlib.util
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = Path(__file__).with_name("programs")
+
+
+def need(*modules):
+    """Skip a test, or a file of tests, where a program is not installed."""
+    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        # Their wheels come later than an interpreter does, and not for its debug build.
+        pytest.skip(f"not installed for this Python: {', '.join(missing)}", allow_module_level=True)
+
+
+class Program:
+    """A running program, and all that it has written so far, stdout and stderr together."""
+
+    def __init__(self, arguments, environment):
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=PROGRAMS,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.output = ""
+        self.lines = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def expect(self, pattern, timeout=30):
+        """Wait until the program writes a line with this in it."""
+        while (line := self.lines.get(timeout=timeout)) is not None:
+            self.output += line
+            if found := re.search(pattern, line):
+                return found
+        pytest.fail(f"it ended with status {self.process.wait()}:\n{self.output}", pytrace=False)
+
+    def finish(self):
+        """Wait for the program's end; return its status."""
+        status = self.process.wait(timeout=30)
+        self.thread.join()
+        while (line := self.lines.get()) is not None:
+            self.output += line
+        return status
+
+
+@contextlib.contextmanager
+def server(*arguments, **environment):
+    """Run a server and give its address; at the end Ctrl-C must stop it, and it must have had no errors."""
+    program = Program(arguments, environment)
+    try:
+        port = int(program.expect(r"running on http://127\.0\.0\.1:(\d+)")[1])
+        yield "127.0.0.1", port
+        assert program.process.poll() is None, program.output
+        program.process.send_signal(signal.SIGINT)
+        assert program.finish() == 0, program.output
+        for trouble in "Traceback", "Error", "never retrieved", "was destroyed", "assert":
+            assert trouble not in program.output, program.output
+    finally:
+        program.process.kill()
+        program.process.wait()
+        program.thread.join()
+        program.process.stdout.close()

@@ -1,0 +1,75 @@
+"""aiohttp, unmodified, on velodrome: its server and its client."""
+
+import pytest
+
+from apps import clients
+from apps.running import Program, need, server
+
+need("aiohttp")
+
+SERVER = "serve_aiohttp.py"
+CLIENT = "client_aiohttp.py"
+
+#: Ways to run a program on velodrome, with uvloop beside it where that can be had.
+SERVERS = {
+    "run": [SERVER, "run"],
+    "loop_factory": [SERVER, "runner"],
+    "run_app": [SERVER, "run_app"],
+    "-m velodrome": ["-m", "velodrome", SERVER, "unaware"],
+}
+CLIENTS = {
+    "run": [CLIENT, "run"],
+    "loop_factory": [CLIENT, "runner"],
+    "-m velodrome": ["-m", "velodrome", CLIENT, "unaware"],
+}
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def address(request):
+    with server(*SERVERS[request.param]) as address:
+        yield address
+
+
+def test_hundreds_of_requests_at_once(address):
+    clients.crowd(address, 300, 4)
+
+
+def test_clients_that_stall_hold_nobody_up(address):
+    before = clients.how_many_open(address)
+    with clients.stalled(address, 60):
+        clients.crowd(address, 50, 3)
+    clients.wait_until_open(address, before)
+
+
+def test_clients_that_reset_leave_nothing_behind(address):
+    before = clients.how_many_open(address)
+    clients.resets(address, 180)
+    clients.wait_until_open(address, before)
+    assert clients.ask(address, clients.GET % b"/") == (200, b"hello")
+
+
+def test_clients_that_send_a_byte_at_a_time(address):
+    clients.byte_at_a_time(address, clients.GET % b"/", b"hello")
+    clients.byte_at_a_time(address, clients.POST % (300, clients.BODY[:300]), clients.BODY[:300])
+
+
+def test_large_answer_arrives_whole(address):
+    assert clients.ask(address, clients.GET % b"/large") == (200, bytes(64 * 65536))
+
+
+@pytest.mark.parametrize("way", CLIENTS)
+def test_client(way):
+    """Hundreds of requests at once, cancelled ones, servers that stall, reset and drip: see the program."""
+    with server(SERVER, "run") as address:
+        host, port = address
+        before = clients.how_many_open(address)
+        program = Program([*CLIENTS[way], f"http://{host}:{port}"], {})
+        try:
+            program.expect("^all is well$")
+            assert program.finish() == 0
+        finally:
+            program.process.kill()
+            program.thread.join()
+            program.process.stdout.close()
+            program.process.wait()
+        clients.wait_until_open(address, before)
