@@ -1,0 +1,612 @@
+"""Connecting, accepting and upgrading to TLS, cancelled at every point where they can be suspended.
+
+A loop that closes a descriptor twice, or forgets to stop watching one, does no harm as long as nobody else
+has its number. So in every trial strangers arrive at all the moments at which a number may come free: socket
+pairs which take the lowest free numbers, and expect to stay open, and to get their own bytes and no others.
+
+Everything runs in one thread, turn by turn, so the points are the same every time. A trial runs an operation
+for so many turns and cancels it; that is done for every number of turns, until it comes too late.
+"""
+
+import asyncio
+import contextlib
+import errno
+import gc
+import itertools
+import os
+import random
+import socket
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+from differential import worlds
+from differential.compare import one_turn
+
+either_loop = worlds.either_loop
+
+TLS = Path(__file__).with_name("tls")
+
+#: How often each number of turns is tried.
+REPEAT = int(os.environ.get("VELODROME_REPEAT", "20"))
+
+pytestmark = [
+    # A socket that nobody got to see is left to the garbage collector, which says so: asyncio does that.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    # The Server of some versions trips over a connection that arrives while it closes.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.timeout(120),
+]
+
+tokens = (b"<%015d>" % number for number in itertools.count())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections():
+    """Keep what is there before out of the collections that this makes by the thousand."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def server_tls():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "certificate.pem", TLS / "key.pem")
+    return context
+
+
+@pytest.fixture(scope="module")
+def client_tls():
+    return ssl.create_default_context(cafile=TLS / "certificate.pem")
+
+
+@pytest.fixture
+def loop(either_loop):
+    either_loop.set_exception_handler(lambda loop, context: None)
+    return either_loop
+
+
+def sockets():
+    """Return the sockets that this process has open: the numbers, and which socket each of them is."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            link = os.readlink(f"/proc/self/fd/{name}")
+            if link.startswith("socket:"):
+                found[int(name)] = link
+    return found
+
+
+def settle(loop, condition):
+    """Run the loop until the condition holds; return whether it ever does."""
+    for turn in range(3000):
+        if condition():
+            return True
+        if turn % 50 == 20:
+            gc.collect()  # what asyncio leaves to it
+        if turn > 200:
+            time.sleep(0.001)  # something waits for the kernel after all
+        one_turn(loop)
+    return False
+
+
+class Strangers:
+    """Socket pairs that come and stay: one end echoes on the loop, the other expects its own bytes."""
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.pairs = []
+
+    def arrive(self, count=2):
+        for _ in range(count):
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            token = next(tokens)
+            self.pairs.append((ours, theirs, token, os.fstat(ours.fileno()).st_ino))
+            self.loop.add_reader(ours, self.echo, ours)
+            theirs.send(token)
+
+    @staticmethod
+    def echo(sock):
+        sock.send(sock.recv(100))
+
+    def numbers(self):
+        return {sock.fileno() for pair in self.pairs for sock in pair[:2]}
+
+    def check_and_leave(self):
+        """All are still there, each got its own, and none is told anything more."""
+        for ours, theirs, token, inode in self.pairs:
+            assert os.fstat(ours.fileno()).st_ino == inode
+            received = b""
+
+            def arrived():
+                nonlocal received
+                with contextlib.suppress(BlockingIOError):
+                    received += theirs.recv(100)
+                return len(received) >= len(token)
+
+            assert settle(self.loop, arrived)
+            assert received == token
+        for ours, theirs, *_ in self.pairs:
+            assert self.loop.remove_reader(ours)
+            with pytest.raises(BlockingIOError):
+                theirs.recv(1)
+            ours.close()
+            theirs.close()
+
+
+class Client(asyncio.Protocol):
+    """Says its own token, which must come back, and nothing else."""
+
+    def __init__(self):
+        self.token = next(tokens)
+        self.received = b""
+        self.transport = None
+
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.write(self.token)
+
+    def data_received(self, data):
+        self.received += data
+        assert self.token.startswith(self.received)
+
+
+class Echo(asyncio.Protocol):
+    """Sends everything back."""
+
+    def __init__(self, met):
+        self.transport = None
+        self.received = b""
+        met.append(self)
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.received += data
+        self.transport.write(data)
+
+
+class Operation:
+    """Something that is about to be cancelled, and those who take part in it."""
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.clients = []
+        self.met = []  # the servers' ends
+        self.sockets = []  # that the test itself has made
+        self.tasks = []
+
+    def cancel(self):
+        """Cancel it; return whether it was too late for that."""
+        cancelled = [task.cancel() for task in self.tasks]
+        return not any(cancelled)
+
+    def over(self):
+        return all(task.done() for task in self.tasks)
+
+    def check_and_finish(self):
+        """What was completed works; what was not has told nobody anything; all of it is closed."""
+        for task in self.tasks:
+            if not task.cancelled() and task.exception() is None and (client := self.client_of(task)):
+                assert settle(self.loop, lambda: client.received == client.token)
+        said = [client.token for client in self.clients]
+        for server in self.met:
+            assert any(token.startswith(server.received) for token in [b"", *said])
+        for party in [*self.clients, *self.met]:
+            if party.transport is not None:
+                party.transport.abort()
+        for sock in self.sockets:
+            sock.close()
+        self.tasks.clear()  # whose exceptions hold frames, and they sockets
+
+    def client_of(self, task):
+        result = task.result()
+        return result[1] if isinstance(result, tuple) else None
+
+    def factory(self):
+        self.clients.append(client := Client())
+        return client
+
+
+def trial(loop, begin, turns):
+    """Begin an operation, cancel it after so many turns; return whether it was over before."""
+    before = sockets()
+    operation = begin()
+    strangers = Strangers(loop)
+    for _ in range(turns):
+        one_turn(loop)
+    too_late = operation.cancel()
+    strangers.arrive()  # before it knows
+    one_turn(loop)
+    strangers.arrive()  # while it ends
+    assert settle(loop, operation.over)
+    strangers.arrive()
+    operation.check_and_finish()
+    strangers.arrive()
+
+    def others():
+        return {number: link for number, link in sockets().items() if number not in strangers.numbers()}
+
+    # Fewer there can be: what asyncio leaves to the garbage collector goes when it goes.
+    assert settle(loop, lambda: others().items() <= before.items()), (others(), before)
+    strangers.check_and_leave()
+    assert settle(loop, lambda: sockets().items() <= before.items()), (sockets(), before)
+    return too_late
+
+
+def every_point(loop, begin, limit=200):
+    """Try every number of turns until the operation is over before it is cancelled; return how many."""
+    for _ in range(3):
+        trial(loop, begin, limit)  # what is made only once, is made now
+    for turns in itertools.count():
+        assert turns < limit, "it is never over"
+        # Several times: the strangers' numbers differ, and so does what is free.
+        too_late = [trial(loop, begin, turns) for _ in range(REPEAT)]
+        if all(too_late):
+            return turns
+
+
+@pytest.fixture
+def serve(loop):
+    """A function that starts a server and returns its address; what it met goes into `serve.met`."""
+    servers = []
+
+    def serve(**options):
+        server = loop.run_until_complete(
+            loop.create_server(lambda: Echo(serve.met), "127.0.0.1", 0, **options)
+        )
+        servers.append(server)
+        return server.sockets[0].getsockname()
+
+    serve.met = []
+    yield serve
+    for server in servers:
+        server.close()
+    settle(loop, lambda: not any(server.sockets for server in servers))
+
+
+# -- create_connection -------------------------------------------------------------------------------------
+
+
+def connecting(loop, serve, *arguments, **options):
+    """Make a function that begins to connect."""
+
+    def begin():
+        operation = Operation(loop)
+        serve.met = operation.met
+        operation.tasks.append(
+            loop.create_task(loop.create_connection(operation.factory, *arguments, **options))
+        )
+        return operation
+
+    return begin
+
+
+def test_connecting_to_an_address(loop, serve):
+    assert every_point(loop, connecting(loop, serve, *serve())) > 1
+
+
+def test_connecting_from_an_address(loop, serve):
+    begin = connecting(loop, serve, *serve(), local_addr=("127.0.0.1", 0))
+    assert every_point(loop, begin) > 1
+
+
+@pytest.mark.parametrize("delay", [None, 0, 0.25], ids="delay={}".format)
+def test_connecting_to_a_name_with_many_addresses(loop, serve, delay):
+    """Two that refuse, and one that does not; with a delay they are tried side by side."""
+    _, port = serve()
+
+    async def getaddrinfo(host, port, **hints):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        found = socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, ""
+        return [(*found, (host, port)) for host in ("127.0.0.2", "127.0.0.3", "127.0.0.1")]
+
+    loop.getaddrinfo = getaddrinfo
+    begin = connecting(loop, serve, "name.invalid", port, happy_eyeballs_delay=delay)
+    assert every_point(loop, begin) > 3
+
+
+def test_connecting_with_tls(loop, serve, server_tls, client_tls):
+    begin = connecting(loop, serve, *serve(ssl=server_tls), ssl=client_tls)
+    assert every_point(loop, begin) > 3
+
+
+def test_connecting_with_a_socket_that_is_connected(loop, serve):
+    address = serve()
+
+    def begin():
+        operation = Operation(loop)
+        serve.met = operation.met
+        operation.sockets.append(sock := socket.create_connection(address))
+        coroutine = loop.create_connection(operation.factory, sock=sock)
+        operation.tasks.append(loop.create_task(coroutine))
+        return operation
+
+    assert every_point(loop, begin) > 0
+
+
+def test_connecting_to_who_does_not_answer(loop):
+    """A listener with a full queue leaves sockets hanging, which are cancelled while they connect."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            assert waiting.connect_ex(listening.getsockname()) in (0, errno.EINPROGRESS)
+
+        def begin():
+            operation = Operation(loop)
+            for options in {}, {"happy_eyeballs_delay": 0}, {"local_addr": ("127.0.0.1", 0)}:
+                coroutine = loop.create_connection(operation.factory, *listening.getsockname(), **options)
+                operation.tasks.append(loop.create_task(coroutine))
+            return operation
+
+        for turns in range(8):
+            for _ in range(REPEAT):
+                assert not trial(loop, begin, turns)
+
+
+# -- connect_accepted_socket -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listening():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening
+
+
+def taking_over(loop, listening, **options):
+    """Make a function that begins to take over a connection that was accepted elsewhere."""
+
+    def begin():
+        operation = Operation(loop)
+        operation.sockets.append(client := socket.create_connection(listening.getsockname(), timeout=10))
+        operation.sockets.append(accepted := listening.accept()[0])
+        # Who is taken over is the server here, and echoes.
+        operation.clients.append(party := Client())
+        client.send(party.token)
+        coroutine = loop.connect_accepted_socket(lambda: Echo(operation.met), accepted, **options)
+        operation.tasks.append(loop.create_task(coroutine))
+
+        def client_of(task):
+            if options:
+                return None  # it does not speak TLS
+
+            def arrived():
+                client.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    party.received += client.recv(100)
+                return party.received == party.token
+
+            assert settle(loop, arrived)
+            return party
+
+        operation.client_of = client_of
+        return operation
+
+    return begin
+
+
+def test_taking_over_an_accepted_socket(loop, listening):
+    assert every_point(loop, taking_over(loop, listening)) > 0
+
+
+def test_taking_over_an_accepted_socket_with_tls(loop, listening, server_tls, client_tls):
+    def begin():
+        operation = Operation(loop)
+        operation.sockets.append(client := socket.create_connection(listening.getsockname()))
+        operation.sockets.append(accepted := listening.accept()[0])
+        server = loop.connect_accepted_socket(lambda: Echo(operation.met), accepted, ssl=server_tls)
+        connecting = loop.create_connection(
+            operation.factory, sock=client, ssl=client_tls, server_hostname="localhost"
+        )
+        operation.tasks += [loop.create_task(server), loop.create_task(connecting)]
+        operation.tasks[0].add_done_callback(hang_up_on(accepted))
+        # Only the server's side is cancelled; the client's then fails, or is cut off.
+        operation.cancel = lambda: not operation.tasks[0].cancel()
+        operation.client_of = lambda task: (
+            None if operation.tasks[0].cancelled() or task is operation.tasks[0] else operation.clients[0]
+        )
+        return operation
+
+    def hang_up_on(accepted):
+        """A task that is cancelled before its first step leaves the socket to us."""
+
+        def hang_up(task):
+            with contextlib.suppress(OSError):
+                if task.cancelled():
+                    accepted.shutdown(socket.SHUT_RDWR)
+
+        return hang_up
+
+    assert every_point(loop, begin) > 2
+
+
+# -- Accepting ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["tasks are cancelled", "the server closes"])
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_accepting(loop, server_tls, client_tls, end, encrypted):
+    def begin():
+        operation = Operation(loop)
+        server = loop.run_until_complete(
+            loop.create_server(
+                lambda: Echo(operation.met), "127.0.0.1", 0, ssl=server_tls if encrypted else None
+            )
+        )
+        address = server.sockets[0].getsockname()
+        operation.clients = [Client(), Client()]
+        for party in operation.clients:
+            operation.sockets.append(client := socket.create_connection(address, timeout=10))
+            if encrypted:
+                # By hand, since it must not run on the loop, whose tasks are cancelled.
+                party.tls = client_tls.wrap_socket(
+                    client, server_hostname="localhost", do_handshake_on_connect=False
+                )
+                operation.sockets[-1] = client = party.tls
+                client.setblocking(False)
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    client.do_handshake()
+            else:
+                client.setblocking(False)
+                client.send(party.token)
+
+        def cancel():
+            if end == "tasks are cancelled":
+                for task in asyncio.all_tasks(loop):
+                    task.cancel()
+            else:
+                server.close()
+            return False
+
+        def check_and_finish():
+            for party, client in zip(operation.clients, operation.sockets, strict=True):
+                assert settle(loop, lambda: heard(party, client))
+            server.close()
+            finish()
+
+        operation.cancel = cancel
+        finish = operation.check_and_finish
+        operation.check_and_finish = check_and_finish
+        return operation
+
+    def heard(party, client):
+        """Whether the client has heard its own words or the end."""
+        try:
+            if encrypted and not getattr(party, "greeted", False):
+                client.do_handshake()
+                client.send(party.token)
+                party.greeted = True
+            data = client.recv(100)
+        except (ssl.SSLWantReadError, BlockingIOError):
+            return False
+        except (ConnectionError, ssl.SSLError):
+            return True
+        party.received += data
+        assert party.token.startswith(party.received)
+        return not data or party.received == party.token
+
+    for turns in range(12 if encrypted else 6):
+        for _ in range(REPEAT):
+            trial(loop, begin, turns)
+
+
+# -- start_tls ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", ["client", "server", "both"])
+def test_upgrading_to_tls(loop, listening, server_tls, client_tls, side):
+    def upgrade(party, plain, *arguments, **options):
+        """Make a task that upgrades; who fails to hangs up, which the other end waits for."""
+
+        async def upgrade():
+            party.transport = await loop.start_tls(plain, party, *arguments, **options)
+
+        def upgraded(task):
+            if task.cancelled() or task.exception():
+                plain.abort()
+
+        task = loop.create_task(upgrade())
+        task.add_done_callback(upgraded)
+        return task
+
+    def begin():
+        operation = Operation(loop)
+        client = socket.create_connection(listening.getsockname())
+        server = listening.accept()[0]
+        plain = [
+            loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=client))[0],
+            loop.run_until_complete(loop.connect_accepted_socket(asyncio.Protocol, server))[0],
+        ]
+        operation.clients.append(party := Client())
+        operation.tasks += [
+            upgrade(party, plain[0], client_tls, server_hostname="localhost"),
+            upgrade(Echo(operation.met), plain[1], server_tls, server_side=True),
+        ]
+
+        def cancel():
+            wanted = {"client": [0], "server": [1], "both": [0, 1]}[side]
+            cancelled = [operation.tasks[index].cancel() for index in wanted]
+            return not any(cancelled)
+
+        def check_and_finish():
+            if not any(task.cancelled() or task.exception() for task in operation.tasks):
+                party.transport.write(party.token)
+                assert settle(loop, lambda: party.received == party.token)
+            for transport in plain:
+                transport.abort()
+            finish()
+
+        operation.cancel = cancel
+        finish = operation.check_and_finish
+        operation.check_and_finish = check_and_finish
+        return operation
+
+    assert every_point(loop, begin) > 2
+
+
+# -- Everything at once ------------------------------------------------------------------------------------
+
+
+def test_storm_of_cancellations_leaves_the_others_alone(loop, serve, server_tls, client_tls):
+    """Connections are made and cancelled by the hundred, while others are busy talking on the same loop."""
+    dice = random.Random(1)
+    plain, encrypted = serve(), serve(ssl=server_tls)
+    before = sockets()
+    done = []
+
+    class Talker(asyncio.Protocol):
+        """Keeps a conversation going, each message another one, until it is over."""
+
+        def connection_made(self, transport):
+            self.transport, self.left, self.received = transport, 200, b""
+            self.speak()
+
+        def speak(self):
+            self.token, self.received = next(tokens), b""
+            self.transport.write(self.token)
+
+        def data_received(self, data):
+            self.received += data
+            assert self.token.startswith(self.received), (self.token, self.received)
+            if self.received == self.token:
+                self.left -= 1
+                if self.left:
+                    self.speak()
+                else:
+                    self.transport.close()
+
+        def connection_lost(self, error):
+            done.append((self.left, error))
+
+    async def attempt():
+        address, context = dice.choice([(plain, None), (encrypted, client_tls)])
+        task = loop.create_task(loop.create_connection(Client, *address, ssl=context))
+        for _ in range(dice.randrange(20)):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            transport, client = await task
+            transport.abort()
+
+    async def main():
+        talkers = 20
+        for number in range(talkers):
+            await loop.create_connection(
+                Talker, *(plain if number % 2 else encrypted), ssl=None if number % 2 else client_tls
+            )
+        for _ in range(50):
+            await asyncio.gather(*[attempt() for _ in range(10)])
+        while len(done) < talkers:
+            await asyncio.sleep(0)
+        assert done == [(0, None)] * talkers
+
+    loop.run_until_complete(asyncio.wait_for(main(), 100))
+    assert settle(loop, lambda: sockets() == before)
