@@ -421,7 +421,11 @@ pub unsafe fn finalize<T: Class>(instance: *mut ffi::PyObject) {
     // An exception may be on its way while the last reference goes; it must be there afterwards.
     let pending = Raised::if_any().map(Raised::take);
     // SAFETY: by contract.
-    T::finalize(unsafe { Inst::from_ptr(instance) });
+    let this = unsafe { Inst::<T>::from_ptr(instance) };
+    // The collector of cycles finalizes every instance, whether or not it has anything to do.
+    if this.needs_finalizing() {
+        T::finalize(this);
+    }
     if let Some(exception) = pending {
         let _raised = Raised::from_exception(exception);
     }
