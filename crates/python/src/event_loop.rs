@@ -22,6 +22,7 @@ use crate::job::Job;
 use crate::readers::{self, Readers};
 use crate::state::state;
 use crate::task::{self, Options, Task};
+use crate::transport::turn::Turns;
 use crate::transports::{self, Transports};
 use crate::{run, scheduling};
 
@@ -34,6 +35,7 @@ pub struct EventLoop {
     pub(crate) transports: Transports,
     /// For reads that bring more than was expected.
     pub(crate) overflow: Overflow,
+    pub(crate) turns: Turns,
     closed: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
     debug: Cell<bool>,
@@ -76,6 +78,7 @@ impl Class for EventLoop {
             readers: Readers::default(),
             transports: Transports::default(),
             overflow: Overflow::default(),
+            turns: Turns::default(),
             closed: Cell::new(false),
             stopping: Cell::new(false),
             debug: Cell::new(false),
@@ -90,6 +93,7 @@ impl Class for EventLoop {
         visitor.slot(&this.task_factory);
         this.readers.traverse(visitor);
         this.transports.traverse(visitor);
+        this.turns.traverse(visitor);
         // The collector can run wherever Python can, and there nothing is borrowed and, since whoever holds the inbox's
         // lock also holds the GIL, nothing is locked.
         if let Ok(Some(engine)) = this.engine.try_borrow().as_deref() {

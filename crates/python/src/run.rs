@@ -62,13 +62,21 @@ fn iteration(this: &Inst<EventLoop>, unasked: &mut u32) -> Fallible<()> {
         return run_in_debug_mode(this, jobs, first);
     }
     let Some(first) = first else { return Ok(()) };
-    first.run(this)?;
+    run_job(this, &first)?;
     drop(first);
     for _ in 1..jobs {
         let Some(job) = this.with_engine(pop_and_prefetch)? else { break };
-        job.run(this)?;
+        run_job(this, &job)?;
     }
     Ok(())
+}
+
+/// One job, which is a turn for those who write in it.
+#[inline]
+fn run_job(this: &Inst<EventLoop>, job: &Job) -> Fallible<()> {
+    let outcome = job.run(this);
+    this.turns.end();
+    outcome
 }
 
 /// Takes the next job, and has the memory of those behind it fetched while it runs.
@@ -129,7 +137,7 @@ fn run_in_debug_mode(this: &Inst<EventLoop>, jobs: usize, mut first: Option<Job>
         // Asked for now: afterwards the callback may be gone from it.
         let handle = job.as_handle()?;
         let begun = this.now()?;
-        job.run(this)?;
+        run_job(this, &job)?;
         let taken = this.now()?.saturating_since(begun).as_secs_f64();
         if let Some(handle) = handle {
             let taken = crate::cpython::object::float(taken)?;

@@ -17,6 +17,7 @@ mod closing;
 mod flow;
 mod outgoing;
 mod reading;
+pub mod turn;
 mod writing;
 
 use std::cell::{Cell, RefCell};
@@ -58,6 +59,7 @@ pub struct SocketTransport {
     expected: Cell<usize>,
     outgoing: RefCell<Outgoing>,
     limits: flow::Limits,
+    writing_habit: turn::Habit,
     /// For whoever waits until everything is written: `sendfile`.
     empty_waiter: Slot,
     /// `set_protocol` was called.
@@ -98,6 +100,7 @@ impl Class for SocketTransport {
             expected: Cell::new(0),
             outgoing: RefCell::default(),
             limits: flow::Limits::default(),
+            writing_habit: turn::Habit::default(),
             empty_waiter: Slot::empty(),
             connected: Cell::new(false),
             paused: Cell::new(false),
@@ -300,7 +303,10 @@ fn py_init(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<()> {
     this.extra_slot().set(extra);
     this.socket.set(socket, &state().socket_class);
     let number = match this.socket.descriptor() {
-        Ok(descriptor) => descriptor.as_raw_fd(),
+        Ok(descriptor) => {
+            this.writing_habit.begin(descriptor);
+            descriptor.as_raw_fd()
+        }
         Err(error) => {
             drop(this.socket.take());
             return Err(Raised::os_error(&error));

@@ -54,7 +54,7 @@ impl Outgoing {
     pub fn flush(&mut self, descriptor: BorrowedFd<'_>) -> io::Result<()> {
         let mut sent = match self.chunks.len() {
             0 => return Ok(()),
-            1 => send(descriptor, &content(&self.chunks[0])[self.sent..])?,
+            1 => send(descriptor, &content(&self.chunks[0])[self.sent..], SendFlags::NOSIGNAL)?,
             _ => {
                 let first = IoSlice::new(&content(&self.chunks[0])[self.sent..]);
                 let others = self.chunks.iter().skip(1).map(|chunk| IoSlice::new(content(chunk)));
@@ -80,8 +80,8 @@ impl Outgoing {
 
 /// Offers the kernel these bytes; how many it took.
 #[inline]
-pub fn send(descriptor: BorrowedFd<'_>, content: &[u8]) -> io::Result<usize> {
-    Ok(rustix::net::send(descriptor, content, SendFlags::NOSIGNAL)?)
+pub fn send(descriptor: BorrowedFd<'_>, content: &[u8], flags: SendFlags) -> io::Result<usize> {
+    Ok(rustix::net::send(descriptor, content, flags)?)
 }
 
 /// The object as a chunk: itself if it cannot change, otherwise a copy of the content that was given.

@@ -6,11 +6,12 @@ use crate::cpython::bytes::{self, Buffer};
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::spec::Method;
 use crate::cpython::{Fallible, Inst, Obj, Raised, Ref};
+use crate::event_loop::EventLoop;
 use crate::state::state;
 
-use super::outgoing::{self, chunk};
+use super::outgoing::chunk;
 use super::reading::is_transient;
-use super::{SocketTransport, closing, flow};
+use super::{SocketTransport, closing, flow, turn};
 
 /// From how many writes after the loss of the connection on each is logged, as in asyncio.
 const LOGGED_FROM: u32 = 5;
@@ -72,7 +73,13 @@ fn write_content(this: &Inst<SocketTransport>, data: &Obj, content: &[u8]) -> Fa
     }
     let mut sent = 0;
     if this.outgoing.borrow().is_empty() {
-        match this.socket.descriptor().and_then(|descriptor| outgoing::send(descriptor, content)) {
+        let Some(held) = this.event_loop.get() else { return Ok(()) };
+        let Some(event_loop) = Inst::<EventLoop>::of(&held) else { return Ok(()) };
+        let written = this
+            .socket
+            .descriptor()
+            .and_then(|descriptor| turn::write(this, event_loop, descriptor, content));
+        match written {
             Ok(all) if all == content.len() => return Ok(()),
             Ok(part) => sent = part,
             Err(error) if is_transient(&error) => {}

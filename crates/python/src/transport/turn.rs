@@ -1,0 +1,115 @@
+//! Several small writes in one turn of the loop, as one segment.
+//!
+//! A response is often written in two pieces, head and body, and sending each in a segment of its own costs more than all
+//! else that is done for it. A transport that has written twice in one turn (one callback, one step of a task) is likely to
+//! do so again; from then on its writes go to the kernel at once as ever, but with the remark that more follows, and at the
+//! end of the turn the kernel is told to send.
+//!
+//! What must stay true: nothing depends on that end. If a callback blocks, or the loop is left in the middle of a turn,
+//! the kernel sends by itself after 200 ms (tcp(7), `TCP_CORK`).
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::net::SendFlags;
+use rustix::net::sockopt::set_tcp_cork;
+
+use crate::cpython::{Inst, Own, Visitor};
+use crate::event_loop::EventLoop;
+
+use super::SocketTransport;
+use super::outgoing::send;
+
+/// What a loop knows of its turns.
+#[derive(Debug, Default)]
+pub struct Turns {
+    /// Which turn this is.
+    number: Cell<u64>,
+    /// Whether there is anything in `held`.
+    any: Cell<bool>,
+    /// Transports whose data the kernel holds back.
+    held: RefCell<Vec<Own<SocketTransport>>>,
+}
+
+impl Turns {
+    /// A job has been run.
+    #[inline]
+    pub fn end(&self) {
+        self.number.set(self.number.get().wrapping_add(1));
+        if self.any.get() {
+            self.release();
+        }
+    }
+
+    fn release(&self) {
+        self.any.set(false);
+        let held = self.held.take();
+        for transport in &held {
+            transport.writing_habit.end_of_turn();
+            if let Ok(descriptor) = transport.socket.descriptor() {
+                // Whatever the socket says, its next write or read will say as well.
+                let _ = set_tcp_cork(descriptor, false);
+            }
+        }
+    }
+
+    /// Shows what is held to the garbage collector.
+    pub fn traverse(&self, visitor: &mut Visitor<'_>) {
+        if let Ok(held) = self.held.try_borrow() {
+            held.iter().for_each(|transport| visitor.object(transport.obj()));
+        }
+    }
+}
+
+/// How a transport writes.
+#[derive(Debug, Default)]
+pub struct Habit {
+    /// Whether the socket is a TCP one, whose kernel can hold back.
+    applies: Cell<bool>,
+    /// The turn of the last write, and how many there were in it.
+    turn: Cell<u64>,
+    writes: Cell<u32>,
+    /// Whether several writes in a turn are expected.
+    several: Cell<bool>,
+    /// Whether the loop knows that the kernel holds data back.
+    held: Cell<bool>,
+}
+
+impl Habit {
+    /// Looks what kind of socket it is.
+    pub fn begin(&self, descriptor: BorrowedFd<'_>) {
+        self.applies.set(rustix::net::sockopt::tcp_nodelay(descriptor).is_ok());
+    }
+
+    fn end_of_turn(&self) {
+        self.held.set(false);
+        self.several.set(self.writes.get() > 1);
+    }
+}
+
+/// Sends, in its own segment or together with what follows in this turn.
+#[inline]
+pub fn write(
+    this: &Inst<SocketTransport>,
+    event_loop: &Inst<EventLoop>,
+    descriptor: BorrowedFd<'_>,
+    content: &[u8],
+) -> io::Result<usize> {
+    let (habit, turns) = (&this.writing_habit, &event_loop.turns);
+    let number = turns.number.get();
+    let first = habit.turn.replace(number) != number;
+    let writes = if first { 1 } else { habit.writes.get().saturating_add(1) };
+    habit.writes.set(writes);
+    let by_itself = !habit.several.get() || !event_loop.is_running();
+    // The second write shows the habit, and is the last one that goes by itself.
+    habit.several.set(habit.several.get() || (!first && habit.applies.get()));
+    if by_itself {
+        return send(descriptor, content, SendFlags::NOSIGNAL);
+    }
+    if !habit.held.replace(true) {
+        turns.held.borrow_mut().push(this.own());
+        turns.any.set(true);
+    }
+    send(descriptor, content, SendFlags::NOSIGNAL | SendFlags::MORE)
+}
