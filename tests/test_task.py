@@ -14,7 +14,7 @@ from collections import abc
 import pytest
 import velodrome
 from differential import worlds
-from differential.compare import check_same, on_both, one_turn, outcome, plain, turns
+from differential.compare import check_same, garbage_stays_young, on_both, one_turn, outcome, plain, turns
 from differential.interpreter import Halt, Stray, show
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -80,6 +80,7 @@ ATTRIBUTES = [
 ]
 
 
+@garbage_stays_young()
 def live(loop, make, answers, history):
     """Put a task through a history; return all that could be seen."""
     seen = []

@@ -1,4 +1,4 @@
-"""Several writes in one turn of the loop (crates/python/src/transport/turn.rs): one segment, and never forgotten."""
+"""Several writes in one turn of the loop (transport/turn.rs): one segment, and never forgotten."""
 
 import asyncio
 import fcntl
