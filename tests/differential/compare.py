@@ -25,7 +25,7 @@ def outcome(call, *arguments, **keywords):
 
 @contextmanager
 def garbage_stays_young():
-    """Without a collection by itself, `gc.collect(0)` at the end finds all that was made; not so after one."""
+    """Without a collection in between, `gc.collect(0)` at the end finds all that was made."""
     gc.disable()
     try:
         yield
