@@ -6,7 +6,6 @@ honoured as it is there.
 """
 
 import os
-import socket
 from asyncio import base_events, constants, selector_events, sslproto, trsock, unix_events
 from asyncio.log import logger
 
@@ -30,7 +29,6 @@ class Network:
         extra["sockname"] = _asked(sock.getsockname)
         if "peername" not in extra:
             extra["peername"] = _asked(sock.getpeername)
-        _set_nodelay(sock)
         return SocketTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
@@ -168,18 +166,6 @@ class Network:
     _sock_accept = _Selector._sock_accept
     _sock_read_done = _Selector._sock_read_done
     _sock_write_done = _Selector._sock_write_done
-
-
-def _set_nodelay(sock):
-    """Let small writes go out without waiting for the peer's acknowledgement.
-
-    asyncio does so only for sockets whose protocol was named when they were made. A listening socket made
-    by a plain `socket.socket()`, as uvicorn's for several workers, leaves it 0, and two small writes then
-    take 40 ms.
-    """
-    tcp = sock.proto in (0, socket.IPPROTO_TCP)
-    if tcp and sock.type == socket.SOCK_STREAM and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _asked(name):
