@@ -178,16 +178,13 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
     _asyncgen_finalizer_hook = _Base._asyncgen_finalizer_hook
     shutdown_asyncgens = _Base.shutdown_asyncgens
 
-    # -- Threads and names -------------------------------------------------------------------------
+    # -- Threads -----------------------------------------------------------------------------------
 
     run_in_executor = _Base.run_in_executor
     set_default_executor = _Base.set_default_executor
     shutdown_default_executor = _Base.shutdown_default_executor
     _do_shutdown = _Base._do_shutdown
     _check_default_executor = _Base._check_default_executor
-    getaddrinfo = _Base.getaddrinfo
-    _getaddrinfo_debug = _Base._getaddrinfo_debug
-    getnameinfo = _Base.getnameinfo
 
     # -- Errors ------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ honoured as it is there.
 """
 
 import os
+import socket
 from asyncio import base_events, constants, selector_events, sslproto, trsock, unix_events
 from asyncio.log import logger
 
@@ -129,6 +130,18 @@ class Network:
                 transp.resume_reading()
             self._take_descriptor_back(transp)
 
+    # -- Names -------------------------------------------------------------------------------------
+
+    async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
+        """socket.getaddrinfo() in a thread, or at once if nothing has to be looked up."""
+        if _is_literal(host) and _is_number(port):
+            ask = self._getaddrinfo_debug if self._debug else socket.getaddrinfo
+            return ask(host, port, family, type, proto, flags)
+        return await _Base.getaddrinfo(self, host, port, family=family, type=type, proto=proto, flags=flags)
+
+    getnameinfo = _Base.getnameinfo
+    _getaddrinfo_debug = _Base._getaddrinfo_debug
+
     # -- Datagrams ---------------------------------------------------------------------------------
 
     create_datagram_endpoint = _Base.create_datagram_endpoint
@@ -166,6 +179,32 @@ class Network:
     _sock_accept = _Selector._sock_accept
     _sock_read_done = _Selector._sock_read_done
     _sock_write_done = _Selector._sock_write_done
+
+
+def _is_literal(host):
+    """Whether a host is an address for which no file and no server is asked."""
+    if host is None:
+        return True
+    if isinstance(host, (bytes, bytearray)):
+        try:
+            host = host.decode("ascii")
+        except UnicodeDecodeError:
+            return False
+    if not isinstance(host, str):
+        return False
+    for family, text in ((socket.AF_INET, host), (socket.AF_INET6, host.partition("%")[0])):
+        try:
+            socket.inet_pton(family, text)
+        except (OSError, ValueError):
+            continue
+        return True
+    return False
+
+
+def _is_number(port):
+    if isinstance(port, (str, bytes)):
+        return port.isdigit()
+    return port is None or isinstance(port, int)
 
 
 def _asked(name):
