@@ -510,6 +510,83 @@ def abandon_the_iterator_of_a_sleep(loop):
     gc.collect()
 
 
+# -- transports
+
+
+@contextlib.asynccontextmanager
+async def transport_of(loop):
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        ours.setblocking(False)
+        transport = loop._make_socket_transport(ours, asyncio.Protocol())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        try:
+            yield transport
+        finally:
+            try:
+                transport.abort()
+            finally:
+                transport.close()
+                await asyncio.sleep(0)
+
+
+def with_transport(function):
+    """A use of a transport over an open connection."""
+
+    async def used(loop):
+        async with transport_of(loop) as transport:
+            function(transport)
+
+    USES.append(used)
+
+
+for name in [
+    *("_loop", "_protocol", "_sock", "_sock_fd", "_server", "_read_ready_cb", "_closing", "_paused", "_eof"),
+    *("_conn_lost", "_high_water", "_low_water", "_protocol_paused"),
+]:
+    with_transport(lambda transport, name=name: getattr(transport, name))
+for name in ["_sock", "_high_water", "_low_water"]:
+    with_transport(lambda transport, name=name: setattr(transport, name, getattr(transport, name)))
+for name in [
+    *("get_protocol", "is_closing", "is_reading", "pause_reading", "_begin_reading", "_read_ready"),
+    *("write_eof", "can_write_eof", "get_write_buffer_limits", "get_write_buffer_size"),
+    *("set_write_buffer_limits", "_write_ready", "close", "abort", "__repr__"),
+]:
+    with_transport(lambda transport, name=name: getattr(transport, name)() and None)
+with_transport(lambda transport: transport.get_extra_info("socket"))
+with_transport(lambda transport: transport.set_protocol(asyncio.Protocol()))
+with_transport(lambda transport: (transport.pause_reading(), transport.resume_reading()))
+with_transport(lambda transport: transport.write(b"bytes"))
+with_transport(lambda transport: transport.writelines([b"by", b"tes"]))
+with_transport(lambda transport: transport._reset_empty_waiter())
+with_transport(lambda transport: (transport._make_empty_waiter(), transport._reset_empty_waiter()))
+with_transport(lambda transport: transport._force_close(None))
+with_transport(lambda transport: transport._fatal_error(ValueError()))
+with_transport(lambda transport: (transport.abort(), transport._call_connection_lost(None)))
+with_transport(lambda transport: transport._loop._watched(transport._sock_fd))
+with_transport(lambda transport: transport._loop._lend_descriptor(transport))
+with_transport(lambda transport: transport._loop._take_descriptor_back(transport))
+uses(lambda loop: made(_velodrome.SocketTransport))
+
+
+@use
+async def garbage_transports(loop):
+    async with transport_of(loop) as transport:
+        abandon(transport)
+    del transport
+    gc.collect()
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        ours.setblocking(False)
+        transport = loop._make_socket_transport(ours, asyncio.Protocol())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        transport.pause_reading()
+        del transport
+        gc.collect()
+
+
 # ---------------------------------------------------------------------------------------------------------
 # What must go on working.
 
