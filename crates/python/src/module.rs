@@ -8,7 +8,8 @@ use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signatu
 use crate::event_loop::EventLoop;
 use crate::state::{State, state};
 use crate::{
-    event_loop, future, future_iter, handle, sleep, sleep_iter, task, thread_safe_handle, timer_handle,
+    event_loop, future, future_iter, handle, operation, operation_iter, sleep, task, thread_safe_handle,
+    timer_handle,
 };
 
 /// Velodrome's native module.
@@ -35,8 +36,8 @@ fn fill(module: &Module<'_>, minor: u8) -> Fallible<()> {
         module.add(c"ThreadSafeHandle", &class)?;
     }
     module.add(c"LoopCore", &*event_loop::define()?)?;
-    module.add(c"Sleep", &*sleep::define()?)?;
-    module.add(c"SleepIter", &*sleep_iter::define()?)?;
+    module.add(c"Operation", &*operation::define()?)?;
+    module.add(c"OperationIter", &*operation_iter::define()?)?;
     module.add(c"__version__", &*object::text(env!("CARGO_PKG_VERSION"))?)?;
     for function in functions() {
         module.add_function(function)?;

@@ -40,6 +40,7 @@ names! {
     call_soon = c"call_soon";
     callback_failed = c"_callback_failed";
     callback_slow = c"_callback_slow";
+    close = c"close";
     cancel = c"cancel";
     cancelled = c"CANCELLED";
     create_future = c"create_future";
@@ -59,7 +60,6 @@ names! {
     pending = c"PENDING";
     result = c"result";
     run_private = c"_run";
-    sleep = c"sleep";
     source_traceback = c"source_traceback";
     future_class = c"Future";
     task = c"task";

@@ -4,7 +4,7 @@
 //! back when dropped. Unlike `pyo3::Py`, neither asks whether the GIL is held: they exist only where it is.
 
 use std::cell::UnsafeCell;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -442,6 +442,8 @@ macro_rules! builtin_exceptions {
 builtin_exceptions! {
     /// `AttributeError`.
     attribute_error = PyExc_AttributeError;
+    /// `GeneratorExit`.
+    generator_exit = PyExc_GeneratorExit;
     /// `KeyboardInterrupt`.
     keyboard_interrupt = PyExc_KeyboardInterrupt;
     /// `OverflowError`.
@@ -613,7 +615,8 @@ pub fn import(name: &CStr) -> Fallible<Ref> {
 }
 
 /// `warnings.warn(message, category)`, attributed to the caller's line.
-pub fn warn(category: &Obj, message: &CStr) -> Fallible<()> {
+pub fn warn(category: &Obj, message: &str) -> Fallible<()> {
+    let message = CString::new(message).unwrap_or_default();
     // SAFETY: plain call with live arguments.
     status(unsafe { ffi::PyErr_WarnEx(category.as_ptr(), message.as_ptr(), 1) })
 }

@@ -67,6 +67,14 @@ impl Raised {
         Raised::assert()
     }
 
+    /// Raises `class()`.
+    #[cold]
+    pub fn bare(class: &Obj) -> Raised {
+        // SAFETY: plain call with a live exception class.
+        unsafe { ffi::PyErr_SetNone(class.as_ptr()) }
+        Raised::assert()
+    }
+
     /// Raises this exception anew, as `raise exception` does: with the traceback that it carries, and with what is being
     /// handled just now as its context.
     #[cold]
