@@ -19,26 +19,64 @@ if _sys.platform != "linux":
 
 from velodrome._loop import Loop
 from velodrome._runner import Runner, new_event_loop, run
-from velodrome._velodrome import Future, Handle, Task, TimerHandle, __version__, create_task, sleep
+from velodrome._velodrome import (
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    Future,
+    Handle,
+    LifoQueue,
+    Lock,
+    PriorityQueue,
+    Queue,
+    Semaphore,
+    Task,
+    Timeout,
+    TimerHandle,
+    __version__,
+    create_task,
+    sleep,
+    timeout,
+    timeout_at,
+)
 
 __all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
     "Future",
     "Handle",
+    "LifoQueue",
+    "Lock",
     "Loop",
+    "PriorityQueue",
+    "Queue",
     "Runner",
+    "Semaphore",
     "Task",
+    "Timeout",
     "TimerHandle",
     "build_info",
     "create_task",
+    "install",
     "new_event_loop",
     "run",
     "sleep",
+    "timeout",
+    "timeout_at",
+    "uninstall",
 ]
 
 if _sys.version_info < (3, 16):
     from velodrome._policy import EventLoopPolicy as EventLoopPolicy
 
     __all__ += ["EventLoopPolicy"]
+
+
+from velodrome._install import install as install  # noqa: E402  (needs every name above)
+from velodrome._install import uninstall as uninstall  # noqa: E402
 
 
 def build_info():

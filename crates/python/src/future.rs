@@ -163,6 +163,10 @@ impl Class for Future {
         this.0.clear();
     }
 
+    fn dying(_this: &Inst<Future>) {
+        crate::cpython::stop_iteration::forget();
+    }
+
     fn finalize(this: &Inst<Future>) {
         report_unretrieved(this);
     }
@@ -706,7 +710,7 @@ pub fn define() -> Fallible<Ref> {
         ),
         methods,
         attributes: future_attributes!(Future, "Future"),
-        slots: class_slots!(Future, "Future"; init py_init, repr py_repr, iter py_iter, awaits py_itself, next next),
+        slots: class_slots!(Future, "Future"; init py_init, repr py_repr, iter py_iter, awaits py_itself, awaited_next next),
     })?;
     crate::cpython::spec::hide_name(&class, c"__next__")?;
     Ok(class)

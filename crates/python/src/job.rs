@@ -8,6 +8,7 @@ use crate::handle::{self, Handle};
 use crate::state::state;
 use crate::task::{self, Task};
 use crate::thread_safe_handle::{self, ThreadSafeHandle};
+use crate::timeouts::{self, Timeout};
 use crate::timer_handle::TimerHandle;
 
 /// One thing to do.
@@ -27,6 +28,8 @@ pub enum Job {
     Foreign(Ref),
     /// A future that gets the result `None`, unless it is done: the end of a sleep.
     Resolve(Own<Future>),
+    /// A timeout whose time is up.
+    Expire(Own<Timeout>),
     /// A signal for the loop's handlers.
     Signal(u8),
 }
@@ -46,6 +49,7 @@ impl Job {
             Job::ThreadSafe(handle) => thread_safe_handle::run(handle),
             Job::Foreign(handle) => run_foreign(handle),
             Job::Resolve(future) => resolve(event_loop, future),
+            Job::Expire(timeout) => expire(event_loop, timeout),
             Job::Signal(number) => handle_signal(event_loop, *number),
         }
     }
@@ -68,7 +72,7 @@ impl Job {
             Job::Timer(timer) => prefetch::instance(timer),
             Job::Resolve(future) => prefetch::instance(future),
             Job::ThreadSafe(handle) => prefetch::instance(handle),
-            Job::Foreign(_) | Job::Signal(_) => {}
+            Job::Expire(_) | Job::Foreign(_) | Job::Signal(_) => {}
         }
     }
 
@@ -89,6 +93,7 @@ impl Job {
             Job::ThreadSafe(handle) => visitor.object(handle.obj()),
             Job::Foreign(handle) => visitor.object(handle),
             Job::Resolve(future) => visitor.object(future.obj()),
+            Job::Expire(timeout) => visitor.object(timeout.obj()),
             Job::Signal(_) => {}
         }
     }
@@ -102,7 +107,7 @@ impl Job {
             Job::Timer(timer) => timer.obj().own(),
             Job::ThreadSafe(handle) => handle.obj().own(),
             Job::Foreign(handle) => handle.clone(),
-            Job::Resolve(_) | Job::Signal(_) => return Ok(None),
+            Job::Resolve(_) | Job::Expire(_) | Job::Signal(_) => return Ok(None),
         }))
     }
 }
@@ -159,6 +164,20 @@ fn resolve(event_loop: &Inst<EventLoop>, future: &Inst<Future>) -> Fallible<()> 
             let handle = || {
                 let context = crate::cpython::context::copy_current()?;
                 handle::with_context(event_loop.obj(), release, &[future.obj()], context).map(Own::into_ref)
+            };
+            handle::failed(event_loop.obj(), raised, handle)
+        }
+    }
+}
+
+fn expire(event_loop: &Inst<EventLoop>, timeout: &Inst<Timeout>) -> Fallible<()> {
+    match timeouts::expire(timeout) {
+        Ok(()) => Ok(()),
+        Err(raised) => {
+            let handle = || {
+                let context = crate::cpython::context::copy_current()?;
+                let callback = timeout.obj().get(&*crate::cpython::object::interned(c"_on_timeout")?)?;
+                handle::with_context(event_loop.obj(), &callback, &[], context).map(Own::into_ref)
             };
             handle::failed(event_loop.obj(), raised, handle)
         }

@@ -10,16 +10,19 @@
 mod cpython;
 mod callbacks;
 mod clock;
+mod deque;
 mod event_loop;
 #[macro_use]
 mod future;
 mod future_iter;
 mod handle;
 mod job;
+mod locks;
 mod metaclass;
 mod module;
 mod operation;
 mod operation_iter;
+mod queues;
 mod readers;
 mod registry;
 mod run;
@@ -28,4 +31,6 @@ mod sleep;
 mod state;
 mod task;
 mod thread_safe_handle;
+mod timeouts;
 mod timer_handle;
+mod waiters;

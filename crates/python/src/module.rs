@@ -38,6 +38,12 @@ fn fill(module: &Module<'_>, minor: u8) -> Fallible<()> {
     module.add(c"LoopCore", &*event_loop::define()?)?;
     module.add(c"Operation", &*operation::define()?)?;
     module.add(c"OperationIter", &*operation_iter::define()?)?;
+    crate::locks::define(module)?;
+    for (name, class) in [c"Queue", c"LifoQueue", c"PriorityQueue"].into_iter().zip(crate::queues::define()?)
+    {
+        module.add(name, &class)?;
+    }
+    module.add(c"Timeout", &*crate::timeouts::define()?)?;
     module.add(c"__version__", &*object::text(env!("CARGO_PKG_VERSION"))?)?;
     for function in functions() {
         module.add_function(function)?;
@@ -82,6 +88,11 @@ fn functions() -> Vec<Function> {
               to what is queued; nothing happens before the coroutine is awaited."),
         module_function!("_velodrome", c"create_task", py_create_task,
             c"create_task(coro, **kwargs)\n--\n\nSchedule a coroutine on the running loop; return its Task."),
+        module_function!("_velodrome", c"timeout", crate::timeouts::after,
+            c"timeout(delay)\n--\n\nCancel what runs in a block after delay seconds, and raise TimeoutError.\n\nasync \
+              with timeout(10): ...; None never does."),
+        module_function!("_velodrome", c"timeout_at", crate::timeouts::at,
+            c"timeout_at(when)\n--\n\nLike timeout(), at a time of the loop's clock."),
         module_function!("_velodrome", c"_layout", py_layout,
             c"_layout()\n--\n\nWhich of asyncio's private structures were recognised."),
     ];

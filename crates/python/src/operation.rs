@@ -122,6 +122,11 @@ impl Class for Operation {
         }
     }
 
+    #[inline]
+    fn dying(_this: &Inst<Operation>) {
+        crate::cpython::stop_iteration::forget();
+    }
+
     fn finalize(this: &Inst<Operation>) {
         let outcome = match this.status.get() {
             Status::Created => warn_never_awaited(this),
@@ -493,7 +498,7 @@ pub fn define() -> Fallible<Ref> {
             c"cr_frame" => py_nothing;
             c"cr_origin" => py_origin;
         ),
-        slots: class_slots!(Operation, "Operation"; repr py_repr, iter py_await, awaits py_await, next next),
+        slots: class_slots!(Operation, "Operation"; repr py_repr, iter py_await, awaits py_await, awaited_next next),
         base: None,
     })?;
     // A coroutine is awaited, not iterated over.

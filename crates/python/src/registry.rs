@@ -213,3 +213,13 @@ pub fn running_loop() -> Fallible<Option<Ref>> {
     let running = state().events.call_method(&state().names.get_running_loop_private, &[])?;
     Ok((!running.is_none()).then_some(running))
 }
+
+/// The current task of the running loop, or `None`; an error if no loop runs. `name` is "current_task".
+pub fn current_task(name: &Obj) -> Fallible<Ref> {
+    if let Some(slots) = ThreadSlots::here()
+        && slots.running_loop().is_some()
+    {
+        return Ok(slots.current_task().unwrap_or_else(|| object::none().own()));
+    }
+    state().tasks_module.call_method(name, &[])
+}

@@ -33,6 +33,8 @@ macro_rules! names {
 
 names! {
     add_done_callback = c"add_done_callback";
+    acquire = c"acquire";
+    append = c"append";
     asyncio_future_blocking = c"_asyncio_future_blocking";
     call_at = c"call_at";
     call_exception_handler = c"call_exception_handler";
@@ -43,9 +45,11 @@ names! {
     close = c"close";
     cancel = c"cancel";
     cancelled = c"CANCELLED";
+    cancelled_method = c"cancelled";
     create_future = c"create_future";
     create_task = c"create_task";
     create_task_with_factory = c"_create_task_with_factory";
+    done = c"done";
     exception = c"exception";
     finished = c"FINISHED";
     future = c"future";
@@ -57,15 +61,21 @@ names! {
     is_running = c"is_running";
     loop_ = c"_loop";
     message = c"message";
+    locked = c"locked";
+    notify = c"notify";
     pending = c"PENDING";
+    popleft = c"popleft";
+    release = c"release";
     result = c"result";
     run_private = c"_run";
+    set_result = c"set_result";
     source_traceback = c"source_traceback";
     future_class = c"Future";
     task = c"task";
     task_class = c"Task";
     throw = c"throw";
     time = c"time";
+    wait = c"wait";
 }
 
 /// `_asyncio`'s registers of tasks, as this version has them.
@@ -102,6 +112,7 @@ pub struct State {
     pub msg_keyword: Ref,
     pub registers: Registers,
     pub cancelled_error: Ref,
+    pub deque_class: Ref,
     pub invalid_state_error: Ref,
     pub task_class: Ref,
     pub future_class: Ref,
@@ -177,6 +188,7 @@ impl State {
             names,
             registers,
             cancelled_error: of(c"asyncio.exceptions", c"CancelledError")?,
+            deque_class: of(c"collections", c"deque")?,
             invalid_state_error: of(c"asyncio.exceptions", c"InvalidStateError")?,
             task_class: of(asyncio, c"Task")?,
             future_class: of(asyncio, c"Future")?,

@@ -88,6 +88,7 @@ impl Class for Task {
     fn dying(this: &Inst<Task>) {
         // Where the thread's list is asyncio's to change, the finaliser has done it.
         this.unlink();
+        crate::cpython::stop_iteration::forget();
     }
 
     fn finalize(this: &Inst<Task>) {
@@ -569,16 +570,26 @@ fn py_cancel(this: &Inst<Task>, args: Args<'_>) -> Fallible<Ref> {
     Ok(boolean(cancel(this, message)?).own())
 }
 
-fn py_cancelling(this: &Inst<Task>) -> Fallible<Ref> {
-    object::int(i64::from(this.cancels_requested.get()))
+/// How many cancellations are requested.
+pub fn cancelling(this: &Inst<Task>) -> u32 {
+    this.cancels_requested.get()
 }
 
-fn py_uncancel(this: &Inst<Task>) -> Fallible<Ref> {
+fn py_cancelling(this: &Inst<Task>) -> Fallible<Ref> {
+    object::int(i64::from(cancelling(this)))
+}
+
+/// One request less; says how many remain.
+pub fn uncancel(this: &Inst<Task>) -> u32 {
     let left = this.cancels_requested.get().saturating_sub(1);
     if this.cancels_requested.replace(left) == 1 && state().minor >= 13 {
         this.must_cancel.set(false);
     }
-    object::int(i64::from(left))
+    left
+}
+
+fn py_uncancel(this: &Inst<Task>) -> Fallible<Ref> {
+    object::int(i64::from(uncancel(this)))
 }
 
 fn py_repr(this: &Inst<Task>) -> Fallible<Ref> {
@@ -705,7 +716,7 @@ pub fn define() -> Fallible<Ref> {
         methods,
         attributes,
         slots: class_slots!(Task, "Task";
-            init py_init, repr py_repr, iter future::py_iter, awaits future::py_itself, next future::next),
+            init py_init, repr py_repr, iter future::py_iter, awaits future::py_itself, awaited_next future::next),
     })?;
     crate::cpython::spec::hide_name(&class, c"__next__")?;
     Ok(class)

@@ -109,6 +109,18 @@ pub fn give_next(outcome: Fallible<Sent>) -> *mut ffi::PyObject {
     }
 }
 
+/// The same for what `await` iterates over, and programs do not.
+#[inline]
+pub fn give_awaited(outcome: Fallible<Sent>) -> *mut ffi::PyObject {
+    match outcome {
+        Ok(Sent::Returned(value)) if !value.is_none() => {
+            let _raised = stop_iteration::raise_fleeting(value);
+            std::ptr::null_mut()
+        }
+        outcome => give_next(outcome),
+    }
+}
+
 /// The outcome of `send()` as a method, which has to raise `StopIteration` outright.
 pub fn give_method(outcome: Fallible<Sent>) -> Fallible<Ref> {
     match outcome? {

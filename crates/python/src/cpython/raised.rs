@@ -208,6 +208,12 @@ pub fn set_cause_and_context(exception: &Obj, cause: &Obj) {
     }
 }
 
+/// `exception.__context__`.
+pub fn context_of(exception: &Obj) -> Option<Ref> {
+    // SAFETY: plain call; the result is owned or NULL.
+    unsafe { Ref::from_owned_or_null(ffi::PyException_GetContext(exception.as_ptr())) }
+}
+
 /// `exception.__context__ = context`.
 pub fn set_context(exception: &Obj, context: &Obj) {
     // SAFETY: the call takes over a reference.
