@@ -32,10 +32,13 @@ from velodrome._velodrome import (
     Queue,
     Semaphore,
     Task,
+    TaskGroup,
     Timeout,
     TimerHandle,
     __version__,
     create_task,
+    ensure_future,
+    gather,
     sleep,
     timeout,
     timeout_at,
@@ -56,10 +59,13 @@ __all__ = [
     "Runner",
     "Semaphore",
     "Task",
+    "TaskGroup",
     "Timeout",
     "TimerHandle",
     "build_info",
     "create_task",
+    "ensure_future",
+    "gather",
     "install",
     "new_event_loop",
     "run",
@@ -68,6 +74,11 @@ __all__ = [
     "timeout_at",
     "uninstall",
 ]
+
+if _sys.version_info >= (3, 12):
+    from velodrome._velodrome import wait_for as wait_for
+
+    __all__ += ["wait_for"]
 
 if _sys.version_info < (3, 16):
     from velodrome._policy import EventLoopPolicy as EventLoopPolicy

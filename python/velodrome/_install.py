@@ -61,11 +61,11 @@ def _names() -> dict[str, tuple[Any, Any]]:
     return {
         name: (getattr(asyncio, name), getattr(velodrome, name))
         for name in velodrome.__all__
-        if name in asyncio.__all__ and name not in _LEFT_ALONE
+        if hasattr(asyncio, name) and name not in _LEFT_ALONE
     }
 
 
-# These are asyncio's own where ours only choose the loop, which the policy does then.
+# These stay asyncio's own where ours only choose the loop, which the policy does then.
 _LEFT_ALONE = frozenset({"Runner", "run", "new_event_loop"})
 
 

@@ -5,6 +5,7 @@ use crate::cpython::{Fallible, Inst, Own, Ref, Visitor};
 use crate::event_loop::EventLoop;
 use crate::future::{self, Future};
 use crate::handle::{self, Handle};
+use crate::listener::Listener;
 use crate::state::state;
 use crate::task::{self, Task};
 use crate::thread_safe_handle::{self, ThreadSafeHandle};
@@ -28,11 +29,16 @@ pub enum Job {
     Foreign(Ref),
     /// A future that gets the result `None`, unless it is done: the end of a sleep.
     Resolve(Own<Future>),
+    /// One that is told natively of a future that is done.
+    Listener(Listener),
     /// A timeout whose time is up.
     Expire(Own<Timeout>),
     /// A signal for the loop's handlers.
     Signal(u8),
 }
+
+// The queue is read and written all the time.
+const _: () = assert!(std::mem::size_of::<Job>() == 16);
 
 impl Job {
     /// Does it. Fails only with what stops the loop; other exceptions go to the loop's exception handler.
@@ -49,6 +55,7 @@ impl Job {
             Job::ThreadSafe(handle) => thread_safe_handle::run(handle),
             Job::Foreign(handle) => run_foreign(handle),
             Job::Resolve(future) => resolve(event_loop, future),
+            Job::Listener(listener) => crate::listener::run(event_loop, listener),
             Job::Expire(timeout) => expire(event_loop, timeout),
             Job::Signal(number) => handle_signal(event_loop, *number),
         }
@@ -72,7 +79,7 @@ impl Job {
             Job::Timer(timer) => prefetch::instance(timer),
             Job::Resolve(future) => prefetch::instance(future),
             Job::ThreadSafe(handle) => prefetch::instance(handle),
-            Job::Expire(_) | Job::Foreign(_) | Job::Signal(_) => {}
+            Job::Listener(_) | Job::Expire(_) | Job::Foreign(_) | Job::Signal(_) => {}
         }
     }
 
@@ -93,6 +100,7 @@ impl Job {
             Job::ThreadSafe(handle) => visitor.object(handle.obj()),
             Job::Foreign(handle) => visitor.object(handle),
             Job::Resolve(future) => visitor.object(future.obj()),
+            Job::Listener(listener) => visitor.object(listener.obj()),
             Job::Expire(timeout) => visitor.object(timeout.obj()),
             Job::Signal(_) => {}
         }
@@ -107,6 +115,10 @@ impl Job {
             Job::Timer(timer) => timer.obj().own(),
             Job::ThreadSafe(handle) => handle.obj().own(),
             Job::Foreign(handle) => handle.clone(),
+            Job::Listener(listener) => {
+                let Some(event_loop) = crate::registry::running_loop()? else { return Ok(None) };
+                listener.as_handle(&event_loop)?
+            }
             Job::Resolve(_) | Job::Expire(_) | Job::Signal(_) => return Ok(None),
         }))
     }

@@ -53,6 +53,8 @@ names! {
     exception = c"exception";
     finished = c"FINISHED";
     future = c"future";
+    future_add_to_awaited_by = c"future_add_to_awaited_by";
+    future_discard_from_awaited_by = c"future_discard_from_awaited_by";
     get_debug = c"get_debug";
     get_event_loop = c"get_event_loop";
     get_loop = c"get_loop";
@@ -133,6 +135,8 @@ pub struct State {
     pub create_task_takes_all: bool,
     /// `asyncio.Handle._run`.
     pub handle_run: Ref,
+    /// Makes a coroutine of any awaitable, whose code asyncio keeps inside `ensure_future`.
+    pub wrap_awaitable: Ref,
     /// The `int` 0 and the tuple `()`, of which there is one each.
     pub zero: Ref,
     pub empty_tuple: Ref,
@@ -205,6 +209,7 @@ impl State {
             set_result_unless_cancelled: of(c"asyncio.futures", c"_set_result_unless_cancelled")?,
             create_task_takes_all,
             handle_run: of(c"asyncio.events", c"Handle")?.get(&*object::interned(c"_run")?)?,
+            wrap_awaitable: of(c"velodrome._wrap_awaitable", c"_wrap_awaitable")?,
             zero: object::int(0)?,
             empty_tuple: object::tuple(&[])?,
         });

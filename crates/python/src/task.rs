@@ -370,7 +370,7 @@ fn handle_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
     if let Some(task) = Inst::<Task>::exactly(yielded) {
         return wait_for(this, task);
     }
-    handle_foreign_yield(this, yielded)
+    handle_other_yield(this, yielded)
 }
 
 /// One of our own futures or tasks: this task becomes its waiter.
@@ -423,7 +423,18 @@ fn yield_without_from(this: &Inst<Task>, yielded: &Obj) -> String {
     format!("yield was used instead of yield from in task {} with {}", this.obj().shown(), yielded.shown())
 }
 
-/// Anything that is not exactly ours: futures through their public methods; the rest is a mistake.
+/// Anything else: `gather`'s future, which is ours by another name; others through their public methods; the rest is a
+/// mistake.
+fn handle_other_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
+    if crate::gather::is_outer(yielded)
+        && let Some(outer) = Inst::<Future>::of(yielded)
+    {
+        return wait_for(this, outer);
+    }
+    handle_foreign_yield(this, yielded)
+}
+
+/// Anything that is not ours: futures through their public methods; the rest is a mistake.
 fn handle_foreign_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
     if yielded.is(this.obj()) {
         return queue_throw(this, &awaits_itself(this));
@@ -445,7 +456,7 @@ fn handle_foreign_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
         return queue_throw(this, &format!("Task got bad yield: {}", yielded.shown()));
     };
     let event_loop = future::loop_of(this)?;
-    if !loop_of_any(yielded)?.is(&event_loop) {
+    if !crate::ensure_future::loop_of(yielded)?.is(&event_loop) {
         return queue_throw(this, &different_loop(this, yielded));
     }
     if !blocking.truthy()? {
@@ -469,16 +480,8 @@ fn handle_foreign_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
     Ok(())
 }
 
-/// `asyncio.futures._get_loop`.
-fn loop_of_any(future: &Obj) -> Fallible<Ref> {
-    match future.get_if_there(&state().names.get_loop)? {
-        Some(get_loop) => get_loop.call(&[]),
-        None => future.get(&state().names.loop_),
-    }
-}
-
 /// `future.cancel(msg=message)` of any future.
-fn cancel_any(future: &Obj, message: Option<&Obj>) -> Fallible<bool> {
+pub fn cancel_any(future: &Obj, message: Option<&Obj>) -> Fallible<bool> {
     if let Some(future) = Inst::<Future>::exactly(future) {
         return future::cancel(future, message);
     }
@@ -652,6 +655,11 @@ fn py_fut_waiter(this: &Inst<Task>) -> Fallible<Ref> {
 
 fn py_must_cancel(this: &Inst<Task>) -> Fallible<Ref> {
     Ok(boolean(this.must_cancel.get()).own())
+}
+
+/// Whether destroying the task while it is pending is reported.
+pub fn set_log_destroy_pending(this: &Inst<Task>, value: bool) {
+    this.log_destroy_pending.set(value);
 }
 
 fn py_log_destroy_pending(this: &Inst<Task>) -> Fallible<Ref> {

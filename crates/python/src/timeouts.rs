@@ -94,7 +94,6 @@ impl Class for Timeout {
 struct Known {
     phases: Ref,
     exception_group: Ref,
-    timeout_error: Ref,
     /// Whether this version also tells of the timeout within other exceptions (from 3.13 on).
     within_others: bool,
     on_timeout: Ref,
@@ -135,16 +134,22 @@ fn with_timeout<R>(
 
 /// A new timeout, of exactly this class.
 #[inline]
-fn create(when: Option<Ref>) -> Fallible<Ref> {
+fn create(when: Option<Ref>) -> Fallible<Own<Timeout>> {
     let this = Own::<Timeout>::new()?;
     this.when.set(when.unwrap_or_else(|| none().own()));
-    Ok(this.into_ref())
+    Ok(this)
 }
 
 /// `timeout(delay)`.
 pub fn after(args: Args<'_>) -> Fallible<Ref> {
     let signature = Signature { function: "timeout", names: ["delay"], positional: 1, required: 1 };
     let [delay] = args.parse(&signature)?;
+    after_delay(delay).map(Own::into_ref)
+}
+
+/// A timeout that ends after this delay.
+#[inline]
+pub fn after_delay(delay: Option<&Obj>) -> Fallible<Own<Timeout>> {
     let Some(event_loop) = crate::registry::running_loop()? else {
         return Err(Raised::runtime_error("no running event loop"));
     };
@@ -163,10 +168,11 @@ pub fn after(args: Args<'_>) -> Fallible<Ref> {
 pub fn at(args: Args<'_>) -> Fallible<Ref> {
     let [when] =
         args.parse(&Signature { function: "timeout_at", names: ["when"], positional: 1, required: 1 })?;
-    create(when.map(Obj::own))
+    create(when.map(Obj::own)).map(Own::into_ref)
 }
 
-fn enter(this: &Inst<Timeout>) -> Fallible<Step> {
+/// `__aenter__()`.
+pub fn enter(this: &Inst<Timeout>) -> Fallible<Step> {
     if this.phase.get() != Phase::Created {
         return Err(Raised::runtime_error("Timeout has already been entered"));
     }
@@ -249,7 +255,8 @@ pub fn expire(this: &Inst<Timeout>) -> Fallible<()> {
     Ok(())
 }
 
-fn exit(this: &Inst<Timeout>, kind: Option<&Obj>, exception: Option<&Obj>) -> Fallible<Step> {
+/// `__aexit__(…)`; fails with what the timeout turns an exception into.
+pub fn exit(this: &Inst<Timeout>, kind: Option<&Obj>, exception: Option<&Obj>) -> Fallible<Step> {
     if !matches!(this.phase.get(), Phase::Entered | Phase::Expiring) {
         return Err(Raised::bare(object::assertion_error()));
     }
@@ -271,7 +278,7 @@ fn exit(this: &Inst<Timeout>, kind: Option<&Obj>, exception: Option<&Obj>) -> Fa
     let known = KNOWN.get();
     let cancelled = &state().cancelled_error;
     if kind.is_some_and(|kind| kind.is(cancelled) || (known.within_others && kind.is_subtype_of(cancelled))) {
-        let late = known.timeout_error.call(&[])?;
+        let late = object::timeout_error().call(&[])?;
         if let Some(exception) = exception {
             set_cause_and_context(&late, exception);
         }
@@ -293,7 +300,7 @@ fn tell_within(exception: &Obj) -> Fallible<()> {
     let mut exception = exception.own();
     while let Some(context) = context_of(&exception) {
         if context.derives_from(&state().cancelled_error) {
-            let late = KNOWN.get().timeout_error.call(&[])?;
+            let late = object::timeout_error().call(&[])?;
             set_cause_and_context(&late, &context);
             set_context(&exception, &late);
             break;
@@ -404,7 +411,6 @@ pub fn define() -> Fallible<Ref> {
     KNOWN.set(Known {
         phases: timeouts.get(&*object::interned(c"_State")?)?,
         exception_group: builtins.get(&*object::interned(c"ExceptionGroup")?)?,
-        timeout_error: builtins.get(&*object::interned(c"TimeoutError")?)?,
         within_others,
         on_timeout: object::interned(c"_on_timeout")?,
         current_task: object::interned(c"current_task")?,

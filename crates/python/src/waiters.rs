@@ -49,14 +49,7 @@ impl BoundLoop {
     /// A future of that loop.
     #[inline]
     pub fn create_future(&self, owner: &Obj) -> Fallible<Ref> {
-        let running = self.get(owner)?;
-        if let Some(ours) = Inst::<EventLoop>::of(&running)
-            && !ours.hooks().create_future
-            && !ours.hooks().future_class
-        {
-            return future::create(ours).map(Own::into_ref);
-        }
-        running.call_method(&state().names.create_future, &[])
+        create_future(&*self.get(owner)?)
     }
 }
 
@@ -171,6 +164,18 @@ impl Waiters {
     pub fn traverse(&self, visitor: &mut Visitor<'_>) {
         self.deque.traverse(visitor);
     }
+}
+
+/// `event_loop.create_future()`.
+#[inline]
+pub fn create_future(event_loop: &Obj) -> Fallible<Ref> {
+    if let Some(ours) = Inst::<EventLoop>::of(event_loop)
+        && !ours.hooks().create_future
+        && !ours.hooks().future_class
+    {
+        return future::create(ours).map(Own::into_ref);
+    }
+    event_loop.call_method(&state().names.create_future, &[])
 }
 
 /// `future.done()`.

@@ -269,6 +269,15 @@ impl<T: Class> Own<T> {
         }
     }
 
+    /// A new instance of a class derived from this one, not initialised.
+    pub fn of_class(class: &Obj) -> Fallible<Own<T>> {
+        if !class.is_subtype_of(T::home().class()) {
+            return Err(Raised::type_error("the class is not derived"));
+        }
+        // SAFETY: checked.
+        unsafe { Own::allocate(class.as_ptr().cast()) }
+    }
+
     /// # Safety
     /// `class` is this class or derives from it.
     unsafe fn allocate(class: *mut ffi::PyTypeObject) -> Fallible<Own<T>> {

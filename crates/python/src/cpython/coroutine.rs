@@ -78,6 +78,18 @@ pub fn iterator_of(awaitable: &Obj) -> Fallible<Ref> {
     Ok(iterator)
 }
 
+/// `inspect.isawaitable(object)`, of what is no native coroutine.
+pub fn is_awaitable(object: &Obj) -> Fallible<bool> {
+    if object.is_generator() {
+        return is_iterable_coroutine(object);
+    }
+    // SAFETY: a type's table of asynchronous methods lives as long as the type.
+    Ok(unsafe {
+        let table = (*object.type_ptr()).tp_as_async;
+        !table.is_null() && (*table).am_await.is_some()
+    })
+}
+
 /// Whether a generator was made by a function that `types.coroutine` has marked.
 fn is_iterable_coroutine(generator: &Obj) -> Fallible<bool> {
     const CO_ITERABLE_COROUTINE: i64 = 0x100;

@@ -498,6 +498,8 @@ builtin_exceptions! {
     system_error = PyExc_SystemError;
     /// `SystemExit`.
     system_exit = PyExc_SystemExit;
+    /// `TimeoutError`.
+    timeout_error = PyExc_TimeoutError;
     /// `TypeError`.
     type_error = PyExc_TypeError;
     /// `ValueError`.
@@ -550,6 +552,18 @@ pub fn list(items: &[Ref]) -> Fallible<Ref> {
         let list = Ref::from_owned(ffi::PyList_New(items.len() as isize))?;
         for (index, item) in items.iter().enumerate() {
             ffi::PyList_SET_ITEM(list.as_ptr(), index as isize, item.clone().into_ptr());
+        }
+        Ok(list)
+    }
+}
+
+/// A new `list` that takes the references over.
+pub fn list_of(items: Vec<Ref>) -> Fallible<Ref> {
+    // SAFETY: the list is new and not shared until every place is filled with an owned reference.
+    unsafe {
+        let list = Ref::from_owned(ffi::PyList_New(items.len() as isize))?;
+        for (index, item) in items.into_iter().enumerate() {
+            ffi::PyList_SET_ITEM(list.as_ptr(), index as isize, item.into_ptr());
         }
         Ok(list)
     }

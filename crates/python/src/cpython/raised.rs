@@ -85,6 +85,14 @@ impl Raised {
         Raised::assert()
     }
 
+    /// Raises this exception as `raise exception from None` does.
+    #[cold]
+    pub fn raise_from_none(exception: &Obj) -> Raised {
+        // SAFETY: plain call; without a cause, only the context is suppressed.
+        unsafe { ffi::PyException_SetCause(exception.as_ptr(), std::ptr::null_mut()) }
+        Raised::raise(exception)
+    }
+
     /// Puts an exception that was taken back into the indicator, as it was.
     #[cold]
     pub fn from_exception(exception: Ref) -> Raised {
