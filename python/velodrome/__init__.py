@@ -73,12 +73,14 @@ __all__ = [
     "timeout",
     "timeout_at",
     "uninstall",
+    "wait_for",
 ]
 
 if _sys.version_info >= (3, 12):
     from velodrome._velodrome import wait_for as wait_for
-
-    __all__ += ["wait_for"]
+else:
+    # It has no timeout inside yet, and is another function altogether.
+    from asyncio import wait_for as wait_for
 
 if _sys.version_info < (3, 16):
     from velodrome._policy import EventLoopPolicy as EventLoopPolicy
@@ -86,8 +88,8 @@ if _sys.version_info < (3, 16):
     __all__ += ["EventLoopPolicy"]
 
 
-from velodrome._install import install as install  # noqa: E402  (needs every name above)
-from velodrome._install import uninstall as uninstall  # noqa: E402
+from velodrome._install import install as install
+from velodrome._install import uninstall as uninstall
 
 
 def build_info():

@@ -9,4 +9,4 @@ if sys.version_info >= (3, 12):
 
     _wrap_awaitable.__qualname__ = "ensure_future.<locals>._wrap_awaitable"
 else:
-    from asyncio.tasks import _wrap_awaitable as _wrap_awaitable
+    from asyncio.tasks import _wrap_awaitable as _wrap_awaitable  # type: ignore[attr-defined]

@@ -96,6 +96,8 @@ struct Known {
     current_task: Ref,
     /// Whether this version takes children that are done already at once (from 3.12 on).
     at_once: bool,
+    /// Whether all have to be of the running loop (from 3.14 on), or of that of the first.
+    on_running_loop: bool,
     /// Whether this version notes who awaits whom, and forgets it of all children when one fails.
     awaited_by: bool,
     forgets_all: bool,
@@ -148,7 +150,7 @@ pub fn py_gather(args: Args<'_>) -> Fallible<Ref> {
         return Ok(outer);
     }
     let known = KNOWN.get();
-    let mut event_loop = registry::running_loop()?;
+    let mut event_loop = if known.on_running_loop { registry::running_loop()? } else { None };
     let this = Own::<Gathering>::new()?;
     this.return_exceptions.set(return_exceptions.map_or(Ok(false), Obj::truthy)?);
     if event_loop.is_some() && known.awaited_by {
@@ -355,9 +357,14 @@ pub fn define(future_class: &Obj) -> Fallible<()> {
     )?;
     let forgets_all =
         state().tasks_module.get_if_there(&*object::interned(c"_discard_awaited_by")?)?.is_some();
+    let code =
+        state().tasks_module.get(&*object::interned(c"gather")?)?.get(&*object::interned(c"__code__")?)?;
+    let names = code.get(&*object::interned(c"co_names")?)?.items()?;
+    let on_running_loop = names.iter().any(|name| name.to_text() == "_get_running_loop");
     KNOWN.set(Known {
         outer_class,
         current_task: object::interned(c"current_task")?,
+        on_running_loop,
         at_once: state().minor >= 12,
         awaited_by: state().registers.add_awaited_by.is_some(),
         forgets_all,

@@ -115,10 +115,7 @@ impl Job {
             Job::Timer(timer) => timer.obj().own(),
             Job::ThreadSafe(handle) => handle.obj().own(),
             Job::Foreign(handle) => handle.clone(),
-            Job::Listener(listener) => {
-                let Some(event_loop) = crate::registry::running_loop()? else { return Ok(None) };
-                listener.as_handle(&event_loop)?
-            }
+            Job::Listener(listener) => return listener.as_handle().map(Some),
             Job::Resolve(_) | Job::Expire(_) | Job::Signal(_) => return Ok(None),
         }))
     }

@@ -91,10 +91,11 @@ impl Listener {
     }
 
     /// The handle that asyncio would have queued.
-    pub fn as_handle(&self, event_loop: &Obj) -> Fallible<Ref> {
+    pub fn as_handle(&self) -> Fallible<Ref> {
         let future = self.told().0.borrow().front().cloned().unwrap_or_else(|| none().own());
+        let event_loop = crate::ensure_future::loop_of(&future)?;
         let context = crate::cpython::context::copy_current()?;
-        handle::with_context(event_loop, &*self.callable()?, &[&future], context).map(Own::into_ref)
+        handle::with_context(&event_loop, &*self.callable()?, &[&future], context).map(Own::into_ref)
     }
 }
 
@@ -120,6 +121,9 @@ fn listen_natively<T: FutureLike>(future: &Inst<T>, listener: Listener) -> Falli
 pub fn run(event_loop: &Inst<EventLoop>, listener: &Listener) -> Fallible<()> {
     match listener.hear() {
         Ok(()) => Ok(()),
-        Err(raised) => handle::failed(event_loop.obj(), raised, || listener.as_handle(event_loop.obj())),
+        Err(raised) => handle::failed(event_loop.obj(), raised, || {
+            let context = crate::cpython::context::copy_current()?;
+            handle::with_context(event_loop.obj(), &*listener.callable()?, &[], context).map(Own::into_ref)
+        }),
     }
 }
