@@ -21,20 +21,14 @@ from velodrome import _velodrome
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(velodrome.__file__).parent
 
-PUBLIC = [
-    "EventLoopPolicy",
-    "Future",
-    "Handle",
-    "Loop",
-    "Runner",
-    "Task",
-    "TimerHandle",
-    "build_info",
-    "create_task",
-    "new_event_loop",
-    "run",
-    "sleep",
-]
+PUBLIC = sorted(
+    [
+        *("Barrier", "BoundedSemaphore", "Condition", "Event", "EventLoopPolicy", "Future", "Handle"),
+        *("LifoQueue", "Lock", "Loop", "PriorityQueue", "Queue", "Runner", "Semaphore", "Task", "TaskGroup"),
+        *("Timeout", "TimerHandle", "build_info", "create_task", "ensure_future", "gather", "install"),
+        *("new_event_loop", "run", "sleep", "timeout", "timeout_at", "uninstall", "wait_for"),
+    ]
+)
 
 
 async def nothing():

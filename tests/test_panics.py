@@ -190,7 +190,7 @@ def made(kind, *arguments):
 
 uses(
     lambda loop: made(_velodrome.FutureIter),
-    lambda loop: made(_velodrome.Sleep),
+    lambda loop: made(_velodrome.Operation),
     lambda loop: made(velodrome.Handle, id, (1,), loop),
     lambda loop: made(velodrome.TimerHandle, 1.0, id, (1,), loop),
     lambda loop: made(type(loop.call_soon_threadsafe(id, 1)), id, (1,), loop),
@@ -490,7 +490,7 @@ def throw_into_a_sleep(loop):
 
 
 uses(
-    lambda loop: made(_velodrome.SleepIter),
+    lambda loop: made(_velodrome.OperationIter),
     lambda loop: velodrome.sleep(0).__await__().send(None),
     lambda loop: iter(velodrome.sleep(0).__await__()).close(),
     lambda loop: next(velodrome.sleep(0).__await__()),

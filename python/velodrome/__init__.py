@@ -19,26 +19,77 @@ if _sys.platform != "linux":
 
 from velodrome._loop import Loop
 from velodrome._runner import Runner, new_event_loop, run
-from velodrome._velodrome import Future, Handle, Task, TimerHandle, __version__, create_task, sleep
+from velodrome._velodrome import (
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    Future,
+    Handle,
+    LifoQueue,
+    Lock,
+    PriorityQueue,
+    Queue,
+    Semaphore,
+    Task,
+    TaskGroup,
+    Timeout,
+    TimerHandle,
+    __version__,
+    create_task,
+    ensure_future,
+    gather,
+    sleep,
+    timeout,
+    timeout_at,
+)
 
 __all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
     "Future",
     "Handle",
+    "LifoQueue",
+    "Lock",
     "Loop",
+    "PriorityQueue",
+    "Queue",
     "Runner",
+    "Semaphore",
     "Task",
+    "TaskGroup",
+    "Timeout",
     "TimerHandle",
     "build_info",
     "create_task",
+    "ensure_future",
+    "gather",
+    "install",
     "new_event_loop",
     "run",
     "sleep",
+    "timeout",
+    "timeout_at",
+    "uninstall",
+    "wait_for",
 ]
+
+if _sys.version_info >= (3, 12):
+    from velodrome._velodrome import wait_for as wait_for
+else:
+    # It has no timeout inside yet, and is another function altogether.
+    from asyncio import wait_for as wait_for
 
 if _sys.version_info < (3, 16):
     from velodrome._policy import EventLoopPolicy as EventLoopPolicy
 
     __all__ += ["EventLoopPolicy"]
+
+
+from velodrome._install import install as install
+from velodrome._install import uninstall as uninstall
 
 
 def build_info():

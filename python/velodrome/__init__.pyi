@@ -1,31 +1,71 @@
 import sys
 from typing import Any
 
+from velodrome._install import install as install
+from velodrome._install import uninstall as uninstall
 from velodrome._loop import Loop as Loop
 from velodrome._runner import Runner as Runner
 from velodrome._runner import new_event_loop as new_event_loop
 from velodrome._runner import run as run
+from velodrome._velodrome import Barrier as Barrier
+from velodrome._velodrome import BoundedSemaphore as BoundedSemaphore
+from velodrome._velodrome import Condition as Condition
+from velodrome._velodrome import Event as Event
 from velodrome._velodrome import Future as Future
 from velodrome._velodrome import Handle as Handle
+from velodrome._velodrome import LifoQueue as LifoQueue
+from velodrome._velodrome import Lock as Lock
+from velodrome._velodrome import PriorityQueue as PriorityQueue
+from velodrome._velodrome import Queue as Queue
+from velodrome._velodrome import Semaphore as Semaphore
 from velodrome._velodrome import Task as Task
+from velodrome._velodrome import TaskGroup as TaskGroup
+from velodrome._velodrome import Timeout as Timeout
 from velodrome._velodrome import TimerHandle as TimerHandle
 from velodrome._velodrome import __version__ as __version__
 from velodrome._velodrome import create_task as create_task
+from velodrome._velodrome import ensure_future as ensure_future
+from velodrome._velodrome import gather as gather
 from velodrome._velodrome import sleep as sleep
+from velodrome._velodrome import timeout as timeout
+from velodrome._velodrome import timeout_at as timeout_at
 
 __all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
     "Future",
     "Handle",
+    "LifoQueue",
+    "Lock",
     "Loop",
+    "PriorityQueue",
+    "Queue",
     "Runner",
+    "Semaphore",
     "Task",
+    "TaskGroup",
+    "Timeout",
     "TimerHandle",
     "build_info",
     "create_task",
+    "ensure_future",
+    "gather",
+    "install",
     "new_event_loop",
     "run",
     "sleep",
+    "timeout",
+    "timeout_at",
+    "uninstall",
+    "wait_for",
 ]
+
+if sys.version_info >= (3, 12):
+    from velodrome._velodrome import wait_for as wait_for
+else:
+    from asyncio import wait_for as wait_for
 
 if sys.version_info < (3, 16):
     from velodrome._policy import EventLoopPolicy as EventLoopPolicy

@@ -18,8 +18,12 @@ LAST_TURNS = 40
 variable = contextvars.ContextVar("variable", default="unset")
 
 
-#: Where loops have their frames, each its own.
-LOOPS = ("asyncio/base_events.py", "asyncio/events.py", "velodrome/_loop.py", "differential/worlds.py")
+#: Where loops have their frames, each its own, and asyncio's coroutines theirs, of which ours have none.
+LOOPS = (
+    *("asyncio/base_events.py", "asyncio/events.py", "velodrome/_loop.py", "differential/worlds.py"),
+    *("asyncio/locks.py", "asyncio/queues.py", "asyncio/timeouts.py", "asyncio/taskgroups.py"),
+    "asyncio/tasks.py",
+)
 
 
 class Halt(BaseException):
@@ -82,6 +86,7 @@ class Run:
 
     def __init__(self, world, program, *, debug=False, turns=True):
         self.world = world
+        self.aio = world.aio
         self.program = program
         self.debug = debug
         self.turns = turns
@@ -113,6 +118,8 @@ class Run:
                 trace, reports = list(self.trace), self.reports
                 for things in (self.keep, self.order, self.tasks, self.futures, self.handles, self.callbacks):
                     things.clear()
+                # (What a gather() that failed leaves behind hangs on to its futures.)
+                del self.foreign
                 gc.collect()
             finally:
                 gc.unfreeze()
@@ -142,11 +149,17 @@ class Run:
             (trace if "handle" in context else reports).append(("report", *shown))
 
         loop.set_exception_handler(handler)
-        self.event = asyncio.Event()
-        self.lock = asyncio.Lock()
-        self.semaphore = asyncio.Semaphore(2)
-        self.condition = asyncio.Condition()
-        self.queue = asyncio.Queue(1)
+        self.event = self.aio.Event()
+        self.lock = self.aio.Lock()
+        self.semaphore = self.aio.Semaphore(2)
+        self.condition = self.aio.Condition()
+        self.queue = self.aio.Queue(1)
+        self.bounded = self.aio.BoundedSemaphore(1)
+        self.barrier = self.aio.Barrier(2)
+        self.others = [self.aio.LifoQueue(2), self.aio.PriorityQueue(2)]
+        self.puts = 0
+        self.notified = 0
+        self.timeouts = []
         self.new_future = self.world.new_future()
         for slot in range(3):
             self.do_new_future(slot)
@@ -402,6 +415,32 @@ class Run:
     def do_release(self):
         self._guard(self.lock.release)
 
+    def do_release_bounded(self):
+        self._guard(self.bounded.release)
+
+    def do_task_done(self):
+        self._guard(self.queue.task_done)
+
+    def do_shut_down(self, immediate):
+        # From 3.13 on.
+        if hasattr(asyncio.Queue, "shutdown"):
+            self.queue.shutdown(immediate)
+
+    def do_reschedule(self, delay):
+        for timeout in self.timeouts:
+            when = None if delay is None else self.loop.time() + self._delay(delay)
+            self._guard(lambda: timeout.reschedule(when))
+
+    def do_show(self):
+        things = (self.event, self.lock, self.semaphore, self.condition, self.bounded, self.barrier)
+        states = [repr(thing).partition("[")[2] for thing in things]
+        queues = (self.queue, *self.others)
+        states += [re.sub(r"^<\S+ at \S+", "", repr(queue)) for queue in queues]
+        states += [(queue.qsize(), queue.empty(), queue.full(), queue._unfinished_tasks) for queue in queues]
+        states += [(timeout.expired(), repr(timeout)) for timeout in self.timeouts]
+        # (When a timeout ends that is not counted in turns is the clock's affair.)
+        return [show(state) if self.turns else re.sub(r"when=[\d.]+", "", str(state)) for state in states]
+
     def do_nested_run(self):
         self._guard(self.loop.run_forever)
         self._guard(lambda: self.loop.run_until_complete(self.futures[0]))
@@ -441,36 +480,41 @@ class Run:
 
     async def await_gather(self, targets, return_exceptions):
         awaitables = [self._awaitable(target) for target in targets]
-        return await asyncio.gather(*awaitables, return_exceptions=return_exceptions)
+        return await self.aio.gather(*awaitables, return_exceptions=return_exceptions)
 
     async def await_wait(self, targets, when, delay):
         awaitables = [self._awaitable(target) for target in targets if target[0] != "coroutine"]
-        awaitables = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+        awaitables = [self.aio.ensure_future(awaitable) for awaitable in awaitables]
         timeout = None if delay is None else self._delay(delay)
-        done, pending = await asyncio.wait(awaitables, return_when=when, timeout=timeout)
+        done, pending = await self.aio.wait(awaitables, return_when=when, timeout=timeout)
         return [awaitable in done for awaitable in awaitables], len(pending)
 
     async def await_as_completed(self, targets):
         awaitables = [self._awaitable(target) for target in targets if target[0] != "coroutine"]
         # Which of several that are done comes first is up to chance.
-        awaitables = [future for future in map(asyncio.ensure_future, awaitables) if not future.done()]
-        for each in asyncio.as_completed(awaitables):
+        awaitables = [future for future in map(self.aio.ensure_future, awaitables) if not future.done()]
+        for each in self.aio.as_completed(awaitables):
             self.log("completed", show(await each))
 
     async def await_wait_for(self, target, delay):
-        return await asyncio.wait_for(self._awaitable(target), None if delay is None else self._delay(delay))
+        return await self.aio.wait_for(self._awaitable(target), None if delay is None else self._delay(delay))
 
     async def await_shield(self, target):
-        return await asyncio.shield(self._awaitable(target))
+        return await self.aio.shield(self._awaitable(target))
 
     async def await_timeout(self, delay, body):
-        async with asyncio.timeout(self._delay(delay)) as timeout:
-            await self._body(body)
+        async with self.aio.timeout(self._delay(delay)) as timeout:
+            self.timeouts.append(timeout)
+            try:
+                await self._body(body)
+            finally:
+                self.timeouts.remove(timeout)
         return timeout.expired()
 
     async def await_group(self, bodies, body):
-        group = asyncio.TaskGroup()
-        group._tasks = OrderedSet()
+        group = self.aio.TaskGroup()
+        if isinstance(group, asyncio.TaskGroup):
+            group._tasks = OrderedSet()
         async with group:
             for each in bodies:
                 group.create_task(self._body(each))
@@ -504,7 +548,36 @@ class Run:
 
     async def await_notify(self, number):
         async with self.condition:
+            self.notified += 1
             self.condition.notify(number)
+
+    async def await_wait_condition(self, body, number):
+        async with self.condition:
+            goal = self.notified + number
+            await self.condition.wait_for(lambda: self.notified >= goal)
+            await self._body(body)
+
+    async def await_bounded(self, body):
+        async with self.bounded:
+            await self._body(body)
+
+    async def await_barrier(self):
+        return await self.barrier.wait()
+
+    async def await_break_barrier(self, reset):
+        await (self.barrier.reset() if reset else self.barrier.abort())
+
+    async def await_join(self):
+        await self.queue.join()
+
+    async def await_put_among(self, item):
+        # What is alike comes in the order in which it was put.
+        self.puts += 1
+        for queue in self.others:
+            await queue.put((str(item), self.puts))
+
+    async def await_get_among(self):
+        return [await queue.get() for queue in self.others]
 
     async def await_event(self):
         return await self.event.wait()
@@ -552,11 +625,11 @@ def show(value, tracebacks=True, depth=3):
 
 
 def frames(traceback):
-    """Name the frames of a traceback, but for asyncio's sleep (ours has none) and what is a loop's own."""
+    """Name the frames of a traceback, but for what is a loop's own, or asyncio's."""
     names = []
     while traceback is not None:
         code = traceback.tb_frame.f_code
-        if code.co_name not in ("sleep", "__sleep0") and not code.co_filename.endswith(LOOPS):
+        if not code.co_filename.endswith(LOOPS):
             names.append(code.co_name)
         traceback = traceback.tb_next
     return names
@@ -565,4 +638,7 @@ def frames(traceback):
 def scrub(text):
     """Take out of a text what differs from run to run: addresses, lines, and the numbers of unnamed tasks."""
     text = re.sub(r" created at [^ >]+", "", re.sub(r"0x[0-9a-f]+", "0x", text))
+    # asyncio's own callbacks have a place in its source, and ours have none.
+    text = re.sub(r"\(\) at [^ >]*/asyncio/\w+\.py:\d+", "()", text).replace(".<locals>", "")
+    text = re.sub(r"_release_waiter\(.*?\)\(\)", "_release_waiter()", text)
     return re.sub(r"Task-\d+", "Task-N", text)

@@ -42,6 +42,11 @@ plain = [
     operation("put_nowait", values),
     operation("get_nowait"),
     operation("release"),
+    operation("release_bounded"),
+    operation("task_done"),
+    operation("shut_down", st.booleans()),
+    operation("reschedule", st.none() | later),
+    operation("show"),
     operation("stop"),
     operation("raise", raised),
 ]
@@ -63,6 +68,11 @@ awaits = [
     operation("put", values),
     operation("get"),
     operation("notify", st.integers(1, 2)),
+    operation("barrier"),
+    operation("break_barrier", st.booleans()),
+    operation("join"),
+    operation("put_among", values),
+    operation("get_among"),
     operation("generator", st.integers(0, 3), st.integers(0, 3)),
 ]
 
@@ -108,6 +118,8 @@ def nested(depth):
         operation("locked", inner),
         operation("semaphore", inner),
         operation("condition", short),
+        operation("wait_condition", short, st.integers(0, 2)),
+        operation("bounded", inner),
     ]
 
 

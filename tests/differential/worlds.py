@@ -50,9 +50,21 @@ class World:
     #: Makes a function of a loop that makes futures.
     new_future: Callable[[], Callable[..., Any]] = lambda: lambda loop: loop.create_future()
     task_factory: Callable[..., Any] | None = None
+    #: Where programs take gather, Lock, timeout and the like from.
+    aio: Any = asyncio
 
     def __repr__(self):
         return f"<{self.name}>"
+
+
+class Names:
+    """asyncio's names, ours where we have them."""
+
+    def __getattr__(self, name):
+        return getattr(velodrome, name, None) or getattr(asyncio, name)
+
+
+OURS = Names()
 
 
 def factory_of(*classes):
@@ -113,7 +125,8 @@ ASYNCIO = World("asyncio", **_asyncio_loop)
 #: Each must give asyncio's traces.
 WORLDS = [
     World("velodrome", **_velodrome_loop),
-    World("native", **_velodrome_loop, sleep=velodrome.sleep, create_task=velodrome.create_task),
+    World("native", **_velodrome_loop, sleep=velodrome.sleep, create_task=velodrome.create_task, aio=OURS),
+    World("native with stock tasks", **_velodrome_loop, task_factory=factory_of(asyncio.Task), aio=OURS),
     World("stock tasks", **_velodrome_loop, task_factory=factory_of(asyncio.Task)),
     World(
         "stock tasks and futures",
@@ -142,6 +155,7 @@ WORLDS = [
         sleep=velodrome.sleep,
         create_task=velodrome.create_task,
     ),
+    World("native on asyncio", **_asyncio_loop, aio=OURS),
     World(
         "everything in turn on asyncio",
         **_asyncio_loop,
@@ -210,6 +224,7 @@ def foreign(name, loop_class):
         new_future=futures_of(velodrome.Future),
         sleep=velodrome.sleep,
         create_task=velodrome.create_task,
+        aio=OURS,
     )
     theirs = World(
         f"asyncio's tasks on {name}",

@@ -7,6 +7,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 
 use crate::cpython::{Fallible, Obj, Own, Ref, Visitor};
+use crate::listener::Listener;
 use crate::task::Task;
 
 /// One that is told.
@@ -16,6 +17,8 @@ pub enum Entry {
     Waiter(Own<Task>),
     /// A callback, and the context to call it in.
     Callback(Ref, Ref),
+    /// One of ours that is told natively.
+    Listener(Listener),
 }
 
 /// All of them.
@@ -80,6 +83,7 @@ impl Callbacks {
                 Entry::Callback(candidate, _) => candidate.clone(),
                 // A task stands in the list as the callable that would wake it.
                 Entry::Waiter(task) => crate::task::wakeup_callable(task)?,
+                Entry::Listener(listener) => listener.callable()?,
             };
             if shown.is(callback) || shown.equals(callback)? {
                 removed += usize::from(self.remove_entry(&entry));
@@ -93,6 +97,7 @@ impl Callbacks {
         let same = |entry: &Entry| match (entry, sought) {
             (Entry::Callback(f, c), Entry::Callback(callback, context)) => f.is(callback) && c.is(context),
             (Entry::Waiter(task), Entry::Waiter(waiter)) => task.obj().is(waiter.obj()),
+            (Entry::Listener(ours), Entry::Listener(listener)) => ours.obj().is(listener.obj()),
             _ => false,
         };
         let first = self.first.take();
@@ -122,6 +127,7 @@ impl Callbacks {
     pub fn traverse(&self, visitor: &mut Visitor<'_>) {
         let mut show = |entry: &Entry| match entry {
             Entry::Waiter(task) => visitor.object(task.obj()),
+            Entry::Listener(listener) => visitor.object(listener.obj()),
             Entry::Callback(callback, context) => {
                 visitor.object(callback);
                 visitor.object(context);

@@ -19,6 +19,7 @@ use crate::cpython::{
 };
 use crate::future;
 use crate::job::Job;
+use crate::listener::Listener;
 use crate::readers::{self, Readers};
 use crate::state::state;
 use crate::task::{self, Options, Task};
@@ -198,6 +199,13 @@ impl Inst<EventLoop> {
     pub fn unwatch(&self, key: Key) {
         let job = self.engine.borrow_mut().as_mut().and_then(|engine| engine.unwatch(key));
         drop(job);
+    }
+
+    /// Queues the news for one that is told natively.
+    #[inline]
+    pub fn push_listener(&self, listener: Listener) -> Fallible<()> {
+        self.check_thread()?;
+        self.with_engine(|engine| engine.push(Job::Listener(listener)))
     }
 
     /// Cancels a timer; the caller drops the job.
@@ -438,6 +446,19 @@ fn py_create_future(this: &Inst<EventLoop>) -> Fallible<Ref> {
         return this.obj().call_method(&*object::interned(c"_create_foreign_future")?, &[]);
     }
     future::create(this).map(Own::into_ref)
+}
+
+impl Inst<EventLoop> {
+    /// Whether `create_task` makes a task of ours and nothing else, while the loop runs.
+    #[inline]
+    pub fn makes_plain_tasks(&self) -> bool {
+        let hooks = self.hooks.get();
+        self.is_running()
+            && !self.closed.get()
+            && self.task_factory.is_empty()
+            && !hooks.create_task
+            && !hooks.task_class
+    }
 }
 
 pub fn py_create_task(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {

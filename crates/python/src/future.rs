@@ -56,6 +56,8 @@ pub struct Rare {
     /// The `CancelledError` that ended a task, kept so that those who await it see the same one.
     pub cancelled_error: Slot,
     pub source_traceback: Slot,
+    /// What `gather` knows of the children, if this is its future.
+    pub gathering: Slot,
 }
 
 impl FutureCore {
@@ -99,6 +101,7 @@ impl FutureCore {
             visitor.slot(&rare.cancel_message);
             visitor.slot(&rare.cancelled_error);
             visitor.slot(&rare.source_traceback);
+            visitor.slot(&rare.gathering);
         }
     }
 
@@ -112,6 +115,7 @@ impl FutureCore {
             rare.cancel_message.clear();
             rare.cancelled_error.clear();
             rare.source_traceback.clear();
+            rare.gathering.clear();
         }
     }
 
@@ -161,6 +165,10 @@ impl Class for Future {
 
     fn clear(this: &Inst<Future>) {
         this.0.clear();
+    }
+
+    fn dying(_this: &Inst<Future>) {
+        crate::cpython::stop_iteration::forget();
     }
 
     fn finalize(this: &Inst<Future>) {
@@ -333,6 +341,10 @@ fn tell_one<T: FutureLike>(this: &Inst<T>, entry: Entry) -> Fallible<()> {
             Entry::Callback(callback, context) => {
                 ours.call_soon(&callback, &[this.obj()], Some(&context)).map(drop)
             }
+            Entry::Listener(listener) => {
+                listener.note(this.obj().own());
+                ours.push_listener(listener)
+            }
         };
     }
     match entry {
@@ -341,6 +353,10 @@ fn tell_one<T: FutureLike>(this: &Inst<T>, entry: Entry) -> Fallible<()> {
             call_soon(&event_loop, &*crate::task::wakeup_callable(&task)?, &[this.obj()], &context)
         }
         Entry::Callback(callback, context) => call_soon(&event_loop, &callback, &[this.obj()], &context),
+        Entry::Listener(listener) => {
+            let context = crate::cpython::context::copy_current()?;
+            call_soon(&event_loop, &*listener.callable()?, &[this.obj()], &context)
+        }
     }
 }
 
@@ -490,7 +506,12 @@ pub fn py_add_done_callback<T: FutureLike>(this: &Inst<T>, args: Args<'_>) -> Fa
 /// Tells `callback` when the future is done, or soon if it is.
 pub fn add_done_callback<T: FutureLike>(this: &Inst<T>, callback: &Obj, context: Ref) -> Fallible<()> {
     check_initialized(this)?;
-    let entry = Entry::Callback(callback.own(), context);
+    add_entry(this, Entry::Callback(callback.own(), context))
+}
+
+/// The same for anybody who is told.
+#[inline]
+pub fn add_entry<T: FutureLike>(this: &Inst<T>, entry: Entry) -> Fallible<()> {
     if this.core().is_pending() {
         this.core().callbacks.push(entry);
         return Ok(());
@@ -506,6 +527,11 @@ pub fn py_remove_done_callback<T: FutureLike>(this: &Inst<T>, callback: &Obj) ->
 fn py_cancel(this: &Inst<Future>, args: Args<'_>) -> Fallible<Ref> {
     let [message] = args.parse(&CANCEL)?;
     check_initialized(this)?;
+    if this.0.is_pending()
+        && let Some(gathering) = this.0.rare_value(|rare| &rare.gathering)
+    {
+        return Ok(boolean(crate::gather::cancel(&gathering, message)?).own());
+    }
     Ok(boolean(cancel(this, message)?).own())
 }
 
@@ -587,6 +613,9 @@ pub fn py_callbacks<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
         .map(|entry| match entry {
             Entry::Callback(callback, context) => object::tuple(&[callback, context]),
             Entry::Waiter(task) => object::tuple(&[&*crate::task::wakeup_callable(task)?, &*task.context()]),
+            Entry::Listener(listener) => {
+                object::tuple(&[&*listener.callable()?, &*crate::cpython::context::copy_current()?])
+            }
         })
         .collect();
     object::list(&pairs?)
@@ -706,7 +735,7 @@ pub fn define() -> Fallible<Ref> {
         ),
         methods,
         attributes: future_attributes!(Future, "Future"),
-        slots: class_slots!(Future, "Future"; init py_init, repr py_repr, iter py_iter, awaits py_itself, next next),
+        slots: class_slots!(Future, "Future"; init py_init, repr py_repr, iter py_iter, awaits py_itself, awaited_next next),
     })?;
     crate::cpython::spec::hide_name(&class, c"__next__")?;
     Ok(class)

@@ -5,9 +5,11 @@ use crate::cpython::{Fallible, Inst, Own, Ref, Visitor};
 use crate::event_loop::EventLoop;
 use crate::future::{self, Future};
 use crate::handle::{self, Handle};
+use crate::listener::Listener;
 use crate::state::state;
 use crate::task::{self, Task};
 use crate::thread_safe_handle::{self, ThreadSafeHandle};
+use crate::timeouts::{self, Timeout};
 use crate::timer_handle::TimerHandle;
 use crate::transport::{self, SocketTransport};
 
@@ -32,9 +34,16 @@ pub enum Job {
     Readable(Own<SocketTransport>),
     /// A transport's socket can be written.
     Writable(Own<SocketTransport>),
+    /// One that is told natively of a future that is done.
+    Listener(Listener),
+    /// A timeout whose time is up.
+    Expire(Own<Timeout>),
     /// A signal for the loop's handlers.
     Signal(u8),
 }
+
+// The queue is read and written all the time.
+const _: () = assert!(std::mem::size_of::<Job>() == 16);
 
 impl Job {
     /// Does it. Fails only with what stops the loop; other exceptions go to the loop's exception handler.
@@ -53,6 +62,8 @@ impl Job {
             Job::Resolve(future) => resolve(event_loop, future),
             Job::Readable(transport) => transport::run_readable(transport),
             Job::Writable(transport) => transport::run_writable(transport),
+            Job::Listener(listener) => crate::listener::run(event_loop, listener),
+            Job::Expire(timeout) => expire(event_loop, timeout),
             Job::Signal(number) => handle_signal(event_loop, *number),
         }
     }
@@ -76,7 +87,7 @@ impl Job {
             Job::Resolve(future) => prefetch::instance(future),
             Job::ThreadSafe(handle) => prefetch::instance(handle),
             Job::Readable(transport) | Job::Writable(transport) => prefetch::instance(transport),
-            Job::Foreign(_) | Job::Signal(_) => {}
+            Job::Listener(_) | Job::Expire(_) | Job::Foreign(_) | Job::Signal(_) => {}
         }
     }
 
@@ -98,6 +109,8 @@ impl Job {
             Job::Foreign(handle) => visitor.object(handle),
             Job::Resolve(future) => visitor.object(future.obj()),
             Job::Readable(transport) | Job::Writable(transport) => visitor.object(transport.obj()),
+            Job::Listener(listener) => visitor.object(listener.obj()),
+            Job::Expire(timeout) => visitor.object(timeout.obj()),
             Job::Signal(_) => {}
         }
     }
@@ -113,7 +126,8 @@ impl Job {
             Job::Foreign(handle) => handle.clone(),
             Job::Readable(transport) => transport::readable_handle(transport)?,
             Job::Writable(transport) => transport::writable_handle(transport)?,
-            Job::Resolve(_) | Job::Signal(_) => return Ok(None),
+            Job::Listener(listener) => return listener.as_handle().map(Some),
+            Job::Resolve(_) | Job::Expire(_) | Job::Signal(_) => return Ok(None),
         }))
     }
 }
@@ -170,6 +184,20 @@ fn resolve(event_loop: &Inst<EventLoop>, future: &Inst<Future>) -> Fallible<()> 
             let handle = || {
                 let context = crate::cpython::context::copy_current()?;
                 handle::with_context(event_loop.obj(), release, &[future.obj()], context).map(Own::into_ref)
+            };
+            handle::failed(event_loop.obj(), raised, handle)
+        }
+    }
+}
+
+fn expire(event_loop: &Inst<EventLoop>, timeout: &Inst<Timeout>) -> Fallible<()> {
+    match timeouts::expire(timeout) {
+        Ok(()) => Ok(()),
+        Err(raised) => {
+            let handle = || {
+                let context = crate::cpython::context::copy_current()?;
+                let callback = timeout.obj().get(&*crate::cpython::object::interned(c"_on_timeout")?)?;
+                handle::with_context(event_loop.obj(), &callback, &[], context).map(Own::into_ref)
             };
             handle::failed(event_loop.obj(), raised, handle)
         }

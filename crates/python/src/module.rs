@@ -8,8 +8,8 @@ use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signatu
 use crate::event_loop::EventLoop;
 use crate::state::{State, state};
 use crate::{
-    event_loop, future, future_iter, handle, sleep, sleep_iter, task, thread_safe_handle, timer_handle,
-    transport,
+    event_loop, future, future_iter, handle, operation, operation_iter, sleep, task, thread_safe_handle,
+    timer_handle, transport,
 };
 
 /// Velodrome's native module.
@@ -37,9 +37,17 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
         module.add(c"ThreadSafeHandle", &class)?;
     }
     module.add(c"LoopCore", &*event_loop::define()?)?;
-    module.add(c"Sleep", &*sleep::define()?)?;
-    module.add(c"SleepIter", &*sleep_iter::define()?)?;
     module.add(c"SocketTransport", &*transport::define()?)?;
+    module.add(c"Operation", &*operation::define()?)?;
+    module.add(c"OperationIter", &*operation_iter::define()?)?;
+    crate::gather::define(&future_class)?;
+    crate::locks::define(module)?;
+    for (name, class) in [c"Queue", c"LifoQueue", c"PriorityQueue"].into_iter().zip(crate::queues::define()?)
+    {
+        module.add(name, &class)?;
+    }
+    module.add(c"TaskGroup", &*crate::task_group::define()?)?;
+    module.add(c"Timeout", &*crate::timeouts::define()?)?;
     module.add(c"__version__", &*object::text(env!("CARGO_PKG_VERSION"))?)?;
     for function in functions() {
         module.add_function(function)?;
@@ -84,9 +92,25 @@ fn functions() -> Vec<Function> {
               to what is queued; nothing happens before the coroutine is awaited."),
         module_function!("_velodrome", c"create_task", py_create_task,
             c"create_task(coro, **kwargs)\n--\n\nSchedule a coroutine on the running loop; return its Task."),
+        module_function!("_velodrome", c"ensure_future", crate::ensure_future::py_ensure_future,
+            c"ensure_future(coro_or_future, *, loop=None)\n--\n\nReturn a future as it is, or the Task that a \
+              coroutine or another awaitable becomes."),
+        module_function!("_velodrome", c"gather", crate::gather::py_gather,
+            c"gather(*coros_or_futures, return_exceptions=False)\n--\n\nReturn a future of the list of all results.\n\n\
+              Its exception is the first that occurs, unless they are to be returned among the\nresults."),
+        module_function!("_velodrome", c"timeout", crate::timeouts::after,
+            c"timeout(delay)\n--\n\nCancel what runs in a block after delay seconds, and raise TimeoutError.\n\nasync \
+              with timeout(10): ...; None never does."),
+        module_function!("_velodrome", c"timeout_at", crate::timeouts::at,
+            c"timeout_at(when)\n--\n\nLike timeout(), at a time of the loop's clock."),
         module_function!("_velodrome", c"_layout", py_layout,
             c"_layout()\n--\n\nWhich of asyncio's private structures were recognised."),
     ];
+    if state().minor >= 12 {
+        functions.push(module_function!("_velodrome", c"wait_for", crate::wait_for::py_wait_for,
+            c"wait_for(fut, timeout)\n--\n\nWait for an awaitable, for so many seconds at most.\n\nWhen the time is up \
+              it is cancelled and TimeoutError is raised."));
+    }
     functions.extend(panic_test_functions());
     functions
 }

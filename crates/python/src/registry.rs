@@ -213,3 +213,34 @@ pub fn running_loop() -> Fallible<Option<Ref>> {
     let running = state().events.call_method(&state().names.get_running_loop_private, &[])?;
     Ok((!running.is_none()).then_some(running))
 }
+
+/// The current task of the running loop, or `None`; an error if no loop runs. `name` is "current_task".
+pub fn current_task(name: &Obj) -> Fallible<Ref> {
+    if let Some(current) = ThreadSlots::here().and_then(|slots| slots.current_task()) {
+        return Ok(current);
+    }
+    // Also where tasks are registered elsewhere, as asyncio's own in Python are.
+    state().tasks_module.call_method(name, &[])
+}
+
+/// Notes that a task awaits a future, whosever they are, where the version keeps track of that.
+pub fn note_awaited(future: &Obj, by: &Obj) -> Fallible<()> {
+    if let (Some(future), Some(task)) = (Inst::<Task>::exactly(future), Inst::<Task>::exactly(by)) {
+        return add_awaited_by(future, task);
+    }
+    if state().registers.add_awaited_by.is_none() {
+        return Ok(());
+    }
+    state().futures_module.call_method(&state().names.future_add_to_awaited_by, &[future, by]).map(drop)
+}
+
+/// Ends what `note_awaited` began.
+pub fn forget_awaited(future: &Obj, by: &Obj) -> Fallible<()> {
+    if let (Some(future), Some(task)) = (Inst::<Task>::exactly(future), Inst::<Task>::exactly(by)) {
+        return discard_awaited_by(future, task);
+    }
+    if state().registers.discard_awaited_by.is_none() {
+        return Ok(());
+    }
+    state().futures_module.call_method(&state().names.future_discard_from_awaited_by, &[future, by]).map(drop)
+}

@@ -33,6 +33,8 @@ macro_rules! names {
 
 names! {
     add_done_callback = c"add_done_callback";
+    acquire = c"acquire";
+    append = c"append";
     asyncio_future_blocking = c"_asyncio_future_blocking";
     call_at = c"call_at";
     call_exception_handler = c"call_exception_handler";
@@ -54,17 +56,20 @@ names! {
     read_ready = c"_read_ready";
     resume_writing = c"resume_writing";
     set_exception = c"set_exception";
-    set_result = c"set_result";
     transport = c"transport";
     write_ready = c"_write_ready";
     cancel = c"cancel";
     cancelled = c"CANCELLED";
+    cancelled_method = c"cancelled";
     create_future = c"create_future";
     create_task = c"create_task";
     create_task_with_factory = c"_create_task_with_factory";
+    done = c"done";
     exception = c"exception";
     finished = c"FINISHED";
     future = c"future";
+    future_add_to_awaited_by = c"future_add_to_awaited_by";
+    future_discard_from_awaited_by = c"future_discard_from_awaited_by";
     get_debug = c"get_debug";
     get_event_loop = c"get_event_loop";
     get_loop = c"get_loop";
@@ -73,16 +78,21 @@ names! {
     is_running = c"is_running";
     loop_ = c"_loop";
     message = c"message";
+    locked = c"locked";
+    notify = c"notify";
     pending = c"PENDING";
+    popleft = c"popleft";
+    release = c"release";
     result = c"result";
     run_private = c"_run";
-    sleep = c"sleep";
+    set_result = c"set_result";
     source_traceback = c"source_traceback";
     future_class = c"Future";
     task = c"task";
     task_class = c"Task";
     throw = c"throw";
     time = c"time";
+    wait = c"wait";
 }
 
 /// `_asyncio`'s registers of tasks, as this version has them.
@@ -121,6 +131,7 @@ pub struct State {
     pub msg_keyword: Ref,
     pub registers: Registers,
     pub cancelled_error: Ref,
+    pub deque_class: Ref,
     pub invalid_state_error: Ref,
     pub task_class: Ref,
     pub future_class: Ref,
@@ -151,6 +162,8 @@ pub struct State {
     pub set_write_buffer_limits: Ref,
     /// The `int` -1.
     pub minus_one: Ref,
+    /// Makes a coroutine of any awaitable, whose code asyncio keeps inside `ensure_future`.
+    pub wrap_awaitable: Ref,
     /// The `int` 0 and the tuple `()`, of which there is one each.
     pub zero: Ref,
     pub empty_tuple: Ref,
@@ -207,6 +220,7 @@ impl State {
             names,
             registers,
             cancelled_error: of(c"asyncio.exceptions", c"CancelledError")?,
+            deque_class: of(c"collections", c"deque")?,
             invalid_state_error: of(c"asyncio.exceptions", c"InvalidStateError")?,
             task_class: of(asyncio, c"Task")?,
             future_class: of(asyncio, c"Future")?,
@@ -230,6 +244,7 @@ impl State {
             set_write_buffer_limits: of(c"asyncio.transports", c"_FlowControlMixin")?
                 .get(&*object::interned(c"_set_write_buffer_limits")?)?,
             minus_one: object::int(-1)?,
+            wrap_awaitable: of(c"velodrome._wrap_awaitable", c"_wrap_awaitable")?,
             zero: object::int(0)?,
             empty_tuple: object::tuple(&[])?,
         });

@@ -88,6 +88,7 @@ impl Class for Task {
     fn dying(this: &Inst<Task>) {
         // Where the thread's list is asyncio's to change, the finaliser has done it.
         this.unlink();
+        crate::cpython::stop_iteration::forget();
     }
 
     fn finalize(this: &Inst<Task>) {
@@ -369,7 +370,7 @@ fn handle_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
     if let Some(task) = Inst::<Task>::exactly(yielded) {
         return wait_for(this, task);
     }
-    handle_foreign_yield(this, yielded)
+    handle_other_yield(this, yielded)
 }
 
 /// One of our own futures or tasks: this task becomes its waiter.
@@ -422,7 +423,18 @@ fn yield_without_from(this: &Inst<Task>, yielded: &Obj) -> String {
     format!("yield was used instead of yield from in task {} with {}", this.obj().shown(), yielded.shown())
 }
 
-/// Anything that is not exactly ours: futures through their public methods; the rest is a mistake.
+/// Anything else: `gather`'s future, which is ours by another name; others through their public methods; the rest is a
+/// mistake.
+fn handle_other_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
+    if crate::gather::is_outer(yielded)
+        && let Some(outer) = Inst::<Future>::of(yielded)
+    {
+        return wait_for(this, outer);
+    }
+    handle_foreign_yield(this, yielded)
+}
+
+/// Anything that is not ours: futures through their public methods; the rest is a mistake.
 fn handle_foreign_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
     if yielded.is(this.obj()) {
         return queue_throw(this, &awaits_itself(this));
@@ -444,7 +456,7 @@ fn handle_foreign_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
         return queue_throw(this, &format!("Task got bad yield: {}", yielded.shown()));
     };
     let event_loop = future::loop_of(this)?;
-    if !loop_of_any(yielded)?.is(&event_loop) {
+    if !crate::ensure_future::loop_of(yielded)?.is(&event_loop) {
         return queue_throw(this, &different_loop(this, yielded));
     }
     if !blocking.truthy()? {
@@ -468,16 +480,8 @@ fn handle_foreign_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
     Ok(())
 }
 
-/// `asyncio.futures._get_loop`.
-fn loop_of_any(future: &Obj) -> Fallible<Ref> {
-    match future.get_if_there(&state().names.get_loop)? {
-        Some(get_loop) => get_loop.call(&[]),
-        None => future.get(&state().names.loop_),
-    }
-}
-
 /// `future.cancel(msg=message)` of any future.
-fn cancel_any(future: &Obj, message: Option<&Obj>) -> Fallible<bool> {
+pub fn cancel_any(future: &Obj, message: Option<&Obj>) -> Fallible<bool> {
     if let Some(future) = Inst::<Future>::exactly(future) {
         return future::cancel(future, message);
     }
@@ -569,16 +573,26 @@ fn py_cancel(this: &Inst<Task>, args: Args<'_>) -> Fallible<Ref> {
     Ok(boolean(cancel(this, message)?).own())
 }
 
-fn py_cancelling(this: &Inst<Task>) -> Fallible<Ref> {
-    object::int(i64::from(this.cancels_requested.get()))
+/// How many cancellations are requested.
+pub fn cancelling(this: &Inst<Task>) -> u32 {
+    this.cancels_requested.get()
 }
 
-fn py_uncancel(this: &Inst<Task>) -> Fallible<Ref> {
+fn py_cancelling(this: &Inst<Task>) -> Fallible<Ref> {
+    object::int(i64::from(cancelling(this)))
+}
+
+/// One request less; says how many remain.
+pub fn uncancel(this: &Inst<Task>) -> u32 {
     let left = this.cancels_requested.get().saturating_sub(1);
     if this.cancels_requested.replace(left) == 1 && state().minor >= 13 {
         this.must_cancel.set(false);
     }
-    object::int(i64::from(left))
+    left
+}
+
+fn py_uncancel(this: &Inst<Task>) -> Fallible<Ref> {
+    object::int(i64::from(uncancel(this)))
 }
 
 fn py_repr(this: &Inst<Task>) -> Fallible<Ref> {
@@ -643,6 +657,11 @@ fn py_must_cancel(this: &Inst<Task>) -> Fallible<Ref> {
     Ok(boolean(this.must_cancel.get()).own())
 }
 
+/// Whether destroying the task while it is pending is reported.
+pub fn set_log_destroy_pending(this: &Inst<Task>, value: bool) {
+    this.log_destroy_pending.set(value);
+}
+
 fn py_log_destroy_pending(this: &Inst<Task>) -> Fallible<Ref> {
     Ok(boolean(this.log_destroy_pending.get()).own())
 }
@@ -705,7 +724,7 @@ pub fn define() -> Fallible<Ref> {
         methods,
         attributes,
         slots: class_slots!(Task, "Task";
-            init py_init, repr py_repr, iter future::py_iter, awaits future::py_itself, next future::next),
+            init py_init, repr py_repr, iter future::py_iter, awaits future::py_itself, awaited_next future::next),
     })?;
     crate::cpython::spec::hide_name(&class, c"__next__")?;
     Ok(class)

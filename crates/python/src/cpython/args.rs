@@ -217,6 +217,12 @@ impl<'a> Args<'a> {
         Ok((Cow::Owned(all), value))
     }
 
+    /// A keyword argument.
+    pub fn keyword(&self, name: &str) -> Fallible<Option<super::object::Ref>> {
+        let keywords = self.keywords()?;
+        Ok(keywords.iter().find(|(key, _)| key.to_text() == name).map(|(_, value)| value.own()))
+    }
+
     /// Calls `callee(first, …positional, **keywords)` with these very arguments, as a method would be passed on.
     pub fn forward(&self, callee: &Obj, first: &[&Obj]) -> Fallible<super::object::Ref> {
         let mut arguments: Vec<&Obj> = first.iter().copied().chain(self.positional.iter().copied()).collect();

@@ -20,6 +20,8 @@ use super::object::{Obj, Ref};
 use super::raised::{Fallible, Raised};
 use super::slot::Slot;
 
+const WORD: usize = std::mem::size_of::<usize>();
+
 /// How many dead instances the classes that come and go keep for reuse: enough for a burst of a thousand callbacks,
 /// and at most a quarter of a megabyte each.
 pub const KEPT: usize = 1024;
@@ -41,9 +43,9 @@ pub trait Class: Sized + 'static {
     /// and would call it again without end; so ours shows and clears the base's `__slots__` itself.
     const PYTHON_BASE: bool = false;
 
-    /// Where in the structure an [`Attributes`] lies, if programs may set attributes on instances, and refer to them
-    /// weakly, which the base does not provide for.
-    const ATTRIBUTES: Option<usize> = None;
+    /// Whether instances take any attribute and weak references, as those of a class written in Python do. Their places
+    /// lie behind the structure.
+    const DICT: bool = false;
 
     /// Where the class lives once it is made.
     fn home() -> &'static Home;
@@ -53,50 +55,14 @@ pub trait Class: Sized + 'static {
     fn traverse(this: &Inst<Self>, visitor: &mut Visitor<'_>);
     /// Gives up what an instance owns.
     fn clear(this: &Inst<Self>);
-    /// What has to be undone before an instance is freed, other than dropping what it owns. Runs no Python, unless
-    /// the base is written in Python: then it clears the base's slots.
+    /// What has to be undone before an instance is freed, other than dropping what it owns. If the base is written in
+    /// Python, it clears the base's slots.
     fn dying(_this: &Inst<Self>) {}
     /// `__del__`.
     fn finalize(_this: &Inst<Self>) {}
     /// Whether `finalize` has anything to do; asked before an instance goes.
     fn needs_finalizing(&self) -> bool {
         Self::FINALIZED
-    }
-}
-
-/// An instance's `__dict__` and its weak references, for a class whose base has neither.
-#[derive(Debug)]
-#[repr(C)]
-pub struct Attributes {
-    dict: Slot,
-    /// The head of the list, which is the interpreter's.
-    weak_references: AtomicPtr<ffi::PyObject>,
-}
-
-impl Attributes {
-    /// None yet.
-    pub const fn new() -> Attributes {
-        Attributes { dict: Slot::empty(), weak_references: AtomicPtr::new(std::ptr::null_mut()) }
-    }
-
-    /// Where the two lie within.
-    pub(super) const DICT: usize = std::mem::offset_of!(Attributes, dict);
-    pub(super) const WEAK_REFERENCES: usize = std::mem::offset_of!(Attributes, weak_references);
-
-    /// Shows the dictionary to the garbage collector.
-    pub fn traverse(&self, visitor: &mut Visitor<'_>) {
-        visitor.slot(&self.dict);
-    }
-
-    /// Gives the dictionary up.
-    pub fn clear(&self) {
-        self.dict.clear();
-    }
-}
-
-impl Default for Attributes {
-    fn default() -> Attributes {
-        Attributes::new()
     }
 }
 
@@ -161,8 +127,18 @@ impl Home {
             self.base_clear.store(clear, Ordering::Relaxed);
         }
         self.offset.store(offset, Ordering::Relaxed);
-        self.size.store(offset + std::mem::size_of::<T>(), Ordering::Relaxed);
+        self.size.store(Home::size_of::<T>(offset), Ordering::Relaxed);
         self.class.store(class.own().into_ptr().cast(), Ordering::Relaxed);
+    }
+
+    /// How large an instance is whose structure begins at `offset`.
+    pub(super) const fn size_of<T: Class>(offset: usize) -> usize {
+        offset + std::mem::size_of::<T>() + if T::DICT { 2 * WORD } else { 0 }
+    }
+
+    /// Where an instance has its `__dict__`; the list of weak references is the next word.
+    pub(super) const fn dict_offset<T: Class>(offset: usize) -> usize {
+        offset + std::mem::size_of::<T>()
     }
 
     /// How large an instance is.
@@ -241,6 +217,20 @@ impl<T: Class> Inst<T> {
         Own(self.0.own(), PhantomData)
     }
 
+    /// Whether this is exactly an instance of the class, to which no attributes were given: so that what programs see of
+    /// it is ours alone.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.0.is_exactly(T::home().class()) && !self.has_dict()
+    }
+
+    /// Whether the instance has a `__dict__` by now, of a class that has one.
+    #[inline]
+    pub fn has_dict(&self) -> bool {
+        // SAFETY: a class with `DICT` has the word there; a reference or NULL.
+        T::DICT && unsafe { !(*dict_place::<T>(self.0.as_ptr())).is_null() }
+    }
+
     #[inline]
     fn structure(&self) -> *mut T {
         // SAFETY: an instance is at least as large as its class says, and its structure begins at the offset.
@@ -277,6 +267,15 @@ impl<T: Class> Own<T> {
             }
             Own::allocate(class)
         }
+    }
+
+    /// A new instance of a class derived from this one, not initialised.
+    pub fn of_class(class: &Obj) -> Fallible<Own<T>> {
+        if !class.is_subtype_of(T::home().class()) {
+            return Err(Raised::type_error("the class is not derived"));
+        }
+        // SAFETY: checked.
+        unsafe { Own::allocate(class.as_ptr().cast()) }
     }
 
     /// # Safety
@@ -363,6 +362,29 @@ impl Home {
     }
 }
 
+/// # Safety
+/// `instance` is one of `T`, which has `DICT`.
+#[inline]
+unsafe fn dict_place<T: Class>(instance: *mut ffi::PyObject) -> *mut *mut ffi::PyObject {
+    let offset = Home::dict_offset::<T>(T::home().offset.load(Ordering::Relaxed));
+    // SAFETY: by contract; the word lies behind the structure.
+    unsafe { instance.byte_add(offset).cast() }
+}
+
+/// Takes the `__dict__` out of an instance.
+///
+/// # Safety
+/// `instance` is one of `T`.
+unsafe fn take_dict<T: Class>(instance: *mut ffi::PyObject) -> Option<Ref> {
+    if !T::DICT {
+        return None;
+    }
+    // SAFETY: by contract; an owned reference or NULL.
+    unsafe {
+        Ref::from_owned_or_null(std::mem::replace(&mut *dict_place::<T>(instance), std::ptr::null_mut()))
+    }
+}
+
 // ---------------------------------------------------------------------------------------------------------------
 // The life of an instance, as C sees it. `tables` wraps these into entries.
 
@@ -397,6 +419,11 @@ pub unsafe fn traverse<T: Class>(
             visitor.object(Obj::from_ptr(ffi::Py_TYPE(instance).cast()));
         }
         T::traverse(Inst::from_ptr(instance), &mut visitor);
+        if T::DICT
+            && let Some(dict) = Obj::from_ptr_or_null(*dict_place::<T>(instance))
+        {
+            visitor.object(dict);
+        }
     }
     visitor.answer
 }
@@ -409,6 +436,7 @@ pub unsafe fn clear<T: Class>(instance: *mut ffi::PyObject) -> c_int {
     // SAFETY: by contract.
     unsafe {
         T::clear(Inst::from_ptr(instance));
+        drop(take_dict::<T>(instance));
         T::home().base_clear().map_or(0, |base| base(instance))
     }
 }
@@ -456,6 +484,7 @@ pub unsafe fn dealloc<T: Class>(instance: *mut ffi::PyObject) {
             ffi::PyObject_ClearWeakRefs(instance);
         }
         T::dying(Inst::from_ptr(instance));
+        drop(take_dict::<T>(instance));
         std::ptr::drop_in_place(home.structure_of::<T>(instance));
         if let Some(base_clear) = home.base_clear() {
             base_clear(instance);

@@ -43,6 +43,70 @@ pub fn throw(coroutine: &Obj, name: &Obj, exception: &Obj) -> Fallible<Sent> {
     }
 }
 
+/// Whether what is awaited has a `throw` of its own.
+pub fn takes_throw(iterator: &Obj, name: &Obj) -> bool {
+    is_native(iterator) || iterator.get_if_there(name).is_ok_and(|found| found.is_some())
+}
+
+/// The iterator that `await` drives, of anything awaitable.
+pub fn iterator_of(awaitable: &Obj) -> Fallible<Ref> {
+    if is_native(awaitable) {
+        if !awaitable.get(&*object::interned(c"cr_await")?)?.is_none() {
+            return Err(Raised::runtime_error("coroutine is being awaited already"));
+        }
+        return Ok(awaitable.own());
+    }
+    if awaitable.is_generator() && is_iterable_coroutine(awaitable)? {
+        return Ok(awaitable.own());
+    }
+    // SAFETY: a type's table of asynchronous methods lives as long as the type; the slot is called with an instance.
+    let iterator = unsafe {
+        let table = (*awaitable.type_ptr()).tp_as_async;
+        let Some(method) = (!table.is_null()).then(|| (*table).am_await).flatten() else {
+            return Err(not_awaitable(awaitable));
+        };
+        Ref::from_owned(method(awaitable.as_ptr()))?
+    };
+    if is_native(&iterator) {
+        return Err(Raised::type_error("__await__() returned a coroutine"));
+    }
+    // SAFETY: plain call with a live object.
+    if unsafe { ffi::PyIter_Check(iterator.as_ptr()) } == 0 {
+        let class = iterator.class_name();
+        return Err(Raised::type_error(&format!("__await__() returned non-iterator of type '{class}'")));
+    }
+    Ok(iterator)
+}
+
+/// `inspect.isawaitable(object)`, of what is no native coroutine.
+pub fn is_awaitable(object: &Obj) -> Fallible<bool> {
+    if object.is_generator() {
+        return is_iterable_coroutine(object);
+    }
+    // SAFETY: a type's table of asynchronous methods lives as long as the type.
+    Ok(unsafe {
+        let table = (*object.type_ptr()).tp_as_async;
+        !table.is_null() && (*table).am_await.is_some()
+    })
+}
+
+/// Whether a generator was made by a function that `types.coroutine` has marked.
+fn is_iterable_coroutine(generator: &Obj) -> Fallible<bool> {
+    const CO_ITERABLE_COROUTINE: i64 = 0x100;
+    let code = generator.get(&*object::interned(c"gi_code")?)?;
+    Ok(code.get(&*object::interned(c"co_flags")?)?.to_i64()? & CO_ITERABLE_COROUTINE != 0)
+}
+
+#[cold]
+fn not_awaitable(object: &Obj) -> Raised {
+    let class = object.class_name();
+    Raised::type_error(&if cfg!(Py_3_14) {
+        format!("'{class}' object can't be awaited")
+    } else {
+        format!("object {class} can't be used in 'await' expression")
+    })
+}
+
 /// The outcome of `tp_iternext`: NULL without an exception stands for `StopIteration(None)`.
 #[inline]
 pub fn give_next(outcome: Fallible<Sent>) -> *mut ffi::PyObject {
@@ -54,6 +118,18 @@ pub fn give_next(outcome: Fallible<Sent>) -> *mut ffi::PyObject {
             std::ptr::null_mut()
         }
         Err(_raised) => std::ptr::null_mut(),
+    }
+}
+
+/// The same for what `await` iterates over, and programs do not.
+#[inline]
+pub fn give_awaited(outcome: Fallible<Sent>) -> *mut ffi::PyObject {
+    match outcome {
+        Ok(Sent::Returned(value)) if !value.is_none() => {
+            let _raised = stop_iteration::raise_fleeting(value);
+            std::ptr::null_mut()
+        }
+        outcome => give_next(outcome),
     }
 }
 

@@ -345,6 +345,12 @@ impl ThreadSlots {
         self.running_loop.holds(candidate)
     }
 
+    /// The current task.
+    #[inline]
+    pub fn current_task(&self) -> Option<Ref> {
+        self.current_task.get()
+    }
+
     /// Puts a task, or none, in place of the current one, which is returned.
     #[inline]
     pub fn swap_current(&self, task: Option<Ref>) -> Option<Ref> {

@@ -4,7 +4,7 @@
 //! back when dropped. Unlike `pyo3::Py`, neither asks whether the GIL is held: they exist only where it is.
 
 use std::cell::UnsafeCell;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -254,6 +254,21 @@ impl Obj {
         }
     }
 
+    /// `repr(self)`.
+    pub fn repr(&self) -> Fallible<Ref> {
+        // SAFETY: plain call with a live argument.
+        unsafe { Ref::from_owned(ffi::PyObject_Repr(self.as_ptr())) }
+    }
+
+    /// `object.__repr__(self)`.
+    pub fn plain_repr(&self) -> Fallible<Ref> {
+        // SAFETY: `object` has a repr, which takes any live object.
+        unsafe {
+            let plain = (*&raw const ffi::PyBaseObject_Type).tp_repr.unwrap_or(ffi::PyObject_Repr);
+            Ref::from_owned(plain(self.as_ptr()))
+        }
+    }
+
     /// The text of a `str`; what cannot be encoded is replaced.
     pub fn to_text(&self) -> String {
         let mut length = 0;
@@ -279,6 +294,25 @@ impl Obj {
     pub fn str(&self) -> Fallible<Ref> {
         // SAFETY: plain call with a live argument.
         unsafe { Ref::from_owned(ffi::PyObject_Str(self.as_ptr())) }
+    }
+
+    /// `len(self)`.
+    pub fn length(&self) -> Fallible<usize> {
+        // SAFETY: plain call with a live argument; -1 is an error.
+        let length = unsafe { ffi::PyObject_Size(self.as_ptr()) };
+        usize::try_from(length).map_err(|_| Raised::assert())
+    }
+
+    /// `list(self)`, as references.
+    pub fn items(&self) -> Fallible<Vec<Ref>> {
+        // SAFETY: plain calls; the list is new and nobody else's, and its items are owned at once.
+        unsafe {
+            let list = Ref::from_owned(ffi::PySequence_List(self.as_ptr()))?;
+            let count = ffi::PyList_Size(list.as_ptr());
+            Ok((0..count)
+                .map(|index| Obj::from_ptr(ffi::PyList_GetItem(list.as_ptr(), index)).own())
+                .collect())
+        }
     }
 
     /// The value of an `int` or of anything with `__index__`, if it fits.
@@ -459,10 +493,16 @@ macro_rules! builtin_exceptions {
 }
 
 builtin_exceptions! {
+    /// `AssertionError`.
+    assertion_error = PyExc_AssertionError;
     /// `AttributeError`.
     attribute_error = PyExc_AttributeError;
     /// `ConnectionError`.
     connection_error = PyExc_ConnectionError;
+    /// `GeneratorExit`.
+    generator_exit = PyExc_GeneratorExit;
+    /// `IndexError`.
+    index_error = PyExc_IndexError;
     /// `KeyboardInterrupt`.
     keyboard_interrupt = PyExc_KeyboardInterrupt;
     /// `OverflowError`.
@@ -481,6 +521,8 @@ builtin_exceptions! {
     system_error = PyExc_SystemError;
     /// `SystemExit`.
     system_exit = PyExc_SystemExit;
+    /// `TimeoutError`.
+    timeout_error = PyExc_TimeoutError;
     /// `TypeError`.
     type_error = PyExc_TypeError;
     /// `ValueError`.
@@ -535,6 +577,43 @@ pub fn list(items: &[Ref]) -> Fallible<Ref> {
             ffi::PyList_SET_ITEM(list.as_ptr(), index as isize, item.clone().into_ptr());
         }
         Ok(list)
+    }
+}
+
+/// A new `list` that takes the references over.
+pub fn list_of(items: Vec<Ref>) -> Fallible<Ref> {
+    // SAFETY: the list is new and not shared until every place is filled with an owned reference.
+    unsafe {
+        let list = Ref::from_owned(ffi::PyList_New(items.len() as isize))?;
+        for (index, item) in items.into_iter().enumerate() {
+            ffi::PyList_SET_ITEM(list.as_ptr(), index as isize, item.into_ptr());
+        }
+        Ok(list)
+    }
+}
+
+/// `list.append(item)`.
+#[inline]
+pub fn list_append(list: &Obj, item: &Obj) -> Fallible<()> {
+    // SAFETY: plain call with live arguments; a non-list is an error, not undefined.
+    status(unsafe { ffi::PyList_Append(list.as_ptr(), item.as_ptr()) })
+}
+
+/// `list.pop()`.
+pub fn list_pop(list: &Obj) -> Fallible<Ref> {
+    // SAFETY: plain calls with live arguments; a non-list is an error, not undefined, and the item is owned before the
+    // list gives its reference up.
+    unsafe {
+        let last = ffi::PyList_Size(list.as_ptr()) - 1;
+        if last < 0 {
+            if let Some(raised) = Raised::if_any() {
+                return Err(raised);
+            }
+            return Err(Raised::new(index_error(), "pop from empty list"));
+        }
+        let item = Obj::from_ptr(ffi::PyList_GetItem(list.as_ptr(), last)).own();
+        status(ffi::PyList_SetSlice(list.as_ptr(), last, last + 1, std::ptr::null_mut()))?;
+        Ok(item)
     }
 }
 
@@ -648,7 +727,8 @@ pub fn import(name: &CStr) -> Fallible<Ref> {
 }
 
 /// `warnings.warn(message, category)`, attributed to the caller's line.
-pub fn warn(category: &Obj, message: &CStr) -> Fallible<()> {
+pub fn warn(category: &Obj, message: &str) -> Fallible<()> {
+    let message = CString::new(message).unwrap_or_default();
     // SAFETY: plain call with live arguments.
     status(unsafe { ffi::PyErr_WarnEx(category.as_ptr(), message.as_ptr(), 1) })
 }

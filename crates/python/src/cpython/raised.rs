@@ -67,6 +67,14 @@ impl Raised {
         Raised::assert()
     }
 
+    /// Raises `class()`.
+    #[cold]
+    pub fn bare(class: &Obj) -> Raised {
+        // SAFETY: plain call with a live exception class.
+        unsafe { ffi::PyErr_SetNone(class.as_ptr()) }
+        Raised::assert()
+    }
+
     /// Raises this exception anew, as `raise exception` does: with the traceback that it carries, and with what is being
     /// handled just now as its context.
     #[cold]
@@ -75,6 +83,14 @@ impl Raised {
         // SAFETY: plain call with live arguments.
         unsafe { ffi::PyErr_SetObject(exception.class().as_ptr(), exception.as_ptr()) }
         Raised::assert()
+    }
+
+    /// Raises this exception as `raise exception from None` does.
+    #[cold]
+    pub fn raise_from_none(exception: &Obj) -> Raised {
+        // SAFETY: plain call; without a cause, only the context is suppressed.
+        unsafe { ffi::PyException_SetCause(exception.as_ptr(), std::ptr::null_mut()) }
+        Raised::raise(exception)
     }
 
     /// Puts an exception that was taken back into the indicator, as it was.
@@ -198,6 +214,12 @@ pub fn set_cause_and_context(exception: &Obj, cause: &Obj) {
         ffi::PyException_SetCause(exception.as_ptr(), cause.own().into_ptr());
         ffi::PyException_SetContext(exception.as_ptr(), cause.own().into_ptr());
     }
+}
+
+/// `exception.__context__`.
+pub fn context_of(exception: &Obj) -> Option<Ref> {
+    // SAFETY: plain call; the result is owned or NULL.
+    unsafe { Ref::from_owned_or_null(ffi::PyException_GetContext(exception.as_ptr())) }
 }
 
 /// `exception.__context__ = context`.

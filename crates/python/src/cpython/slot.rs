@@ -72,6 +72,11 @@ impl Slot {
         }
     }
 
+    /// Shows what is held to the garbage collector.
+    pub fn traverse(&self, visitor: &mut super::class::Visitor<'_>) {
+        visitor.slot(self);
+    }
+
     /// The pointer held, for the garbage collector, which takes no references.
     pub(super) fn peek(&self) -> Option<&Obj> {
         // SAFETY: read in place; the borrow is used before anything can replace the value.

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 
 use pyo3::ffi;
 
-use super::class::{Attributes, Class, Inst};
+use super::class::{Class, Home, Inst};
 use super::object::{Obj, Ref};
 use super::raised::Fallible;
 
@@ -93,22 +93,16 @@ pub fn define<T: Class>(mut spec: Spec<T>) -> Fallible<Ref> {
     let align = std::mem::align_of::<T>();
     let offset = base_size.div_ceil(align) * align;
 
-    if T::ATTRIBUTES.is_some() {
-        spec.attributes.insert(0, dictionary());
+    if T::DICT {
+        spec.attributes.push(dict_attribute());
     }
     // SAFETY: an all-zero entry ends the table.
     spec.attributes.push(Attribute(unsafe { std::mem::zeroed() }, PhantomData));
     let mut slots: Vec<_> = spec.slots.into_iter().map(|line| line.0).collect();
     slots.push(slot(ffi::Py_tp_methods, leak_methods(spec.methods)));
     slots.push(slot(ffi::Py_tp_getset, spec.attributes.leak().as_mut_ptr().cast()));
-    if let Some(within) = T::ATTRIBUTES {
-        let members = vec![
-            offset_member(c"__dictoffset__", offset + within + Attributes::DICT),
-            offset_member(c"__weaklistoffset__", offset + within + Attributes::WEAK_REFERENCES),
-            // SAFETY: an all-zero entry ends the table.
-            unsafe { std::mem::zeroed() },
-        ];
-        slots.push(slot(ffi::Py_tp_members, members.leak().as_mut_ptr().cast()));
+    if T::DICT {
+        slots.push(slot(ffi::Py_tp_members, dict_members(Home::dict_offset::<T>(offset))));
     }
     if let Some(doc) = spec.doc {
         slots.push(slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()));
@@ -121,7 +115,7 @@ pub fn define<T: Class>(mut spec: Spec<T>) -> Fallible<Ref> {
     }
     let mut description = ffi::PyType_Spec {
         name: T::NAME.as_ptr(),
-        basicsize: (offset + std::mem::size_of::<T>()) as c_int,
+        basicsize: Home::size_of::<T>(offset) as c_int,
         itemsize: 0,
         flags: flags as c_ulong as c_uint,
         slots: slots.as_mut_ptr(),
@@ -131,24 +125,35 @@ pub fn define<T: Class>(mut spec: Spec<T>) -> Fallible<Ref> {
         let base = base.map_or(std::ptr::null_mut(), Obj::as_ptr);
         Ref::from_owned(ffi::PyType_FromSpecWithBases(&mut description, base))?
     };
+    // As of a class written in Python, the name in messages is the short one.
+    let short = T::NAME.to_string_lossy();
+    let short = super::object::text(short.rsplit('.').next().unwrap_or_default())?;
+    class.set(&*super::object::interned(c"__name__")?, &short)?;
     // SAFETY: the type that was just made, of this base, with the structure at this offset.
     unsafe { T::home().settle::<T>(&class, base, offset) };
     Ok(class)
 }
 
-/// The entry that tells `PyType_FromSpec` where an instance keeps its dictionary or its weak references.
-fn offset_member(name: &'static CStr, offset: usize) -> ffi::PyMemberDef {
-    ffi::PyMemberDef {
+/// The members by which CPython learns where instances have their `__dict__` and their weak references.
+fn dict_members(offset: usize) -> *mut c_void {
+    let member = |name: &'static CStr, offset: usize| ffi::PyMemberDef {
         name: name.as_ptr(),
         type_code: ffi::Py_T_PYSSIZET,
         offset: offset as isize,
         flags: ffi::Py_READONLY,
         doc: std::ptr::null(),
-    }
+    };
+    let members = vec![
+        member(c"__dictoffset__", offset),
+        member(c"__weaklistoffset__", offset + std::mem::size_of::<usize>()),
+        // SAFETY: an all-zero entry ends the table.
+        unsafe { std::mem::zeroed() },
+    ];
+    members.leak().as_mut_ptr().cast()
 }
 
-/// `__dict__`, by the interpreter's own functions.
-fn dictionary<T>() -> Attribute<T> {
+/// `__dict__`, as CPython's own classes show it.
+fn dict_attribute<T>() -> Attribute<T> {
     let definition = ffi::PyGetSetDef {
         name: c"__dict__".as_ptr(),
         get: Some(ffi::PyObject_GenericGetDict),
@@ -157,6 +162,17 @@ fn dictionary<T>() -> Attribute<T> {
         closure: std::ptr::null_mut(),
     };
     Attribute(definition, PhantomData)
+}
+
+/// A class derived from `base` with nothing of its own, as `class name(base)` makes it.
+pub fn derive(base: &Obj, name: &CStr, doc: &CStr) -> Fallible<Ref> {
+    let [name, doc] = [name, doc].map(|text| super::object::text(&text.to_string_lossy()));
+    let namespace = super::object::dict(&[
+        (&*super::object::interned(c"__module__")?, &*super::object::interned(c"velodrome")?),
+        (&*super::object::interned(c"__doc__")?, &*doc?),
+    ])?;
+    let bases = super::object::tuple(&[base])?;
+    base.class().call(&[&*name?, &bases, &namespace])
 }
 
 /// One slot of a type.

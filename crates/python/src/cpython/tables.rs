@@ -151,8 +151,9 @@ macro_rules! class_attributes {
 
 /// The slots that every class has (birth, traversal, death), and on demand those after the semicolon:
 ///
-/// * `init`: `fn(&Inst<T>, Args<'_>) -> Fallible<()>`; `repr`, `iter`, `await`: `fn(&Inst<T>) -> Fallible<Ref>`;
-/// * `next`: `fn(&Inst<T>) -> Fallible<Sent>`, for `tp_iternext` and `am_send` alike.
+/// * `init`: `fn(&Inst<T>, Args<'_>) -> Fallible<()>`; `repr`, `str`, `iter`, `awaits`: `fn(&Inst<T>) -> Fallible<Ref>`;
+/// * `next`: `fn(&Inst<T>) -> Fallible<Sent>`, for `tp_iternext` and `am_send` alike; `awaited_next` where `await` is
+///   who iterates (then `dying` has to call `stop_iteration::forget`).
 macro_rules! class_slots {
     ($class:ty, $owner:literal; $($kind:ident $function:expr),* $(,)?) => {{
         #[allow(unsafe_code)]
@@ -202,6 +203,9 @@ macro_rules! class_slots {
     (@ repr $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         class_slots!(@@ Py_tp_repr, c"tp_repr", $slots, $class, $owner, $function);
     };
+    (@ str $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        class_slots!(@@ Py_tp_str, c"tp_str", $slots, $class, $owner, $function);
+    };
     (@ iter $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         class_slots!(@@ Py_tp_iter, c"tp_iter", $slots, $class, $owner, $function);
     };
@@ -223,11 +227,17 @@ macro_rules! class_slots {
             })) as *mut _));
     };
     (@ next $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        class_slots!(@@@ give_next, $slots, $class, $owner, $function);
+    };
+    (@ awaited_next $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        class_slots!(@@@ give_awaited, $slots, $class, $owner, $function);
+    };
+    (@@@ $give:ident, $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         #[allow(unsafe_code)]
         $slots.push(type_slot!($class, pyo3::ffi::Py_tp_iternext, entry!(raising $owner, c"tp_iternext",
             (this: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
             // SAFETY: called with an instance.
-            $crate::cpython::coroutine::give_next(unsafe {
+            $crate::cpython::coroutine::$give(unsafe {
                 $function($crate::cpython::Inst::<$class>::from_ptr(this))
             })) as *mut _));
         #[allow(unsafe_code)]

@@ -28,7 +28,7 @@ use velodrome_engine::{Interest, Key};
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::socket::Socket;
 use crate::cpython::{
-    Args, Attributes, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
+    Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
 };
 use crate::event_loop::EventLoop;
 use crate::handle;
@@ -40,7 +40,6 @@ use reading::Receiver;
 /// The class `SocketTransport`.
 #[derive(Debug)]
 pub struct SocketTransport {
-    attributes: Attributes,
     event_loop: Slot,
     protocol: Slot,
     server: Slot,
@@ -77,7 +76,7 @@ impl Class for SocketTransport {
     const NAME: &'static std::ffi::CStr = c"velodrome.SocketTransport";
     const FINALIZED: bool = true;
     const PYTHON_BASE: bool = true;
-    const ATTRIBUTES: Option<usize> = Some(std::mem::offset_of!(SocketTransport, attributes));
+    const DICT: bool = true;
 
     fn home() -> &'static Home {
         &HOME
@@ -85,7 +84,6 @@ impl Class for SocketTransport {
 
     fn fresh() -> SocketTransport {
         SocketTransport {
-            attributes: Attributes::new(),
             event_loop: Slot::empty(),
             protocol: Slot::empty(),
             server: Slot::empty(),
@@ -111,14 +109,12 @@ impl Class for SocketTransport {
     }
 
     fn traverse(this: &Inst<SocketTransport>, visitor: &mut Visitor<'_>) {
-        this.attributes.traverse(visitor);
         visitor.slot(this.extra_slot());
         this.socket.traverse(visitor);
         this.slots().into_iter().for_each(|slot| visitor.slot(slot));
     }
 
     fn clear(this: &Inst<SocketTransport>) {
-        this.attributes.clear();
         this.extra_slot().clear();
         drop(this.socket.take());
         this.slots().into_iter().for_each(Slot::clear);

@@ -1,0 +1,129 @@
+//! Who is told natively that a future of ours is done: `gather`, a `TaskGroup`, …
+//!
+//! asyncio gives a future a callback, which the loop calls by a handle in the iteration after. These stand in the same
+//! places, among the future's callbacks and in the loop's queue, but as objects of ours: no context is copied, no
+//! handle made. The futures that are done wait in the listener itself, in order, one for each job in the queue.
+//! Futures and loops that are not ours get a callable.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use crate::cpython::object::{self, none};
+use crate::cpython::{Class, Fallible, Inst, Obj, Own, Ref, Visitor};
+use crate::event_loop::EventLoop;
+use crate::future::{self, Future, FutureLike};
+use crate::gather::Gathering;
+use crate::handle;
+use crate::task::Task;
+use crate::task_group::TaskGroup;
+
+/// One that is told.
+#[derive(Clone, Debug)]
+pub enum Listener {
+    Gather(Own<Gathering>),
+    Group(Own<TaskGroup>),
+}
+
+/// The futures that are done and of which the listener has not heard yet.
+#[derive(Debug, Default)]
+pub struct Told(RefCell<VecDeque<Ref>>);
+
+impl Told {
+    pub fn traverse(&self, visitor: &mut Visitor<'_>) {
+        if let Ok(told) = self.0.try_borrow() {
+            told.iter().for_each(|future| visitor.object(future));
+        }
+    }
+
+    pub fn clear(&self) {
+        drop(self.0.take());
+    }
+}
+
+/// A class whose instances listen.
+pub trait Listens: Class {
+    fn told(&self) -> &Told;
+    /// A future is done: what asyncio's callback does.
+    fn hear(this: &Inst<Self>, future: &Obj) -> Fallible<()>;
+    /// The name of the method that does it.
+    const METHOD: &'static std::ffi::CStr;
+}
+
+impl Listener {
+    fn told(&self) -> &Told {
+        match self {
+            Listener::Gather(listener) => listener.told(),
+            Listener::Group(listener) => listener.told(),
+        }
+    }
+
+    /// Notes a future that is done; a job follows.
+    #[inline]
+    pub fn note(&self, future: Ref) {
+        self.told().0.borrow_mut().push_back(future);
+    }
+
+    /// Hears of the next one.
+    #[inline]
+    pub fn hear(&self) -> Fallible<()> {
+        let Some(future) = self.told().0.borrow_mut().pop_front() else { return Ok(()) };
+        match self {
+            Listener::Gather(listener) => Gathering::hear(listener, &future),
+            Listener::Group(listener) => TaskGroup::hear(listener, &future),
+        }
+    }
+
+    /// The listener itself.
+    pub fn obj(&self) -> &Obj {
+        match self {
+            Listener::Gather(listener) => listener.obj(),
+            Listener::Group(listener) => listener.obj(),
+        }
+    }
+
+    /// A callable that does the same, for futures and loops that are not ours.
+    pub fn callable(&self) -> Fallible<Ref> {
+        let method = match self {
+            Listener::Gather(_) => Gathering::METHOD,
+            Listener::Group(_) => TaskGroup::METHOD,
+        };
+        self.obj().get(&*object::interned(method)?)
+    }
+
+    /// The handle that asyncio would have queued.
+    pub fn as_handle(&self) -> Fallible<Ref> {
+        let future = self.told().0.borrow().front().cloned().unwrap_or_else(|| none().own());
+        let event_loop = crate::ensure_future::loop_of(&future)?;
+        let context = crate::cpython::context::copy_current()?;
+        handle::with_context(&event_loop, &*self.callable()?, &[&future], context).map(Own::into_ref)
+    }
+}
+
+/// Has the listener told when the future is done.
+#[inline]
+pub fn listen(future: &Obj, listener: Listener) -> Fallible<()> {
+    if let Some(task) = Inst::<Task>::exactly(future) {
+        return listen_natively(task, listener);
+    }
+    if let Some(future) = Inst::<Future>::exactly(future) {
+        return listen_natively(future, listener);
+    }
+    let name = &crate::state::state().names.add_done_callback;
+    future.call_method(name, &[&*listener.callable()?]).map(drop)
+}
+
+#[inline]
+fn listen_natively<T: FutureLike>(future: &Inst<T>, listener: Listener) -> Fallible<()> {
+    future::add_entry(future, crate::callbacks::Entry::Listener(listener))
+}
+
+/// Runs a job of the queue.
+pub fn run(event_loop: &Inst<EventLoop>, listener: &Listener) -> Fallible<()> {
+    match listener.hear() {
+        Ok(()) => Ok(()),
+        Err(raised) => handle::failed(event_loop.obj(), raised, || {
+            let context = crate::cpython::context::copy_current()?;
+            handle::with_context(event_loop.obj(), &*listener.callable()?, &[], context).map(Own::into_ref)
+        }),
+    }
+}

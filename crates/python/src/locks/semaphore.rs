@@ -1,0 +1,224 @@
+//! `Semaphore` and `BoundedSemaphore`.
+
+use std::cell::Cell;
+
+use crate::cpython::global::Global;
+use crate::cpython::object::{self, boolean, none};
+use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Spec};
+use crate::locks::context_manager::context_manager_methods;
+use crate::locks::{get_loop_method, lock_class, waiting_attributes};
+use crate::operation::{self, Kind, Operation, Step};
+use crate::state::state;
+use crate::waiters::{self, BoundLoop, Waiters, repr_with};
+
+/// The class `Semaphore`.
+#[derive(Debug)]
+pub struct Semaphore {
+    bound: BoundLoop,
+    waiters: Waiters,
+    value: Cell<i64>,
+    /// The value that a bounded one never exceeds.
+    limit: Cell<Option<i64>>,
+}
+
+lock_class!(Semaphore, c"velodrome.Semaphore",
+    Semaphore {
+        bound: BoundLoop::default(),
+        waiters: Waiters::default(),
+        value: Cell::new(1),
+        limit: Cell::new(None),
+    };
+    bound, waiters);
+
+static ACQUIRE: Kind =
+    Kind { name: "acquire", qualname: "Semaphore.acquire", begin: begin_acquire, resume: resume_acquire };
+
+/// What is looked up once.
+#[derive(Debug)]
+struct Known {
+    bounded: Ref,
+    /// asyncio's class, which refuses bad values.
+    original: Ref,
+    /// Whether this version looks whether the future was given its turn before it takes a cancellation for one
+    /// (from 3.13 on).
+    careful: bool,
+}
+
+static KNOWN: Global<Known> = Global::new();
+
+/// Whether what programs see of it is ours alone.
+#[inline]
+fn is_plain(this: &Inst<Semaphore>) -> bool {
+    !this.has_dict()
+        && (this.obj().is_exactly(Semaphore::home().class()) || this.obj().is_exactly(&KNOWN.get().bounded))
+}
+
+#[inline]
+fn is_locked(this: &Inst<Semaphore>) -> Fallible<bool> {
+    Ok(this.value.get() == 0 || !(this.waiters.is_empty()? || this.waiters.all_cancelled()?))
+}
+
+fn begin_acquire(operation: &Inst<Operation>) -> Fallible<Step> {
+    Semaphore::of(operation, |this| {
+        let locked = if is_plain(this) {
+            is_locked(this)?
+        } else {
+            this.obj().call_method(&state().names.locked, &[])?.truthy()?
+        };
+        if !locked {
+            this.value.set(this.value.get() - 1);
+            return Ok(Step::Done(boolean(true).own()));
+        }
+        let future = this.bound.create_future(this.obj())?;
+        this.waiters.push(future.clone())?;
+        operation.first.set(future.clone());
+        Ok(Step::Await(future))
+    })
+}
+
+fn resume_acquire(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Step> {
+    let exception = outcome.err().map(Raised::take);
+    Semaphore::of(operation, |this| {
+        let future = operation.first.get_or_none();
+        this.waiters.remove(&future)?;
+        let cancelled =
+            exception.as_ref().is_some_and(|exception| exception.derives_from(&state().cancelled_error));
+        if KNOWN.get().careful {
+            // It was our turn, which we cannot take.
+            if cancelled && waiters::is_done(&future)? && !waiters::is_cancelled(&future)? {
+                this.value.set(this.value.get() + 1);
+            }
+            // Those who came meanwhile had to queue behind us.
+            while this.value.get() > 0 && wake_next(this)? {}
+        } else if cancelled {
+            if !waiters::is_cancelled(&future)? {
+                this.value.set(this.value.get() + 1);
+                wake_next(this)?;
+            }
+        } else if exception.is_none() && this.value.get() > 0 {
+            wake_next(this)?;
+        }
+        match exception {
+            None => Ok(Step::Done(boolean(true).own())),
+            Some(exception) => Err(Raised::from_exception(exception)),
+        }
+    })
+}
+
+/// Gives the first who waits its turn; says whether there was somebody.
+fn wake_next(this: &Inst<Semaphore>) -> Fallible<bool> {
+    if this.waiters.is_empty()? {
+        return Ok(false);
+    }
+    this.value.set(this.value.get() - 1);
+    let woken = this.waiters.wake(1, boolean(true))? > 0;
+    if !woken {
+        this.value.set(this.value.get() + 1);
+    }
+    Ok(woken)
+}
+
+fn py_init(this: &Inst<Semaphore>, args: Args<'_>) -> Fallible<()> {
+    let bounded = this.obj().derives_from(&KNOWN.get().bounded);
+    let function = if bounded { "BoundedSemaphore.__init__" } else { "Semaphore.__init__" };
+    let [value] = args.parse(&Signature { function, names: ["value"], positional: 1, required: 0 })?;
+    let value = match value {
+        None => 1,
+        Some(value) if value.is_any_int() && value.to_i64_or_nearest()? >= 0 => value.to_i64_or_nearest()?,
+        Some(value) => {
+            drop(KNOWN.get().original.call(&[value])?);
+            value.to_i64()?
+        }
+    };
+    this.value.set(value);
+    this.limit.set(bounded.then_some(value));
+    Ok(())
+}
+
+fn py_acquire(this: &Inst<Semaphore>) -> Fallible<Ref> {
+    operation::create(&ACQUIRE, this.obj()).map(Own::into_ref)
+}
+
+fn py_release(this: &Inst<Semaphore>) -> Fallible<Ref> {
+    if this.limit.get().is_some_and(|limit| this.value.get() >= limit) {
+        return Err(Raised::value_error("BoundedSemaphore released too many times"));
+    }
+    this.value.set(this.value.get() + 1);
+    wake_next(this)?;
+    Ok(none().own())
+}
+
+fn py_locked(this: &Inst<Semaphore>) -> Fallible<Ref> {
+    Ok(boolean(is_locked(this)?).own())
+}
+
+fn py_value(this: &Inst<Semaphore>) -> Fallible<Ref> {
+    object::int(this.value.get())
+}
+
+fn py_set_value(this: &Inst<Semaphore>, value: Option<&Obj>) -> Fallible<()> {
+    this.value.set(value.map_or(Ok(0), Obj::to_i64)?);
+    Ok(())
+}
+
+fn py_bound_value(this: &Inst<Semaphore>) -> Fallible<Ref> {
+    match this.limit.get() {
+        Some(limit) => object::int(limit),
+        None => Err(Raised::new(
+            object::attribute_error(),
+            &format!("'{}' object has no attribute '_bound_value'", this.obj().class_name()),
+        )),
+    }
+}
+
+fn py_repr(this: &Inst<Semaphore>) -> Fallible<Ref> {
+    let locked = if is_plain(this) {
+        is_locked(this)?
+    } else {
+        this.obj().call_method(&state().names.locked, &[])?.truthy()?
+    };
+    let extra = if locked { String::from("locked") } else { format!("unlocked, value:{}", this.value.get()) };
+    repr_with(this.obj(), &extra, &this.waiters)
+}
+
+/// Makes both classes.
+pub fn define() -> Fallible<(Ref, Ref)> {
+    let mut methods: Vec<_> = class_methods!(Semaphore, "Semaphore";
+        c"acquire" => none py_acquire,
+            c"acquire($self, /)\n--\n\nAcquire the semaphore: wait until its counter is larger than zero, decrement \
+              it and return True.";
+        c"release" => none py_release,
+            c"release($self, /)\n--\n\nIncrement the counter, and let the first task that waits go on.";
+        c"locked" => none py_locked,
+            c"locked($self, /)\n--\n\nReturn True if the semaphore cannot be acquired immediately.";
+    );
+    methods.extend(context_manager_methods!(Semaphore, "Semaphore"));
+    methods.extend(get_loop_method!(Semaphore, "Semaphore"));
+    let mut attributes: Vec<_> = waiting_attributes!(Semaphore, "Semaphore", show_if_used);
+    attributes.extend(class_attributes!(Semaphore, "Semaphore";
+        c"_value" => py_value, py_set_value;
+        c"_bound_value" => py_bound_value;
+    ));
+    let class = crate::cpython::spec::define::<Semaphore>(Spec {
+        base: None,
+        doc: Some(
+            c"Semaphore(value=1)\n--\n\nA counter that acquire() decrements and release() increments; acquire() waits \
+              rather than\nlet it fall below zero.",
+        ),
+        methods,
+        attributes,
+        slots: class_slots!(Semaphore, "Semaphore"; init py_init, repr py_repr),
+    })?;
+    let bounded = crate::cpython::spec::derive(
+        &class,
+        c"BoundedSemaphore",
+        c"BoundedSemaphore(value=1)\n--\n\nA semaphore whose release() raises ValueError when it would exceed the initial \
+          value.",
+    )?;
+    let original = object::import(c"asyncio.locks")?.get(&*object::interned(c"Semaphore")?)?;
+    let careful = original.get(&state().names.acquire)?.get(&*object::interned(c"__code__")?)?;
+    let careful = careful.get(&*object::interned(c"co_names")?)?.items()?;
+    let careful = careful.iter().any(|name| name.to_text() == "done");
+    KNOWN.set(Known { bounded: bounded.clone(), original, careful });
+    Ok((class, bounded))
+}

@@ -1,0 +1,514 @@
+//! `Operation`: what our coroutine functions return (`lock.acquire()`, `queue.get()`, `sleep()`).
+//!
+//! Not a generator in disguise but an object with a coroutine's methods, whose iteration is native. What it does is
+//! told by its [`Kind`]: two functions, one for the beginning and one for the end of each wait. They answer with a
+//! [`Step`], and everything that coroutines have in common is here: nothing happens before it is awaited, it is
+//! awaited once, `throw` and `close` reach what is awaited first, a dropped one is closed, one that was never
+//! awaited warns.
+//!
+//! When an operation suspends it yields what the thing it awaits yields: at the bottom a future of its loop, so that
+//! any driver understands it. It never shows `_asyncio_future_blocking` itself.
+
+use std::cell::Cell;
+
+use velodrome_engine::TimerKey;
+
+use crate::cpython::coroutine::{self, Sent};
+use crate::cpython::object::{self, none};
+use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Slot, Spec, Visitor};
+use crate::future::{self, Future};
+use crate::operation_iter::OperationIter;
+use crate::state::state;
+use crate::task::Task;
+
+/// What an operation does, and what it is called.
+#[derive(Debug)]
+pub struct Kind {
+    pub name: &'static str,
+    pub qualname: &'static str,
+    /// From the first resumption to the first wait, or to the end.
+    pub begin: fn(&Inst<Operation>) -> Fallible<Step>,
+    /// From the end of a wait, with what came of it or was thrown into it, to the next one or to the end.
+    pub resume: fn(&Inst<Operation>, Fallible<Ref>) -> Fallible<Step>,
+}
+
+/// How far a coroutine came.
+#[derive(Debug)]
+pub enum Step {
+    /// `await` this: one of our futures, tasks or operations, or anything awaitable.
+    Await(Ref),
+    /// A bare `yield`: the driver goes on at once.
+    GiveWay,
+    /// `return` this.
+    Done(Ref),
+}
+
+/// The class `Operation`.
+#[derive(Debug)]
+pub struct Operation {
+    kind: Cell<&'static Kind>,
+    status: Cell<Status>,
+    /// Where in its own course the operation is; the kind's to use.
+    pub stage: Cell<u8>,
+    /// Whose operation it is (a lock, a queue), and what else it needs to remember; the kind's to use.
+    pub owner: Slot,
+    pub first: Slot,
+    pub second: Slot,
+    /// The timer of a sleep.
+    pub timer: Cell<TimerKey>,
+    /// What it waits for: a future or an operation of ours, or an iterator.
+    awaited: Slot,
+    /// Where it was made, while coroutines' origins are tracked (`cr_origin`).
+    origin: Slot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// Not awaited yet.
+    Created,
+    /// Gave way; whoever resumes it only goes on.
+    GaveWay,
+    /// Waits for what `awaited` holds.
+    Waiting,
+    /// Running just now.
+    Running,
+    Closed,
+}
+
+static HOME: Home = Home::new();
+
+/// The kind of what nobody has begun.
+static NOTHING: Kind = Kind {
+    name: "",
+    qualname: "",
+    begin: |_| Ok(Step::Done(none().own())),
+    resume: |_, outcome| outcome.map(Step::Done),
+};
+
+impl Class for Operation {
+    const NAME: &'static std::ffi::CStr = c"velodrome.Operation";
+    const SUBCLASSED: bool = false;
+    const FINALIZED: bool = true;
+    const KEPT: usize = crate::cpython::class::KEPT;
+
+    fn home() -> &'static Home {
+        &HOME
+    }
+
+    #[inline]
+    fn fresh() -> Operation {
+        Operation {
+            kind: Cell::new(&NOTHING),
+            status: Cell::new(Status::Closed),
+            stage: Cell::new(0),
+            owner: Slot::empty(),
+            first: Slot::empty(),
+            second: Slot::empty(),
+            timer: Cell::new(TimerKey::from_raw((0, 0))),
+            awaited: Slot::empty(),
+            origin: Slot::empty(),
+        }
+    }
+
+    fn traverse(this: &Inst<Operation>, visitor: &mut Visitor<'_>) {
+        for slot in [&this.owner, &this.first, &this.second, &this.awaited, &this.origin] {
+            visitor.slot(slot);
+        }
+    }
+
+    fn clear(this: &Inst<Operation>) {
+        for slot in [&this.owner, &this.first, &this.second, &this.awaited, &this.origin] {
+            slot.clear();
+        }
+    }
+
+    #[inline]
+    fn dying(_this: &Inst<Operation>) {
+        crate::cpython::stop_iteration::forget();
+    }
+
+    fn finalize(this: &Inst<Operation>) {
+        let outcome = match this.status.get() {
+            Status::Created => warn_never_awaited(this),
+            Status::Waiting | Status::GaveWay => close(this),
+            Status::Running | Status::Closed => Ok(()),
+        };
+        if let Err(raised) = outcome {
+            raised.report(Some(this.obj()));
+        }
+    }
+
+    #[inline]
+    fn needs_finalizing(&self) -> bool {
+        self.status.get() != Status::Closed
+    }
+}
+
+impl Operation {
+    /// Ends it: what it holds is given up, as a coroutine's frame is cleared.
+    #[inline]
+    fn end(&self) {
+        self.status.set(Status::Closed);
+        for slot in [&self.owner, &self.first, &self.second, &self.awaited] {
+            if !slot.is_empty() {
+                slot.clear();
+            }
+        }
+    }
+}
+
+/// A new operation, which nothing has begun yet.
+#[inline]
+pub fn create(kind: &'static Kind, owner: &Obj) -> Fallible<Own<Operation>> {
+    let this = unowned(kind)?;
+    this.owner.set(owner.own());
+    Ok(this)
+}
+
+/// A new operation of nobody's.
+#[inline]
+pub fn unowned(kind: &'static Kind) -> Fallible<Own<Operation>> {
+    let this = Own::<Operation>::new()?;
+    this.kind.set(kind);
+    if crate::event_loop::any_debug()
+        && let Some(origin) = origin()?
+    {
+        this.origin.set(origin);
+    }
+    this.status.set(Status::Created);
+    Ok(this)
+}
+
+/// Warns as for Python's coroutines, and says where this one was made if that is known.
+fn warn_never_awaited(this: &Inst<Operation>) -> Fallible<()> {
+    if this.origin.is_empty() {
+        let message = format!("coroutine '{}' was never awaited", this.kind.get().qualname);
+        return object::warn(object::runtime_warning(), &message);
+    }
+    let warn = object::import(c"warnings")?.get(&*object::interned(c"_warn_unawaited_coroutine")?)?;
+    warn.call(&[this.obj()]).map(drop)
+}
+
+/// The stack as `cr_origin` has it, innermost first, if origins are tracked on this thread.
+fn origin() -> Fallible<Option<Ref>> {
+    let depth = object::interned(c"get_coroutine_origin_tracking_depth")?;
+    let depth = object::import(c"sys")?.call_method(&depth, &[])?.to_i64()?;
+    if depth <= 0 {
+        return Ok(None);
+    }
+    let mut entries = Vec::new();
+    let mut frame = coroutine::current_frame();
+    while let (Some(current), true) = (&frame, (entries.len() as i64) < depth) {
+        let code = current.get(&*object::interned(c"f_code")?)?;
+        let file = code.get(&*object::interned(c"co_filename")?)?;
+        let line = current.get(&*object::interned(c"f_lineno")?)?;
+        let name = code.get(&*object::interned(c"co_name")?)?;
+        entries.push(object::tuple(&[&file, &line, &name])?);
+        let back = current.get(&*object::interned(c"f_back")?)?;
+        frame = (!back.is_none()).then_some(back);
+    }
+    object::tuple(&entries.iter().map(|entry| &**entry).collect::<Vec<_>>()).map(Some)
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Driving.
+
+/// Resumes the operation.
+#[inline]
+pub fn next(this: &Inst<Operation>) -> Fallible<Sent> {
+    match this.status.replace(Status::Running) {
+        Status::Created => settle(this, (this.kind.get().begin)(this)),
+        Status::Waiting => {
+            let awaited = this.awaited.get_or_none();
+            came_of(this, drive(&awaited))
+        }
+        Status::GaveWay => go_on(this, Ok(none().own())),
+        Status::Running => Err(executing()),
+        Status::Closed => {
+            this.status.set(Status::Closed);
+            Err(reused())
+        }
+    }
+}
+
+#[cold]
+fn executing() -> Raised {
+    Raised::value_error("coroutine already executing")
+}
+
+#[cold]
+fn reused() -> Raised {
+    Raised::runtime_error("cannot reuse already awaited coroutine")
+}
+
+/// Resumes what is awaited.
+#[inline]
+fn drive(awaited: &Obj) -> Fallible<Sent> {
+    if let Some(future) = Inst::<Future>::exactly(awaited) {
+        return future::next(future);
+    }
+    if let Some(operation) = Inst::<Operation>::exactly(awaited) {
+        return next(operation);
+    }
+    if let Some(task) = Inst::<Task>::exactly(awaited) {
+        return future::next(task);
+    }
+    coroutine::send(awaited)
+}
+
+/// What is awaited was resumed: the wait goes on, or is over.
+#[inline]
+fn came_of(this: &Inst<Operation>, sent: Fallible<Sent>) -> Fallible<Sent> {
+    match sent {
+        Ok(Sent::Yielded(value)) => {
+            this.status.set(Status::Waiting);
+            Ok(Sent::Yielded(value))
+        }
+        Ok(Sent::Returned(value)) => go_on(this, Ok(value)),
+        Err(raised) => go_on(this, Err(raised)),
+    }
+}
+
+/// A wait is over.
+#[inline]
+fn go_on(this: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Sent> {
+    settle(this, (this.kind.get().resume)(this, outcome))
+}
+
+/// Takes steps until the operation suspends or ends.
+#[inline]
+fn settle(this: &Inst<Operation>, mut step: Fallible<Step>) -> Fallible<Sent> {
+    loop {
+        match step {
+            Ok(Step::Done(value)) => {
+                this.end();
+                return Ok(Sent::Returned(value));
+            }
+            Ok(Step::Await(awaitable)) => match begin_await(this, awaitable) {
+                Ok(Sent::Yielded(value)) => {
+                    this.status.set(Status::Waiting);
+                    return Ok(Sent::Yielded(value));
+                }
+                Ok(Sent::Returned(value)) => step = (this.kind.get().resume)(this, Ok(value)),
+                Err(raised) => step = (this.kind.get().resume)(this, Err(raised)),
+            },
+            Ok(Step::GiveWay) => {
+                this.status.set(Status::GaveWay);
+                return Ok(Sent::Yielded(none().own()));
+            }
+            Err(raised) => {
+                this.end();
+                return Err(refuse_stop_iteration(raised, COROUTINE));
+            }
+        }
+    }
+}
+
+/// The first resumption of what is awaited from here on.
+#[inline]
+fn begin_await(this: &Inst<Operation>, awaitable: Ref) -> Fallible<Sent> {
+    let ours = Inst::<Future>::exactly(&awaitable).is_some()
+        || Inst::<Operation>::exactly(&awaitable)
+            .is_some_and(|operation| operation.status.get() == Status::Created)
+        || Inst::<Task>::exactly(&awaitable).is_some();
+    let awaited = if ours { awaitable } else { coroutine::iterator_of(&awaitable)? };
+    this.awaited.set(awaited.clone());
+    drive(&awaited)
+}
+
+const COROUTINE: &str = "coroutine raised StopIteration";
+const GENERATOR: &str = "generator raised StopIteration";
+
+/// A `StopIteration` cannot leave a coroutine, or a generator.
+#[inline]
+fn refuse_stop_iteration(raised: Raised, refusal: &str) -> Raised {
+    if !raised.matches(object::stop_iteration()) {
+        return raised;
+    }
+    let exception = raised.take();
+    let wrapped = object::text(refusal).and_then(|text| object::runtime_error().call(&[&*text]));
+    match wrapped {
+        Ok(wrapped) => {
+            crate::cpython::raised::set_cause_and_context(&wrapped, &exception);
+            Raised::from_exception(wrapped)
+        }
+        Err(raised) => raised,
+    }
+}
+
+/// Throws an exception into the operation, which means: into what it awaits, if it awaits something.
+fn throw(this: &Inst<Operation>, exception: Ref) -> Fallible<Sent> {
+    // A StopIteration that meets an await is a return; so is one that meets a coroutine not yet begun, from 3.12 on.
+    // What gives way is a generator inside the coroutine.
+    let stops = exception.derives_from(object::stop_iteration());
+    match this.status.replace(Status::Running) {
+        Status::Created => {
+            this.end();
+            let raised = Raised::from_exception(exception);
+            Err(if stops && state().minor >= 12 { raised } else { refuse_stop_iteration(raised, COROUTINE) })
+        }
+        Status::GaveWay => {
+            let raised = refuse_stop_iteration(Raised::from_exception(exception), GENERATOR);
+            go_on(this, Err(raised))
+        }
+        Status::Waiting => {
+            let awaited = this.awaited.get_or_none();
+            if let Some(operation) = Inst::<Operation>::exactly(&awaited) {
+                return came_of(this, throw(operation, exception));
+            }
+            if is_plain_future(&awaited) || !coroutine::takes_throw(&awaited, &state().names.throw) {
+                let raised = Raised::from_exception(exception);
+                let outcome =
+                    if stops { crate::cpython::stop_iteration::returned(raised) } else { Err(raised) };
+                return go_on(this, outcome);
+            }
+            came_of(this, coroutine::throw(&awaited, &state().names.throw, &exception))
+        }
+        Status::Running => Err(executing()),
+        Status::Closed => {
+            this.status.set(Status::Closed);
+            Err(reused())
+        }
+    }
+}
+
+/// One of our own, whose iteration holds nothing that could be closed or thrown into.
+fn is_plain_future(awaited: &Obj) -> bool {
+    Inst::<Future>::exactly(awaited).is_some() || Inst::<Task>::exactly(awaited).is_some()
+}
+
+/// Ends the operation where it is, by `GeneratorExit`.
+fn close(this: &Inst<Operation>) -> Fallible<()> {
+    match this.status.replace(Status::Running) {
+        Status::Running => return Err(executing()),
+        Status::Created | Status::Closed => {
+            this.end();
+            return Ok(());
+        }
+        Status::GaveWay => {}
+        Status::Waiting => {
+            if let Err(raised) = close_awaited(&*this.awaited.get_or_none()) {
+                return closed(go_on(this, Err(raised)));
+            }
+        }
+    }
+    closed(go_on(this, Err(Raised::bare(object::generator_exit()))))
+}
+
+fn close_awaited(awaited: &Obj) -> Fallible<()> {
+    if let Some(operation) = Inst::<Operation>::exactly(awaited) {
+        return close(operation);
+    }
+    if is_plain_future(awaited) {
+        return Ok(());
+    }
+    match awaited.get_if_there(&state().names.close)? {
+        Some(close) => close.call(&[]).map(drop),
+        None => Ok(()),
+    }
+}
+
+fn closed(outcome: Fallible<Sent>) -> Fallible<()> {
+    match outcome {
+        Ok(Sent::Returned(_)) => Ok(()),
+        Ok(Sent::Yielded(_)) => Err(Raised::runtime_error("coroutine ignored GeneratorExit")),
+        Err(raised) if raised.matches(object::generator_exit()) => {
+            raised.discard();
+            Ok(())
+        }
+        Err(raised) => Err(raised),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The methods of a coroutine.
+
+pub fn py_send(this: &Inst<Operation>, value: &Obj) -> Fallible<Ref> {
+    if this.status.get() == Status::Created && !value.is_none() {
+        return Err(Raised::type_error("can't send non-None value to a just-started coroutine"));
+    }
+    coroutine::give_method(next(this))
+}
+
+pub fn py_throw(this: &Inst<Operation>, args: Args<'_>) -> Fallible<Ref> {
+    match this.status.get() {
+        Status::Running => return Err(executing()),
+        Status::Closed => return Err(reused()),
+        _ => {}
+    }
+    let exception = coroutine::raise_thrown(args.positional()).take();
+    coroutine::give_method(throw(this, exception))
+}
+
+pub fn py_close(this: &Inst<Operation>) -> Fallible<Ref> {
+    close(this)?;
+    Ok(none().own())
+}
+
+fn py_await(this: &Inst<Operation>) -> Fallible<Ref> {
+    if matches!(this.status.get(), Status::GaveWay | Status::Waiting) {
+        return Err(Raised::runtime_error("coroutine is being awaited already"));
+    }
+    Ok(this.obj().own())
+}
+
+fn py_iter(this: &Inst<Operation>) -> Fallible<Ref> {
+    OperationIter::over(this).map(Own::into_ref)
+}
+
+fn py_name(this: &Inst<Operation>) -> Fallible<Ref> {
+    object::text(this.kind.get().name)
+}
+
+fn py_qualname(this: &Inst<Operation>) -> Fallible<Ref> {
+    object::text(this.kind.get().qualname)
+}
+
+fn py_awaited(this: &Inst<Operation>) -> Fallible<Ref> {
+    Ok(this.awaited.get_or_none())
+}
+
+fn py_running(this: &Inst<Operation>) -> Fallible<Ref> {
+    Ok(object::boolean(this.status.get() == Status::Running).own())
+}
+
+fn py_origin(this: &Inst<Operation>) -> Fallible<Ref> {
+    Ok(this.origin.get_or_none())
+}
+
+fn py_nothing(_this: &Inst<Operation>) -> Fallible<Ref> {
+    Ok(none().own())
+}
+
+fn py_repr(this: &Inst<Operation>) -> Fallible<Ref> {
+    let qualname = this.kind.get().qualname;
+    object::text(&format!("<coroutine object {qualname} at {:p}>", std::ptr::from_ref(this)))
+}
+
+/// Makes the class.
+pub fn define() -> Fallible<Ref> {
+    let class = crate::cpython::spec::define::<Operation>(Spec {
+        doc: Some(c"What velodrome's coroutine functions return: a coroutine."),
+        methods: class_methods!(Operation, "Operation";
+            c"send" => one py_send, c"send($self, value, /)\n--\n\nResume the coroutine.";
+            c"throw" => any py_throw,
+                c"throw($self, typ, val=None, tb=None, /)\n--\n\nRaise an exception where the coroutine waits.";
+            c"__await__" => none py_iter, c"__await__($self, /)\n--\n\nReturn an iterator that drives the coroutine.";
+            c"close" => none py_close, c"close($self, /)\n--\n\nEnd the coroutine.";
+        ),
+        attributes: class_attributes!(Operation, "Operation";
+            c"__name__" => py_name;
+            c"__qualname__" => py_qualname;
+            c"cr_await" => py_awaited;
+            c"cr_running" => py_running;
+            c"cr_frame" => py_nothing;
+            c"cr_origin" => py_origin;
+        ),
+        slots: class_slots!(Operation, "Operation"; repr py_repr, iter py_await, awaits py_await, awaited_next next),
+        base: None,
+    })?;
+    // A coroutine is awaited, not iterated over.
+    crate::cpython::spec::hide_name(&class, c"__next__")?;
+    crate::cpython::spec::hide_name(&class, c"__iter__")?;
+    Ok(class)
+}

@@ -1,0 +1,103 @@
+//! `wait_for`, as it is from 3.12 on: `async with timeout(…)` around an `await`.
+
+use crate::cpython::object::{self, none};
+use crate::cpython::raised::set_cause_and_context;
+use crate::cpython::{Args, Fallible, Inst, Raised, Ref, Signature};
+use crate::ensure_future::ensure_future;
+use crate::operation::{self, Kind, Operation, Step};
+use crate::state::state;
+use crate::timeouts::{self, Timeout};
+use crate::{task, waiters};
+
+static WAIT_FOR: Kind = Kind { name: "wait_for", qualname: "wait_for", begin, resume };
+
+/// Inside the timeout, which is in `owner` then.
+const TIMED: u8 = 1;
+/// Without time: waits until what was cancelled (`first`) is done, and `owner` is the callback that tells.
+const CANCELLED: u8 = 2;
+
+/// `wait_for(fut, timeout)`: `first` is what is waited for, `second` the time.
+pub fn py_wait_for(args: Args<'_>) -> Fallible<Ref> {
+    let [awaitable, timeout] = args.parse(&Signature {
+        function: "wait_for",
+        names: ["fut", "timeout"],
+        positional: 2,
+        required: 2,
+    })?;
+    let operation = operation::unowned(&WAIT_FOR)?;
+    operation.first.set(awaitable.unwrap_or(none()).own());
+    operation.second.set(timeout.unwrap_or(none()).own());
+    Ok(operation.into_ref())
+}
+
+fn begin(operation: &Inst<Operation>) -> Fallible<Step> {
+    let delay = operation.second.take().unwrap_or_else(|| none().own());
+    if !delay.is_none() && delay.is_at_most(&state().zero)? {
+        return without_time(operation);
+    }
+    let timeout = timeouts::after_delay(Some(&delay))?;
+    timeouts::enter(&timeout)?;
+    operation.owner.set(timeout.into_ref());
+    operation.stage.set(TIMED);
+    Ok(Step::Await(operation.first.take().unwrap_or_else(|| none().own())))
+}
+
+/// It may be done already; otherwise it is cancelled, and has to be done before we return.
+fn without_time(operation: &Inst<Operation>) -> Fallible<Step> {
+    let future = ensure_future(&*operation.first.get_or_none(), None)?;
+    if waiters::is_done(&future)? {
+        return future.call_method(&state().names.result, &[]).map(Step::Done);
+    }
+    let Some(event_loop) = crate::registry::running_loop()? else {
+        return Err(Raised::runtime_error("no running event loop"));
+    };
+    let waiter = waiters::create_future(&event_loop)?;
+    let release = state().tasks_module.get(&*object::interned(c"_release_waiter")?)?;
+    let partial = object::import(c"functools")?.get(&*object::interned(c"partial")?)?;
+    let callback = partial.call(&[&release, &waiter])?;
+    future.call_method(&state().names.add_done_callback, &[&callback])?;
+    operation.stage.set(CANCELLED);
+    operation.first.set(future.clone());
+    operation.owner.set(callback);
+    task::cancel_any(&future, None)?;
+    Ok(Step::Await(waiter))
+}
+
+fn resume(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Step> {
+    if operation.stage.get() == CANCELLED {
+        return cancelled(operation, outcome);
+    }
+    let owner = operation.owner.take().unwrap_or_else(|| none().own());
+    let Some(timeout) = Inst::<Timeout>::of(&owner) else { return outcome.map(Step::Done) };
+    match outcome {
+        Ok(result) => {
+            timeouts::exit(timeout, None, None)?;
+            Ok(Step::Done(result))
+        }
+        Err(raised) => {
+            let exception = raised.take();
+            timeouts::exit(timeout, Some(exception.class()), Some(&exception))?;
+            Err(Raised::from_exception(exception))
+        }
+    }
+}
+
+fn cancelled(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Step> {
+    let exception = outcome.err().map(Raised::take);
+    let future = operation.first.get_or_none();
+    let callback = operation.owner.get_or_none();
+    future.call_method(&*object::interned(c"remove_done_callback")?, &[&callback])?;
+    if let Some(exception) = exception {
+        return Err(Raised::from_exception(exception));
+    }
+    match future.call_method(&state().names.result, &[]) {
+        Ok(result) => Ok(Step::Done(result)),
+        Err(raised) if raised.matches(&state().cancelled_error) => {
+            let cancelled = raised.take();
+            let late = object::timeout_error().call(&[])?;
+            set_cause_and_context(&late, &cancelled);
+            Err(Raised::from_exception(late))
+        }
+        Err(raised) => Err(raised),
+    }
+}

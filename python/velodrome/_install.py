@@ -1,0 +1,77 @@
+"""Velodrome in the place of asyncio: its public names then mean ours, until they are put back."""
+
+import asyncio
+import sys
+from asyncio import unix_events
+from types import ModuleType
+from typing import Any
+
+import velodrome
+from velodrome._loop import Loop
+
+_LOOPS = ("SelectorEventLoop", "EventLoop")
+
+# What was there before: the module or class, the name, and the value. Empty if nothing is replaced.
+_replaced: list[tuple[Any, str, Any]] = []
+
+
+def install() -> None:
+    """Replace asyncio's public names, in asyncio and its submodules, by Velodrome's, and its loop by ours.
+
+    Objects that exist already go on working, mixed with new ones, and so do loops that run. Calling it again
+    does nothing. `uninstall()` puts everything back.
+    """
+    if _replaced:
+        return
+    names = _names()
+    for module in _asyncio_modules():
+        for name, (original, ours) in names.items():
+            if module.__dict__.get(name) is original:
+                _replace(module, name, ours)
+    # asyncio's own policy asks its class for the loop's class, on every version that has policies.
+    _replace(unix_events._UnixDefaultEventLoopPolicy, "_loop_factory", Loop)
+    # The names of loops exist twice; EventLoop came with 3.13. asyncio's own class remains what it was under
+    # its own name, unix_events._UnixSelectorEventLoop.
+    for module in (asyncio, unix_events):
+        for name in _LOOPS:
+            if hasattr(module, name):
+                _replace(module, name, Loop)
+
+
+def uninstall() -> None:
+    """Put back what `install()` replaced, except where somebody has put something else since."""
+    while _replaced:
+        place, name, value = _replaced.pop()
+        if getattr(place, name) is _ours.pop():
+            setattr(place, name, value)
+
+
+# What we put there, in the same order.
+_ours: list[Any] = []
+
+
+def _replace(place: Any, name: str, value: Any) -> None:
+    _replaced.append((place, name, getattr(place, name)))
+    _ours.append(value)
+    setattr(place, name, value)
+
+
+def _names() -> dict[str, tuple[Any, Any]]:
+    """Return the public names of asyncio that we have an implementation of, with asyncio's value and ours."""
+    return {
+        name: (getattr(asyncio, name), getattr(velodrome, name))
+        for name in velodrome.__all__
+        if hasattr(asyncio, name) and name not in _LEFT_ALONE
+    }
+
+
+# These stay asyncio's own where ours only choose the loop, which the policy does then.
+_LEFT_ALONE = frozenset({"Runner", "run", "new_event_loop"})
+
+
+def _asyncio_modules() -> list[ModuleType]:
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if isinstance(module, ModuleType) and (name == "asyncio" or name.startswith("asyncio."))
+    ]

@@ -1,0 +1,87 @@
+"""install() puts Velodrome in asyncio's place, and uninstall() takes it out again."""
+
+import sys
+
+PROGRAM = """
+import asyncio, asyncio.locks, asyncio.queues, asyncio.tasks, asyncio.timeouts, sys
+before = {{(m, n): v for m in sorted(sys.modules) if m.split(".")[0] == "asyncio"
+          for n, v in vars(sys.modules[m]).items() if n != "_event_loop_policy"}}
+old_lock, old_queue = asyncio.Lock(), asyncio.Queue()
+import velodrome
+velodrome.install()
+velodrome.install()
+{body}
+velodrome.uninstall()
+velodrome.uninstall()
+after = {{(m, n): vars(sys.modules[m]).get(n) for m, n in before}}
+print([key for key in before if before[key] is not after[key]])
+"""
+
+
+def test_every_name_is_ours_and_then_asyncios_again(run_python):
+    body = """
+names = [name for name in velodrome.__all__ if hasattr(asyncio, name)]
+kept = {"run", "Runner", "new_event_loop"}
+assert {name for name in names if getattr(asyncio, name) is not getattr(velodrome, name)} == kept
+assert asyncio.locks.Lock is asyncio.queues.locks.Lock is velodrome.Lock
+loop = asyncio.new_event_loop()
+assert type(loop) is velodrome.Loop
+loop.close()
+
+async def main():
+    assert type(asyncio.current_task()) is velodrome.Task
+    async with old_lock:
+        await asyncio.gather(old_queue.put(1), asyncio.sleep(0))
+    async with asyncio.timeout(1), asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(0))
+    return await asyncio.wait_for(old_queue.get(), 1)
+
+assert asyncio.run(main()) == 1
+"""
+    assert run_python(PROGRAM.format(body=body)).stdout == "[]\n"
+
+
+def test_while_a_loop_runs(run_python):
+    body = """
+async def main():
+    velodrome.uninstall()
+    lock = asyncio.Lock()
+    velodrome.install()
+    async with lock, asyncio.Lock():
+        await asyncio.gather(*[asyncio.sleep(0) for _ in range(3)])
+
+asyncio.run(main())
+"""
+    assert run_python(PROGRAM.format(body=body)).stdout == "[]\n"
+
+
+def test_what_somebody_put_there_since_stays(run_python):
+    program = """
+import asyncio, velodrome
+velodrome.install()
+asyncio.Lock = "mine"
+velodrome.uninstall()
+print(asyncio.Lock, asyncio.locks.Lock.__module__)
+"""
+    assert run_python(program).stdout == "mine asyncio.locks\n"
+
+
+def test_old_names_and_new_mix(run_python):
+    program = """
+import asyncio
+from asyncio import Condition, Lock, gather
+import velodrome
+velodrome.install()
+
+async def main():
+    lock, condition = asyncio.Lock(), Condition(asyncio.Lock())
+    async with condition:
+        condition.notify_all()
+    await gather(lock.acquire(), asyncio.sleep(0))
+    async with asyncio.Condition(Lock()) as nothing:
+        return lock.locked()
+
+print(asyncio.run(main()))
+"""
+    assert run_python(program).stdout == "True\n"
+    assert sys.modules.get("asyncio").Lock.__module__ == "asyncio.locks"

@@ -1,0 +1,282 @@
+"""Locks: what asyncio's answer, ours answer. (Who runs when is in test_differential.)"""
+
+import asyncio
+import gc
+import inspect
+import warnings
+import weakref
+
+import pytest
+import velodrome
+from differential import worlds
+from differential.compare import outcome, turns
+
+either_loop = worlds.either_loop
+
+MODULES = [pytest.param(asyncio, id="asyncio"), pytest.param(velodrome, id="velodrome")]
+MAKERS = [
+    lambda module: module.Lock(),
+    lambda module: module.Semaphore(),
+    lambda module: module.BoundedSemaphore(2),
+    lambda module: module.Condition(),
+]
+names = ["Lock", "Semaphore", "BoundedSemaphore", "Condition"]
+every_lock = pytest.mark.parametrize("make", MAKERS, ids=names)
+
+
+def same(program, *arguments):
+    """Check that program(module, ...) does the same with asyncio's classes and with ours."""
+    expected = outcome(program, asyncio, *arguments)
+    assert outcome(program, velodrome, *arguments) == expected
+    return expected
+
+
+def run(program):
+    """Make a function of a module that runs program(module) on velodrome's loop."""
+    return lambda module: velodrome.run(program(module))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda module: module.Lock(1),
+        lambda module: module.Lock(loop=None),
+        lambda module: module.Event(loop=None),
+        lambda module: module.Condition(1),
+        lambda module: module.Condition(loop=None),
+        lambda module: module.Semaphore(-1),
+        lambda module: module.Semaphore("1"),
+        lambda module: module.BoundedSemaphore(-1),
+        lambda module: module.Barrier(0),
+        lambda module: module.Barrier("2"),
+        lambda module: module.Lock().release(),
+        lambda module: module.BoundedSemaphore().release(),
+        lambda module: module.Condition().release(),
+        lambda module: module.Condition().notify(),
+        lambda module: module.Condition().notify_all(),
+    ],
+)
+def test_bad_use_is_refused_as_by_asyncio(call):
+    kind, text = outcome(call, asyncio)
+    found, found_text = outcome(call, velodrome)
+    assert found == kind != "returned"
+    if "argument" not in text:  # wrong arguments are told of in C's words
+        assert found_text == text
+
+
+@every_lock
+def test_acquire_is_a_coroutine_that_does_nothing_before_it_is_awaited(make):
+    lock = make(velodrome)
+    acquiring = lock.acquire()
+    assert asyncio.iscoroutine(acquiring) and inspect.isawaitable(acquiring)
+    assert not asyncio.isfuture(acquiring)
+    assert acquiring.__name__ == "acquire"
+    assert not lock.locked()
+    with pytest.raises(StopIteration) as done:
+        acquiring.send(None)
+    assert done.value.value is True
+    assert "value:1]" in repr(lock) or "[locked]" in repr(lock)
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+        acquiring.send(None)
+
+
+@every_lock
+def test_a_coroutine_that_is_never_awaited_warns(make):
+    lock = make(velodrome)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        lock.__aenter__()
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == [
+        "coroutine '_ContextManagerMixin.__aenter__' was never awaited"
+    ]
+    assert not lock.locked() and "waiters" not in repr(lock)
+
+
+@every_lock
+def test_who_waits_is_woken_in_order_whoever_drives_it(either_loop, make):
+    async def program(module):
+        lock, order = make(module), []
+
+        async def user(number):
+            async with lock:
+                order.append(number)
+                await asyncio.sleep(0)
+
+        tasks = [module.create_task(user(number)) for number in range(4)]
+        await asyncio.sleep(0)
+        tasks[2].cancel()
+        await asyncio.wait(tasks)
+        return order, [task.cancelled() for task in tasks], repr(lock).partition("[")[2]
+
+    expected = either_loop.run_until_complete(program(asyncio))
+    assert either_loop.run_until_complete(program(velodrome)) == expected
+
+
+@every_lock
+def test_the_coroutine_itself_can_be_a_task(either_loop, make):
+    async def main():
+        lock = make(velodrome)
+        while not lock.locked():
+            await lock.acquire()
+        shown = lock._lock if isinstance(lock, velodrome.Condition) else lock
+        waiting = asyncio.ensure_future(lock.acquire())
+        later = asyncio.gather(lock.acquire(), return_exceptions=True)
+        await asyncio.sleep(0)
+        assert "waiters:2" in repr(shown)
+        lock.release()
+        assert await waiting is True
+        lock.release()
+        assert await later == [True]
+
+    either_loop.run_until_complete(main())
+
+
+@every_lock
+def test_one_that_is_closed_while_it_waits_waits_no_longer(either_loop, make):
+    async def main():
+        lock = make(velodrome)
+        while not lock.locked():
+            await lock.acquire()
+        shown = lock._lock if isinstance(lock, velodrome.Condition) else lock
+        waiting = lock.acquire()
+        future = waiting.send(None)
+        assert asyncio.isfuture(future) and "waiters:1" in repr(shown)
+        waiting.close()
+        assert "waiters" not in repr(shown)
+        dropped = lock.acquire()
+        dropped.send(None)
+        del dropped
+        assert "waiters" not in repr(shown)
+
+    either_loop.run_until_complete(main())
+
+
+def test_waiters_are_a_deque_as_soon_as_somebody_looks(loop):
+    async def main():
+        lock = velodrome.Lock()
+        assert lock._waiters is None
+        await lock.acquire()
+        tasks = [asyncio.create_task(lock.acquire()) for _ in range(2)]
+        await asyncio.sleep(0)
+        waiters = lock._waiters
+        assert type(waiters).__name__ == "deque" and len(waiters) == 2 and lock._waiters is waiters
+        lock.release()
+        assert await tasks[0] is True
+        assert len(waiters) == 1
+        lock.release()
+        assert await tasks[1] is True
+        assert not waiters
+
+    loop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_derived_lock_is_used_by_its_own_methods(module):
+    class Counting(module.Lock):
+        acquired = released = 0
+
+        async def acquire(self):
+            self.acquired += 1
+            return await super().acquire()
+
+        def release(self):
+            self.released += 1
+            super().release()
+
+    async def main():
+        lock = Counting()
+        async with lock:
+            assert lock.locked()
+        condition = module.Condition(lock)
+        async with condition:
+            condition.notify_all()
+        return lock.acquired, lock.released
+
+    assert velodrome.run(main()) == (2, 2)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_method_replaced_on_the_instance_counts(module):
+    async def main():
+        lock, calls = module.Lock(), []
+
+        async def acquire():
+            calls.append("acquire")
+
+        lock.acquire = acquire
+        lock.release = lambda: calls.append("release")
+        async with lock:
+            pass
+        return calls
+
+    assert velodrome.run(main()) == ["acquire", "release"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_one_loop_only(module):
+    lock = module.Lock()
+
+    async def wait():
+        await lock.acquire()
+        return await asyncio.wait_for(lock.acquire(), 0.001)
+
+    with pytest.raises(asyncio.TimeoutError):
+        velodrome.run(wait())
+    lock.release()
+    with pytest.raises(RuntimeError, match="is bound to a different event loop"):
+        velodrome.run(wait())
+
+
+def test_a_barrier_broken_or_reset_while_tasks_wait():
+    async def program(module):
+        results = []
+        for end in ("abort", "reset"):
+            barrier = module.Barrier(3)
+            tasks = [asyncio.ensure_future(barrier.wait()) for _ in range(2)]
+            await asyncio.sleep(0)
+            results.append(repr(barrier).partition("[")[2])
+            await getattr(barrier, end)()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+            results += [(type(error).__name__, str(error)) for error in done]
+            results += [barrier.broken, barrier.n_waiting, barrier.parties, str(barrier._state)]
+        return results
+
+    same(run(program))
+
+
+def test_barriers_let_everybody_in_turn_by_turn():
+    async def program(module):
+        barrier, seen = module.Barrier(3), []
+
+        async def party(number):
+            for _ in range(3):
+                async with barrier as index:
+                    seen.append((number, index))
+
+        await asyncio.gather(*[party(number) for number in range(6)])
+        return seen
+
+    same(run(program))
+
+
+def test_locks_in_cycles_are_freed():
+    lock = velodrome.Lock()
+    lock.itself = lock
+    gone = weakref.ref(lock)
+    del lock
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_free_lock_takes_no_turn_of_the_loop(loop):
+    async def main():
+        lock, queue = velodrome.Lock(), velodrome.Queue()
+        for _ in range(100):
+            async with lock:
+                await queue.put(1)
+                await queue.get()
+
+    task = loop.create_task(main())
+    turns(loop, 1)
+    assert task.done()

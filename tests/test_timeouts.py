@@ -1,0 +1,138 @@
+"""Timeouts: what asyncio's answer, ours answer. (Who runs when is in test_differential.)"""
+
+import asyncio
+import gc
+import weakref
+
+import pytest
+import velodrome
+from differential import worlds
+from differential.compare import outcome, turns
+
+either_loop = worlds.either_loop
+
+
+def on_either(program):
+    """Run program(module) with asyncio's timeouts and with ours; the outcomes are the same."""
+    expected = outcome(lambda: velodrome.run(program(asyncio)))
+    assert outcome(lambda: velodrome.run(program(velodrome))) == expected
+    return expected
+
+
+async def enter_twice(module):
+    async with module.timeout(None) as timeout:
+        async with timeout:
+            pass
+
+
+async def reschedule_before(module):
+    module.timeout(1).reschedule(2)
+
+
+async def reschedule_after(module):
+    async with module.timeout(None) as timeout:
+        pass
+    timeout.reschedule(1)
+
+
+async def exit_first(module):
+    await module.timeout(None).__aexit__(None, None, None)
+
+
+async def no_number(module):
+    module.timeout("soon")
+
+
+@pytest.mark.parametrize("program", [enter_twice, reschedule_before, reschedule_after, exit_first, no_number])
+def test_bad_use_is_refused_as_by_asyncio(program):
+    assert on_either(program)[0] != "returned"
+
+
+@pytest.mark.parametrize("module", [asyncio, velodrome], ids=["asyncio", "velodrome"])
+def test_outside_of_a_loop_and_of_a_task(loop, module):
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        module.timeout(1)
+    entering = module.timeout_at(1).__aenter__()
+
+    def call():
+        with pytest.raises(RuntimeError, match="^Timeout should be used inside a task$"):
+            entering.send(None)
+
+    loop.call_soon(call)
+    turns(loop, 1)
+
+
+def test_the_stages_of_a_timeout():
+    async def program(module):
+        shown = []
+        timeout = module.timeout(0)
+        shown.append((repr(timeout), timeout.expired()))
+        with pytest.raises(TimeoutError) as caught:
+            async with timeout:
+                shown.append(timeout.expired())
+                try:
+                    await asyncio.sleep(10)
+                finally:
+                    shown.append((repr(timeout), timeout.expired()))
+        cause = caught.value.__cause__
+        shown.append((type(cause).__name__, caught.value.__context__ is cause))
+        shown.append((repr(timeout), timeout.expired(), asyncio.current_task().cancelling()))
+        async with module.timeout_at(None) as timeout:
+            shown.append((repr(timeout), timeout.when()))
+        shown.append(repr(timeout))
+        return shown
+
+    on_either(program)
+
+
+def test_the_inner_of_two_expires_first_and_an_outer_cancellation_stays_one():
+    async def program(module):
+        seen = []
+        try:
+            async with module.timeout(0.002):
+                try:
+                    async with module.timeout(0.001):
+                        await asyncio.sleep(10)
+                except TimeoutError:
+                    seen.append("inner")
+                await asyncio.sleep(10)
+        except TimeoutError:
+            seen.append("outer")
+
+        async def cancelled():
+            async with module.timeout(10):
+                asyncio.current_task().cancel("from outside")
+                await asyncio.sleep(10)
+
+        task = asyncio.create_task(cancelled())
+        await asyncio.wait([task])
+        return seen, task.cancelled(), task.cancelling()
+
+    on_either(program)
+
+
+def test_an_exception_in_the_block_tells_of_the_timeout_as_in_this_version():
+    async def program(module):
+        try:
+            async with module.timeout(0):
+                try:
+                    await asyncio.sleep(10)
+                except asyncio.CancelledError:
+                    raise ValueError("in the block")
+        except ValueError as error:
+            return type(error.__context__).__name__, type(error.__context__.__context__).__name__
+
+    on_either(program)
+
+
+def test_a_timeout_that_did_not_fire_leaves_no_timer(either_loop):
+    async def main():
+        async with velodrome.timeout(1000) as timeout:
+            timeout.reschedule(either_loop.time() + 2000)
+            gone = weakref.ref(timeout)
+        del timeout
+        gc.collect()
+        return gone()
+
+    assert either_loop.run_until_complete(main()) is None
+    assert [timer for timer in either_loop._scheduled if not timer.cancelled()] == []
