@@ -3,7 +3,6 @@ import sys
 from asyncio import _AwaitableLike, _CoroutineLike
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from socket import _GetAddrInfoResult
 from typing import Any, Protocol, TypeAlias, TypeVar, type_check_only
 
 from typing_extensions import TypeVarTuple, Unpack
@@ -43,19 +42,6 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
         self, executor: Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: *_Ts
     ) -> asyncio.Future[_T]: ...
     def set_default_executor(self, executor: ThreadPoolExecutor) -> None: ...  # type: ignore[override]
-    async def getaddrinfo(
-        self,
-        host: bytes | str | None,
-        port: bytes | str | int | None,
-        *,
-        family: int = 0,
-        type: int = 0,
-        proto: int = 0,
-        flags: int = 0,
-    ) -> _GetAddrInfoResult: ...
-    async def getnameinfo(
-        self, sockaddr: tuple[str, int] | tuple[str, int, int, int], flags: int = 0
-    ) -> tuple[str, str]: ...
     def get_exception_handler(self) -> _ExceptionHandler | None: ...
     def set_exception_handler(self, handler: _ExceptionHandler | None) -> None: ...
     def default_exception_handler(self, context: _Context) -> None: ...
