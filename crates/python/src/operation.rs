@@ -387,7 +387,7 @@ fn close(this: &Inst<Operation>) -> Fallible<()> {
         }
         Status::GaveWay => {}
         Status::Waiting => {
-            if let Err(raised) = close_awaited(&*this.awaited.get_or_none()) {
+            if let Err(raised) = close_awaited(&this.awaited.get_or_none()) {
                 return closed(go_on(this, Err(raised)));
             }
         }

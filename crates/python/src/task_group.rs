@@ -312,7 +312,7 @@ fn end_exit(operation: &Inst<Operation>, this: &Inst<TaskGroup>) -> Fallible<Ste
 }
 
 fn uncancel_parent(this: &Inst<TaskGroup>) -> Fallible<i64> {
-    uncancel(&*this.parent_task.get_or_none())
+    uncancel(&this.parent_task.get_or_none())
 }
 
 fn uncancel(parent: &Obj) -> Fallible<i64> {

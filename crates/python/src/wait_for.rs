@@ -44,7 +44,7 @@ fn begin(operation: &Inst<Operation>) -> Fallible<Step> {
 
 /// It may be done already; otherwise it is cancelled, and has to be done before we return.
 fn without_time(operation: &Inst<Operation>) -> Fallible<Step> {
-    let future = ensure_future(&*operation.first.get_or_none(), None)?;
+    let future = ensure_future(&operation.first.get_or_none(), None)?;
     if waiters::is_done(&future)? {
         return future.call_method(&state().names.result, &[]).map(Step::Done);
     }

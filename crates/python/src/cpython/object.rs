@@ -264,7 +264,7 @@ impl Obj {
     pub fn plain_repr(&self) -> Fallible<Ref> {
         // SAFETY: `object` has a repr, which takes any live object.
         unsafe {
-            let plain = (*&raw const ffi::PyBaseObject_Type).tp_repr.unwrap_or(ffi::PyObject_Repr);
+            let plain = ffi::PyBaseObject_Type.tp_repr.unwrap_or(ffi::PyObject_Repr);
             Ref::from_owned(plain(self.as_ptr()))
         }
     }

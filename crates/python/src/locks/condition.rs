@@ -129,7 +129,7 @@ fn resume_wait(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<
     let exception = outcome.err().map(Raised::take);
     Condition::of(operation, |this| {
         if operation.stage.get() == NOTIFIED {
-            this.waiters.remove(&*operation.first.get_or_none())?;
+            this.waiters.remove(&operation.first.get_or_none())?;
             return lock_again(operation, this, exception);
         }
         let before = operation.first.get();

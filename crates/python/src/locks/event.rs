@@ -37,7 +37,7 @@ fn begin_wait(operation: &Inst<Operation>) -> Fallible<Step> {
 fn resume_wait(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Step> {
     let exception = outcome.err().map(Raised::take);
     Event::of(operation, |this| {
-        this.waiters.remove(&*operation.first.get_or_none())?;
+        this.waiters.remove(&operation.first.get_or_none())?;
         match exception {
             None => Ok(Step::Done(boolean(true).own())),
             Some(exception) => Err(Raised::from_exception(exception)),

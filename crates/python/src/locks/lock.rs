@@ -58,7 +58,7 @@ pub fn begin_acquire(operation: &Inst<Operation>) -> Fallible<Step> {
 pub fn resume_acquire(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Step> {
     let exception = outcome.err().map(Raised::take);
     Lock::of(operation, |this| {
-        this.waiters.remove(&*operation.first.get_or_none())?;
+        this.waiters.remove(&operation.first.get_or_none())?;
         let Some(exception) = exception else {
             this.locked.set(true);
             return Ok(Step::Done(boolean(true).own()));
