@@ -15,10 +15,13 @@ from pathlib import Path
 
 import gates
 import loops
+import servers
 import tables
 from rows import MEMORY_ROWS, ROWS
+from servers import SERVER_ROWS
 
 CHILD = Path(__file__).with_name("child.py")
+EVERY_ROW = [*ROWS, *SERVER_ROWS, *MEMORY_ROWS]
 
 
 def say(text):
@@ -36,10 +39,10 @@ def parse():
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="rows: " + ", ".join([*ROWS, *MEMORY_ROWS]),
+        epilog="rows: " + ", ".join(EVERY_ROW),
     )
     parser.add_argument("--loops", type=_names, default=loops.LOOPS, help=f"some of {','.join(loops.LOOPS)}")
-    parser.add_argument("--rows", type=_names, default=[*ROWS, *MEMORY_ROWS], help="some of the rows below")
+    parser.add_argument("--rows", type=_names, default=EVERY_ROW, help="some of the rows below")
     parser.add_argument("--rounds", type=int, default=60, help="rounds for each row and loop (%(default)s)")
     parser.add_argument(
         "--batch", type=int, default=5, help="rounds before the next loop's turn (%(default)s)"
@@ -60,7 +63,7 @@ def parse():
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rounds, arguments.batch = 4, 2
-    for wanted, known in (arguments.loops, loops.LOOPS), (arguments.rows, [*ROWS, *MEMORY_ROWS]):
+    for wanted, known in (arguments.loops, loops.LOOPS), (arguments.rows, EVERY_ROW):
         if unknown := [name for name in wanted if name not in known]:
             parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
     return arguments
@@ -86,6 +89,7 @@ def measure(contender, keys, batch, tasks, timeout):
 
 def keys_for(contender, wanted):
     """Return the rows that make sense for a column: for our own pieces, where velodrome has them."""
+    wanted = [key for key in wanted if key not in SERVER_ROWS]
     if not contender.own:
         return wanted
     rows = {**ROWS, **MEMORY_ROWS}
@@ -144,6 +148,28 @@ def collect(arguments, contenders):
     return samples
 
 
+def collect_servers(arguments, working):
+    """Measure the server rows; return processor times, latencies, and what could not be measured."""
+    keys = [key for key in arguments.rows if key in SERVER_ROWS]
+    times, latencies, failures = {}, {}, {}
+    wire = servers.compile_wire(say) if keys else None
+    for key in keys if wire else []:
+        say(f"servers: {SERVER_ROWS[key].name}")
+        samples, failed = servers.measure(SERVER_ROWS[key], working, arguments.rounds, wire, say)
+        if samples:
+            times[key] = {name: [time for time, _ in found] for name, found in samples.items()}
+            latencies[key] = {name: [latency for _, latency in found] for name, found in samples.items()}
+        failures.update({f"{name}, {key}": what for name, what in failed.items()})
+    return times, latencies, failures
+
+
+def reduced(samples, reduce):
+    """Reduce the measurements of every row to one number each."""
+    return {
+        key: {name: reduce(values) for name, values in measured.items()} for key, measured in samples.items()
+    }
+
+
 def main():
     """Measure, print the tables, and keep the results where they are wanted."""
     arguments = parse()
@@ -153,9 +179,12 @@ def main():
         sys.exit("no loop works here")
     samples = collect(arguments, contenders)
 
+    times, latencies, failures = collect_servers(arguments, working)
+
     minima, memory = samples.each(ROWS, min), samples.each(MEMORY_ROWS, min)
+    served, latency = reduced(times, min), reduced(latencies, statistics.median)
     judge = arguments.gates or arguments.strict or arguments.output
-    judged = gates.gates(minima, memory) if judge and "velodrome" in working else []
+    judged = gates.gates(minima, memory, served, latency) if judge and "velodrome" in working else []
     results = {
         "python": tables.python_version(),
         "machine": tables.machine(),
@@ -163,7 +192,9 @@ def main():
         "tasks": arguments.tasks,
         "minima": minima,
         "memory": memory,
-        "failures": {f"{name}, {key}": what for (name, key), what in samples.failures.items()},
+        "servers": served,
+        "latency": latency,
+        "failures": {f"{name}, {key}": what for (name, key), what in samples.failures.items()} | failures,
         "gates": judged,
     }
     section = tables.report(results)
@@ -172,7 +203,7 @@ def main():
         tables.write_section(arguments.output, section)
     if arguments.json:
         results["medians"] = samples.each(ROWS, statistics.median)
-        results["rounds"] = samples.values
+        results["rounds"] = samples.values | times
         results["gates"] = [vars(gate) for gate in judged]
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
     if arguments.strict and not (judged and all(gate.met for gate in judged)):

@@ -7,6 +7,7 @@ shown as well, for information.
 from dataclasses import dataclass
 
 from rows import MEMORY_ROWS, ROWS
+from servers import SERVER_ROWS
 
 OURS = "velodrome"  # asyncio's own pieces on our loop
 OWN = "velodrome's own"
@@ -30,14 +31,26 @@ TIMES_UVLOOP = [
     ("sleeps", True, 6),
 ]
 
+# Row, another loop, and how much of the processor time that a message costs there it may cost here.
+SERVERS = [
+    ("tcp_1k", "uvloop", 0.75),
+    ("tcp_1k", "zuvloop", 1),
+    ("tcp_100k", "uvloop", 1),
+    ("streams_1k", "uvloop", 0.85),
+    ("uvicorn", "uvloop", 0.75),
+    ("uvicorn", "zuvloop", 1),
+]
+
 BYTES_PER_TASK = 600
 
 
-def gates(minima, memory):
-    """Judge what was measured: minima[row][contender] in nanoseconds, memory[row][contender] in bytes."""
+def gates(minima, memory, servers, latency):
+    """Judge what was measured, each as {row: {contender: value}}: nanoseconds, and bytes for memory."""
     return [
         *(_times_uvloop(minima[key], key, own, times) for key, own, times in TIMES_UVLOOP if key in minima),
         *(_ahead(minima[key], row) for key, row in ROWS.items() if row.loop and key in minima),
+        *(_server(servers[key], key, other, share) for key, other, share in SERVERS if key in servers),
+        *(_latency(latency[key], row) for key, row in SERVER_ROWS.items() if key in latency),
         *(_memory(memory[key], row) for key, row in MEMORY_ROWS.items() if key in memory),
     ]
 
@@ -61,6 +74,24 @@ def _ahead(measured, row):
         return Gate(promise, "", None)
     best = min(others, key=others.get)
     return Gate(promise, f"{others[best] / ours:.2f} times as fast as {best}", ours < others[best])
+
+
+def _server(measured, key, other, share):
+    """At most so much of the processor time that another loop needs for a message."""
+    promise = f"{SERVER_ROWS[key].name}: at most {share} of {other}'s processor time"
+    theirs, ours = measured.get(other), measured.get(OURS)
+    if theirs is None or ours is None:
+        return Gate(promise, "", None)
+    return Gate(promise, f"{ours / theirs:.2f}", ours / theirs <= share)
+
+
+def _latency(measured, row):
+    """No worse than uvloop."""
+    promise = f"{row.name}: 99 of 100 messages answered no later than on uvloop"
+    theirs, ours = measured.get("uvloop"), measured.get(OURS)
+    if theirs is None or ours is None:
+        return Gate(promise, "", None)
+    return Gate(promise, f"{ours / theirs:.2f} of uvloop's time", ours <= theirs)
 
 
 def _memory(measured, row):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from loops import CONTENDERS
 from rows import MEMORY_ROWS, ROWS
+from servers import LIMIT, SERVER_ROWS
 
 PREAMBLE = """\
 # Performance
@@ -24,6 +25,10 @@ How to read the tables:
   nothing is installed into asyncio. In the last column velodrome's own (`velodrome.sleep`, ...) are in
   their place, in the rows that are about something of which velodrome has its own.
 - A row marked ° never reaches the loop: it compares the pieces above it, and loops differ by chance.
+- Servers: the processor time of the server's process for each message, the least of many rounds; and the
+  time within which 99 of 100 messages are answered, the median of the rounds, all connections being busy all
+  the time. The client is a program in C, and so is the server in the column "plain C", which does nothing
+  but echo: nobody can be faster.
 - These are micro-benchmarks. They show what the machinery costs, not how fast a program is that does other
   things as well.
 """
@@ -78,6 +83,16 @@ def report(results):
     parts = [f"## CPython {results['python']}", f"{results['machine']}\n{results['versions']}"]
     if results["minima"]:
         parts += ["### Nanoseconds per operation", measurements(ROWS, results["minima"], columns, ratios)]
+    if results["servers"]:
+        served = [c.name for c in CONTENDERS if any(c.name in v for v in results["servers"].values())]
+        served += [LIMIT] if any(LIMIT in values for values in results["servers"].values()) else []
+        ratio = [pair for pair in pairs[:1] if set(pair) <= set(served)]
+        parts += [
+            "### Servers: nanoseconds of processor time per message",
+            measurements(SERVER_ROWS, results["servers"], served, ratio),
+            "### Servers: nanoseconds until 99 of 100 messages are answered",
+            measurements(SERVER_ROWS, results["latency"], served, ratio),
+        ]
     if results["memory"]:
         parts += [
             f"### Bytes per blocked task, of {results['tasks']:,}",

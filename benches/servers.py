@@ -1,0 +1,157 @@
+"""The server rows: the processor time that a server's process takes for each message, and its latency.
+
+The client is another process (wire.c), and never the bottleneck. All servers of a row wait side by side, each
+with a client that is connected; a round is one client's turn to exchange some messages.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+#: The column of the server in C, which no Python can undercut.
+LIMIT = "plain C"
+
+
+@dataclass(frozen=True)
+class ServerRow:
+    """A kind of server, and what its clients do."""
+
+    key: str
+    name: str
+    kind: str
+    connections: int
+    size: str  # of a message, or "http"
+    messages: int  # in a round: such that a fast loop takes about a tenth of a second
+
+
+SERVER_ROWS = {
+    row.key: row
+    for row in (
+        ServerRow("tcp_1k", "TCP, Protocol, 1 KiB, 64 connections", "protocol", 64, "1024", 10_000),
+        ServerRow("tcp_100k", "TCP, Protocol, 100 KiB, 16 connections", "protocol", 16, "102400", 1_000),
+        ServerRow("streams_1k", "TCP, streams, 1 KiB, 64 connections", "streams", 64, "1024", 8_000),
+        ServerRow(
+            "uvicorn", "uvicorn with httptools, plain text, 64 connections", "uvicorn", 64, "http", 3_000
+        ),
+    )
+}
+
+
+def compile_wire(say):
+    """Compile the client, and the server that is the limit; return the program, or None."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        say("without the server rows: no C compiler for the client")
+        return None
+    program = Path(tempfile.mkdtemp(prefix="wire")) / "wire"
+    subprocess.run([compiler, "-O2", "-o", program, HERE / "wire.c"], check=True)
+    return program
+
+
+def missing(row):
+    """Return what a row needs and this interpreter does not have, or None."""
+    if row.kind != "uvicorn":
+        return None
+    done = subprocess.run([sys.executable, "-c", "import uvicorn, httptools"], capture_output=True)
+    return "uvicorn or httptools" if done.returncode else None
+
+
+class Pair:
+    """A server and its client."""
+
+    def __init__(self, row, command, wire):
+        self.row = row
+        self.processes = []
+        try:
+            self.server = self._start(command)
+            port = self.server.stdout.readline().strip()
+            if not port:
+                raise RuntimeError(self._why(self.server))
+            self.client = self._start([wire, "load", port, str(row.connections), row.size])
+            if self.client.stdout.readline() != "ready\n":
+                raise RuntimeError(self._why(self.client))
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, command):
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.processes.append(process)
+        return process
+
+    @staticmethod
+    def _why(process):
+        process.kill()
+        lines = process.stderr.read().strip().splitlines()
+        return lines[-1] if lines else "it ended"
+
+    def processor_time(self):
+        """Return the nanoseconds that the server's process has run, all its threads together."""
+        # The clock of another process has a number made of its own: clock_getcpuclockid(3).
+        return time.clock_gettime_ns((~self.server.pid << 3) | 2)
+
+    def round(self):
+        """Exchange a round's messages; return nanoseconds of processor time for each, and the latency."""
+        before = self.processor_time()
+        print(self.row.messages, file=self.client.stdin, flush=True)
+        line = self.client.stdout.readline()
+        if not line:
+            raise RuntimeError(self._why(self.client))
+        return (self.processor_time() - before) / self.row.messages, json.loads(line)["p99"]
+
+    def close(self):
+        """End both."""
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
+
+def commands(row, modules, wire):
+    """Return each contender's server, by its name in the table."""
+    serve = [sys.executable, str(HERE / "serve.py")]
+    found = {module: [*serve, module, row.kind] for module in modules}
+    if row.kind == "protocol":
+        found[LIMIT] = [wire, "serve"]
+    return found
+
+
+def measure(row, modules, rounds, wire, say):
+    """Measure a row; return {contender: [(nanoseconds, latency), ...]} and {contender: what went wrong}."""
+    pairs, samples, failures = {}, {}, {}
+    if lacking := missing(row):
+        say(f"without {row.name}: no {lacking}")
+        return samples, failures
+    try:
+        for name, command in commands(row, modules, wire).items():
+            try:
+                pairs[name] = Pair(row, command, wire)
+                pairs[name].round()  # lets CPython specialise the code
+            except RuntimeError as error:
+                failures[name] = str(error)
+                if name in pairs:
+                    pairs.pop(name).close()
+        for number in range(rounds):
+            names = list(pairs)
+            first = number % max(1, len(names))
+            for name in names[first:] + names[:first]:
+                try:
+                    found = pairs[name].round()
+                    samples.setdefault(name, []).append(found)
+                except RuntimeError as error:
+                    failures[name] = str(error)
+                    pairs.pop(name).close()
+    finally:
+        for pair in pairs.values():
+            pair.close()
+    for name, error in failures.items():
+        say(f"{name}, {row.name}: {error}")
+    return samples, failures

@@ -1,0 +1,251 @@
+/* The other end of the server rows: a client that is never the bottleneck, and a server that is the limit.
+
+     wire serve                            echoes on a free port of 127.0.0.1, and prints the port
+     wire load PORT CONNECTIONS SIZE       has a conversation on each connection: SIZE bytes out, SIZE bytes back
+     wire load PORT CONNECTIONS http       the same with GET / and its answer
+
+   `load` prints "ready" when every connection has been answered once. Then each line on stdin with a number N has
+   it exchange N messages more, and print a line of JSON: how many, and their latencies in nanoseconds. One thread
+   around epoll in both cases. */
+
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EVENTS 256
+
+static const char REQUEST[] = "GET / HTTP/1.1\r\nHost: here\r\nAccept: */*\r\n\r\n";
+static char buffer[1 << 20];
+
+static void check(int ok, const char *what) {
+    if (!ok) {
+        perror(what);
+        exit(1);
+    }
+}
+
+static void watch(int poll, int fd, uint32_t events, void *pointer) {
+    struct epoll_event event = {.events = events, .data.ptr = pointer};
+    check(epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event) == 0, "epoll_ctl");
+}
+
+static void no_delay(int fd) {
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+static long long now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+/* --- the server */
+
+struct peer {
+    int fd;
+    char *unsent; /* what the kernel did not take, and how much of it */
+    size_t length;
+};
+
+static void change(int poll, struct peer *peer, uint32_t events) {
+    struct epoll_event event = {.events = events, .data.ptr = peer};
+    check(epoll_ctl(poll, EPOLL_CTL_MOD, peer->fd, &event) == 0, "epoll_ctl");
+}
+
+static void leave(struct peer *peer) {
+    close(peer->fd);
+    free(peer->unsent);
+    free(peer);
+}
+
+/* Send; what does not go is kept, and nothing is read until it has gone. */
+static int echo(int poll, struct peer *peer, const char *data, size_t length) {
+    ssize_t sent = send(peer->fd, data, length, MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN)
+        return -1;
+    size_t done = sent < 0 ? 0 : (size_t)sent;
+    if (peer->length == 0 && done < length) {
+        check((peer->unsent = malloc(length - done)) != NULL, "malloc");
+        memcpy(peer->unsent, data + done, peer->length = length - done);
+        change(poll, peer, EPOLLOUT);
+    } else if (peer->length != 0) {
+        memmove(peer->unsent, peer->unsent + done, peer->length -= done);
+        if (peer->length == 0) {
+            free(peer->unsent);
+            peer->unsent = NULL;
+            change(poll, peer, EPOLLIN);
+        }
+    }
+    return 0;
+}
+
+static void serve(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int server = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), poll = epoll_create1(0);
+    check(bind(server, (struct sockaddr *)&address, size) == 0, "bind");
+    check(listen(server, 1024) == 0, "listen");
+    getsockname(server, (struct sockaddr *)&address, &size);
+    printf("%d\n", ntohs(address.sin_port));
+    fflush(stdout);
+    watch(poll, server, EPOLLIN, NULL);
+    for (;;) {
+        struct epoll_event events[EVENTS];
+        int count = epoll_wait(poll, events, EVENTS, -1);
+        for (int i = 0; i < count; i++) {
+            struct peer *peer = events[i].data.ptr;
+            if (peer == NULL) {
+                int fd = accept4(server, NULL, NULL, SOCK_NONBLOCK);
+                if (fd >= 0) {
+                    check((peer = calloc(1, sizeof *peer)) != NULL, "calloc");
+                    peer->fd = fd;
+                    no_delay(fd);
+                    watch(poll, fd, EPOLLIN, peer);
+                }
+            } else if (events[i].events & EPOLLOUT) {
+                if (echo(poll, peer, peer->unsent, peer->length) < 0)
+                    leave(peer);
+            } else {
+                ssize_t got = recv(peer->fd, buffer, sizeof buffer, 0);
+                if (got <= 0 ? got == 0 || errno != EAGAIN : echo(poll, peer, buffer, got) < 0)
+                    leave(peer);
+            }
+        }
+    }
+}
+
+/* --- the client */
+
+struct talk {
+    int fd;
+    size_t unsent, unheard; /* of the message that is under way */
+    long long began;
+};
+
+static const char *message;
+static size_t message_size, answer_size;
+
+/* Send what there is left to send; 0 if the kernel takes no more for now. */
+static int speak(struct talk *talk) {
+    while (talk->unsent > 0) {
+        ssize_t sent = send(talk->fd, message + message_size - talk->unsent, talk->unsent, MSG_NOSIGNAL);
+        if (sent < 0) {
+            check(errno == EAGAIN, "send");
+            return 0;
+        }
+        talk->unsent -= sent;
+    }
+    return 1;
+}
+
+static void begin(struct talk *talk) {
+    talk->unsent = message_size;
+    talk->unheard = answer_size;
+    talk->began = now();
+    speak(talk);
+}
+
+/* The length of the first answer to a request, which that of all others is. */
+static size_t measure(int fd) {
+    size_t got = 0;
+    check(send(fd, message, message_size, 0) == (ssize_t)message_size, "send");
+    for (;;) {
+        ssize_t more = recv(fd, buffer + got, sizeof buffer - 1 - got, 0);
+        check(more > 0, "recv");
+        buffer[got += more] = 0;
+        char *end = strstr(buffer, "\r\n\r\n");
+        if (end == NULL)
+            continue;
+        char *length = strcasestr(buffer, "\r\ncontent-length:");
+        check(length != NULL, "no content-length");
+        size_t whole = end + 4 - buffer + strtoul(length + 17, NULL, 10);
+        if (got >= whole)
+            return whole;
+    }
+}
+
+static int ascending(const void *a, const void *b) {
+    long long x = *(const long long *)a, y = *(const long long *)b;
+    return (x > y) - (x < y);
+}
+
+/* Exchange messages on all connections at once; note how long each took. */
+static void converse(int poll, struct talk *talks, int connections, long count, long long *latencies) {
+    long begun = 0, ended = 0;
+    for (int i = 0; i < connections && begun < count; i++, begun++)
+        begin(&talks[i]);
+    while (ended < count) {
+        struct epoll_event events[EVENTS];
+        int ready = epoll_wait(poll, events, EVENTS, 30000);
+        check(ready > 0, "no answer");
+        for (int i = 0; i < ready; i++) {
+            struct talk *talk = events[i].data.ptr;
+            speak(talk);
+            ssize_t got;
+            while (talk->unheard > 0 && (got = recv(talk->fd, buffer, sizeof buffer, 0)) > 0) {
+                check((size_t)got <= talk->unheard, "more than was asked for");
+                if ((talk->unheard -= got) == 0) {
+                    latencies[ended++] = now() - talk->began;
+                    if (begun < count) {
+                        begun++;
+                        begin(talk);
+                    }
+                    break;
+                }
+            }
+        }
+    }
+}
+
+static void load(int port, int connections, const char *size) {
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct talk *talks = calloc(connections, sizeof *talks);
+    int poll = epoll_create1(0), http = strcmp(size, "http") == 0;
+    message_size = answer_size = http ? sizeof REQUEST - 1 : strtoul(size, NULL, 10);
+    message = http ? REQUEST : memset(malloc(message_size), 'x', message_size);
+    for (int i = 0; i < connections; i++) {
+        talks[i].fd = socket(AF_INET, SOCK_STREAM, 0);
+        check(connect(talks[i].fd, (struct sockaddr *)&address, sizeof address) == 0, "connect");
+        no_delay(talks[i].fd);
+        if (http)
+            answer_size = measure(talks[i].fd);
+        check(fcntl(talks[i].fd, F_SETFL, O_NONBLOCK) == 0, "fcntl");
+        watch(poll, talks[i].fd, EPOLLIN | EPOLLOUT | EPOLLET, &talks[i]);
+    }
+    long long *latencies = malloc(sizeof *latencies * connections);
+    converse(poll, talks, connections, connections, latencies);
+    printf("ready\n");
+    fflush(stdout);
+    for (long count; scanf("%ld", &count) == 1;) {
+        latencies = realloc(latencies, sizeof *latencies * count);
+        converse(poll, talks, connections, count, latencies);
+        qsort(latencies, count, sizeof *latencies, ascending);
+        printf("{\"messages\": %ld, \"p50\": %lld, \"p99\": %lld}\n", count, latencies[count / 2],
+               latencies[count * 99 / 100]);
+        fflush(stdout);
+    }
+}
+
+int main(int argc, char **argv) {
+    if (argc == 2 && strcmp(argv[1], "serve") == 0)
+        serve();
+    if (argc == 5 && strcmp(argv[1], "load") == 0) {
+        load(atoi(argv[2]), atoi(argv[3]), argv[4]);
+        return 0;
+    }
+    fprintf(stderr, "usage: wire serve | wire load PORT CONNECTIONS SIZE|http\n");
+    return 2;
+}
