@@ -461,8 +461,12 @@ macro_rules! builtin_exceptions {
 builtin_exceptions! {
     /// `AttributeError`.
     attribute_error = PyExc_AttributeError;
+    /// `BlockingIOError`.
+    blocking_io_error = PyExc_BlockingIOError;
     /// `ConnectionError`.
     connection_error = PyExc_ConnectionError;
+    /// `InterruptedError`.
+    interrupted_error = PyExc_InterruptedError;
     /// `KeyboardInterrupt`.
     keyboard_interrupt = PyExc_KeyboardInterrupt;
     /// `OverflowError`.
