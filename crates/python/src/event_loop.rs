@@ -205,7 +205,7 @@ impl Inst<EventLoop> {
     #[inline]
     pub fn push_listener(&self, listener: Listener) -> Fallible<()> {
         self.check_thread()?;
-        self.with_engine(|engine| engine.push(Job::Listener(listener)))
+        self.with_engine(|engine| engine.push(Job::Listener(listener.into_ref())))
     }
 
     /// Cancels a timer; the caller drops the job.

@@ -73,6 +73,22 @@ impl Listener {
         }
     }
 
+    /// As an object, which takes no more room than a pointer.
+    #[inline]
+    pub fn into_ref(self) -> Ref {
+        match self {
+            Listener::Gather(listener) => listener.into_ref(),
+            Listener::Group(listener) => listener.into_ref(),
+        }
+    }
+
+    /// Back from [`Listener::into_ref`].
+    #[inline]
+    pub fn of(object: &Obj) -> Option<Listener> {
+        let gathering = Inst::<Gathering>::of(object).map(|listener| Listener::Gather(listener.own()));
+        gathering.or_else(|| Inst::<TaskGroup>::of(object).map(|listener| Listener::Group(listener.own())))
+    }
+
     /// The listener itself.
     pub fn obj(&self) -> &Obj {
         match self {
@@ -118,7 +134,8 @@ fn listen_natively<T: FutureLike>(future: &Inst<T>, listener: Listener) -> Falli
 }
 
 /// Runs a job of the queue.
-pub fn run(event_loop: &Inst<EventLoop>, listener: &Listener) -> Fallible<()> {
+pub fn run(event_loop: &Inst<EventLoop>, listener: &Obj) -> Fallible<()> {
+    let Some(listener) = Listener::of(listener) else { return Ok(()) };
     match listener.hear() {
         Ok(()) => Ok(()),
         Err(raised) => handle::failed(event_loop.obj(), raised, || {
