@@ -285,14 +285,15 @@ fn end(this: &Inst<Gathering>, finish: impl FnOnce() -> Fallible<()>) -> Fallibl
 }
 
 /// How a child ended.
-enum Retrieved {
+#[derive(Debug)]
+pub enum Retrieved {
     Cancelled,
     Failed(Ref),
     Well,
 }
 
 /// Asks a child for its exception, which counts as retrieved then.
-fn retrieve(child: &Obj) -> Fallible<Retrieved> {
+pub fn retrieve(child: &Obj) -> Fallible<Retrieved> {
     if let Some(task) = Inst::<Task>::exactly(child) {
         return retrieve_ours(task);
     }

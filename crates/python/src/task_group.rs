@@ -176,7 +176,7 @@ fn enter(this: &Inst<TaskGroup>) -> Fallible<Step> {
         };
         this.event_loop.set(event_loop);
     }
-    let parent = registry::current_task(&KNOWN.get().current_task)?;
+    let parent = registry::current_task_of(&this.event_loop.get_or_none(), &KNOWN.get().current_task)?;
     if parent.is_none() {
         let shown = this.obj().shown();
         return Err(Raised::runtime_error(&format!("TaskGroup {shown} cannot determine the parent task")));
