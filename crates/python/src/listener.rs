@@ -18,6 +18,7 @@ use crate::shield::Shielding;
 use crate::task::Task;
 use crate::task_group::TaskGroup;
 use crate::wait::Waiting;
+use crate::waiters;
 
 /// One that is told.
 #[derive(Clone, Debug)]
@@ -126,12 +127,7 @@ pub fn listen(future: &Obj, listener: Listener) -> Fallible<()> {
 
 /// Has the listener told no more.
 pub fn unlisten(future: &Obj, listener: &Listener) -> Fallible<()> {
-    let native = match (Inst::<Task>::exactly(future), Inst::<Future>::exactly(future)) {
-        (Some(task), _) => Some(task.core()),
-        (_, Some(future)) => Some(future.core()),
-        _ => None,
-    };
-    match native {
+    match waiters::core_of(future) {
         // One that is done has told everybody.
         Some(core) if !core.is_pending() => Ok(()),
         Some(core) => core.callbacks.remove(&*listener.callable()?).map(drop),
