@@ -587,6 +587,190 @@ async def garbage_transports(loop):
         gc.collect()
 
 
+# -- locks, queues, timeouts, groups: every attribute is read and set, every method called
+
+
+def look_at(thing):
+    """Read every attribute of an object that its class keeps natively, and set it to what it is."""
+    for name in dir(type(thing)):
+        if type(getattr(type(thing), name, None)).__name__ == "getset_descriptor" and name != "__dict__":
+            with contextlib.suppress(AttributeError, RuntimeError):
+                value = getattr(thing, name)
+                setattr(thing, name, value)
+    repr(thing)
+    str(thing)
+
+
+def seen(make):
+    """A use that makes something, looks at it and drops it in a cycle."""
+
+    async def used(loop):
+        thing = make()
+        look_at(thing)
+        with contextlib.suppress(AttributeError):
+            thing.itself = thing
+        with contextlib.suppress(AttributeError, RuntimeError):
+            thing._get_loop()
+        del thing
+        gc.collect()
+
+    USES.append(used)
+
+
+seen(lambda: velodrome.Lock())
+seen(lambda: velodrome.Event())
+seen(lambda: velodrome.Condition())
+seen(lambda: velodrome.BoundedSemaphore())
+seen(lambda: velodrome.Barrier(2))
+seen(lambda: velodrome.Queue(1))
+seen(lambda: velodrome.PriorityQueue(1))
+seen(lambda: velodrome.Timeout(None))
+seen(lambda: velodrome.TaskGroup())
+seen(lambda: velodrome.sleep(0))
+uses(
+    lambda loop: made(_velodrome.Operation),
+    lambda loop: velodrome.gather(nothing(), nothing(), done_future(loop)),
+    lambda loop: velodrome.gather(),
+    lambda loop: velodrome.shield(velodrome.sleep(0)),
+    lambda loop: velodrome.wait([velodrome.create_task(nothing())]),
+    lambda loop: velodrome.wait_for(nothing(), 10),
+    lambda loop: velodrome.ensure_future(nothing()),
+    lambda loop: velodrome.Queue[int],
+)
+
+
+@use
+async def locks(loop):
+    for lock in (velodrome.Lock(), velodrome.Semaphore(), velodrome.Condition()):
+        async with lock:
+            lock.locked()
+        await lock.acquire()
+        lock.release()
+    with task_of(loop, velodrome.sleep(0)):
+        event = velodrome.Event()
+        event.set()
+        event.is_set()
+        await event.wait()
+        event.clear()
+
+
+@use
+async def conditions(loop):
+    condition = velodrome.Condition()
+
+    async def wait():
+        async with condition:
+            await condition.wait()
+            await condition.wait_for(lambda: True)
+
+    with task_of(loop, wait()) as task:
+        await asyncio.sleep(0)
+        async with condition:
+            condition.notify()
+            condition.notify_all()
+        await task
+
+
+@use
+async def barriers(loop):
+    barrier = velodrome.Barrier(1)
+    await barrier.wait()
+    async with barrier:
+        pass
+    await barrier.reset()
+    await barrier.abort()
+
+
+@use
+async def queues(loop):
+    class Derived(velodrome.Queue):
+        pass
+
+    for queue in (velodrome.Queue(2), velodrome.LifoQueue(2), Derived(2)):
+        await queue.put(1)
+        queue.put_nowait(2)
+        queue.qsize(), queue.empty(), queue.full(), str(queue)
+        await queue.get()
+        queue.get_nowait()
+        queue.task_done()
+        queue.task_done()
+        await queue.join()
+        queue._wakeup_next(queue._getters)
+        if hasattr(queue, "shutdown"):
+            queue.shutdown()
+
+
+@use
+async def timeouts(loop):
+    async with velodrome.timeout(10) as timeout:
+        timeout.reschedule(loop.time() + 5)
+        timeout.when(), timeout.expired()
+    velodrome.timeout_at(None)
+    with contextlib.suppress(asyncio.TimeoutError):
+        async with velodrome.timeout(0):
+            await asyncio.sleep(1)
+    with contextlib.suppress(AssertionError):
+        timeout._on_timeout()
+
+
+@use
+async def groups(loop):
+    struck = None
+    async with velodrome.TaskGroup() as group:
+        coroutine = nothing()
+        try:
+            group.create_task(coroutine)
+        except SystemError as error:
+            coroutine.close()
+            struck = error
+    if struck is not None:
+        raise struck
+    group._is_base_error(ValueError())
+    group._abort()
+    with task_of(loop, nothing()) as task:
+        await task
+        group._on_task_done(task)
+    if hasattr(group, "cancel"):
+        group.cancel()
+
+
+async def listeners(loop):
+    """What futures that are not ours call, one of each kind, with the future."""
+    for make in (velodrome.gather, velodrome.shield):
+        future = asyncio.Future(loop=loop)
+        outer = make(future)
+        yield future, future._callbacks[0][0], outer
+    future = asyncio.Future(loop=loop)
+    with task_of(loop, velodrome.wait([future])) as waiting:
+        await asyncio.sleep(0)
+        yield future, future._callbacks[0][0], waiting
+
+
+@use
+async def listeners_as_callables(loop):
+    async for future, listener, _ in listeners(loop):
+        made(type(listener.__self__))
+        future.set_result(None)
+        await asyncio.sleep(0)
+
+
+@use
+async def listeners_in_cycles(loop):
+    kept = []
+    async for future, listener, _ in listeners(loop):
+        kept.append(listener)
+        future.set_result(None)
+    del future, listener, _
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    # Younger than what they hold, so that the collector comes to the listeners first.
+    for listener in kept:
+        cycle = [listener]
+        cycle.append(cycle)
+    del listener, cycle, kept
+    gc.collect()
+
+
 # ---------------------------------------------------------------------------------------------------------
 # What must go on working.
 

@@ -39,9 +39,11 @@ from velodrome._velodrome import (
     create_task,
     ensure_future,
     gather,
+    shield,
     sleep,
     timeout,
     timeout_at,
+    wait,
 )
 
 __all__ = [
@@ -69,10 +71,12 @@ __all__ = [
     "install",
     "new_event_loop",
     "run",
+    "shield",
     "sleep",
     "timeout",
     "timeout_at",
     "uninstall",
+    "wait",
     "wait_for",
 ]
 

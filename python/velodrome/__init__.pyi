@@ -26,9 +26,11 @@ from velodrome._velodrome import __version__ as __version__
 from velodrome._velodrome import create_task as create_task
 from velodrome._velodrome import ensure_future as ensure_future
 from velodrome._velodrome import gather as gather
+from velodrome._velodrome import shield as shield
 from velodrome._velodrome import sleep as sleep
 from velodrome._velodrome import timeout as timeout
 from velodrome._velodrome import timeout_at as timeout_at
+from velodrome._velodrome import wait as wait
 
 __all__ = [
     "Barrier",
@@ -55,10 +57,12 @@ __all__ = [
     "install",
     "new_event_loop",
     "run",
+    "shield",
     "sleep",
     "timeout",
     "timeout_at",
     "uninstall",
+    "wait",
     "wait_for",
 ]
 

@@ -159,7 +159,7 @@ pub fn py_gather(args: Args<'_>) -> Fallible<Ref> {
     let current_task = this.current_task.get().filter(|task| !task.is_none());
 
     let mut seen = match awaitables.iter().all(|awaitable| compares_by_identity(awaitable)) {
-        true => Seen::ByIdentity(IdentitySet::default()),
+        true => Seen::ByIdentity(IdentitySet::with_capacity(awaitables.len())),
         false => Seen::ByEquality(object::dict(&[])?),
     };
     let mut children: Vec<Ref> = Vec::with_capacity(awaitables.len());
@@ -285,14 +285,15 @@ fn end(this: &Inst<Gathering>, finish: impl FnOnce() -> Fallible<()>) -> Fallibl
 }
 
 /// How a child ended.
-enum Retrieved {
+#[derive(Debug)]
+pub enum Retrieved {
     Cancelled,
     Failed(Ref),
     Well,
 }
 
 /// Asks a child for its exception, which counts as retrieved then.
-fn retrieve(child: &Obj) -> Fallible<Retrieved> {
+pub fn retrieve(child: &Obj) -> Fallible<Retrieved> {
     if let Some(task) = Inst::<Task>::exactly(child) {
         return retrieve_ours(task);
     }

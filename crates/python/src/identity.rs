@@ -44,6 +44,14 @@ fn address(object: &Obj) -> usize {
 }
 
 impl IdentitySet {
+    /// With room for so many.
+    pub fn with_capacity(count: usize) -> IdentitySet {
+        IdentitySet {
+            places: HashMap::with_capacity_and_hasher(count, BuildHasherDefault::default()),
+            next: 0,
+        }
+    }
+
     /// Adds an object; says whether it is new.
     #[inline]
     pub fn insert(&mut self, object: &Obj) -> bool {

@@ -14,14 +14,39 @@ use crate::event_loop::EventLoop;
 use crate::future::{self, Future, FutureLike};
 use crate::gather::Gathering;
 use crate::handle;
+use crate::shield::Shielding;
 use crate::task::Task;
 use crate::task_group::TaskGroup;
+use crate::wait::Waiting;
+use crate::waiters;
 
 /// One that is told.
 #[derive(Clone, Debug)]
 pub enum Listener {
     Gather(Own<Gathering>),
     Group(Own<TaskGroup>),
+    Shield(Own<Shielding>),
+    Wait(Own<Waiting>),
+}
+
+/// Does the same with every kind of listener.
+macro_rules! of_any {
+    ($listener:expr, $name:ident => $body:expr) => {
+        match $listener {
+            Listener::Gather($name) => $body,
+            Listener::Group($name) => $body,
+            Listener::Shield($name) => $body,
+            Listener::Wait($name) => $body,
+        }
+    };
+}
+
+fn hear<T: Listens>(listener: &Inst<T>, future: &Obj) -> Fallible<()> {
+    T::hear(listener, future)
+}
+
+fn method<T: Listens>(_listener: &Inst<T>) -> &'static std::ffi::CStr {
+    T::METHOD
 }
 
 /// The futures that are done and of which the listener has not heard yet.
@@ -51,10 +76,7 @@ pub trait Listens: Class {
 
 impl Listener {
     fn told(&self) -> &Told {
-        match self {
-            Listener::Gather(listener) => listener.told(),
-            Listener::Group(listener) => listener.told(),
-        }
+        of_any!(self, listener => listener.told())
     }
 
     /// Notes a future that is done; a job follows.
@@ -67,42 +89,33 @@ impl Listener {
     #[inline]
     pub fn hear(&self) -> Fallible<()> {
         let Some(future) = self.told().0.borrow_mut().pop_front() else { return Ok(()) };
-        match self {
-            Listener::Gather(listener) => Gathering::hear(listener, &future),
-            Listener::Group(listener) => TaskGroup::hear(listener, &future),
-        }
+        of_any!(self, listener => hear(&**listener, &future))
     }
 
     /// As an object, which takes no more room than a pointer.
     #[inline]
     pub fn into_ref(self) -> Ref {
-        match self {
-            Listener::Gather(listener) => listener.into_ref(),
-            Listener::Group(listener) => listener.into_ref(),
-        }
+        of_any!(self, listener => listener.into_ref())
     }
 
     /// Back from [`Listener::into_ref`].
     #[inline]
     pub fn of(object: &Obj) -> Option<Listener> {
-        let gathering = Inst::<Gathering>::of(object).map(|listener| Listener::Gather(listener.own()));
-        gathering.or_else(|| Inst::<TaskGroup>::of(object).map(|listener| Listener::Group(listener.own())))
+        let gathering = || Inst::<Gathering>::of(object).map(|listener| Listener::Gather(listener.own()));
+        let group = || Inst::<TaskGroup>::of(object).map(|listener| Listener::Group(listener.own()));
+        let shielding = || Inst::<Shielding>::of(object).map(|listener| Listener::Shield(listener.own()));
+        let waiting = || Inst::<Waiting>::of(object).map(|listener| Listener::Wait(listener.own()));
+        gathering().or_else(group).or_else(shielding).or_else(waiting)
     }
 
     /// The listener itself.
     pub fn obj(&self) -> &Obj {
-        match self {
-            Listener::Gather(listener) => listener.obj(),
-            Listener::Group(listener) => listener.obj(),
-        }
+        of_any!(self, listener => listener.obj())
     }
 
     /// A callable that does the same, for futures and loops that are not ours.
     pub fn callable(&self) -> Fallible<Ref> {
-        let method = match self {
-            Listener::Gather(_) => Gathering::METHOD,
-            Listener::Group(_) => TaskGroup::METHOD,
-        };
+        let method = of_any!(self, listener => method(&**listener));
         self.obj().get(&*object::interned(method)?)
     }
 
@@ -126,6 +139,19 @@ pub fn listen(future: &Obj, listener: Listener) -> Fallible<()> {
     }
     let name = &crate::state::state().names.add_done_callback;
     future.call_method(name, &[&*listener.callable()?]).map(drop)
+}
+
+/// Has the listener told no more.
+pub fn unlisten(future: &Obj, listener: &Listener) -> Fallible<()> {
+    match waiters::core_of(future) {
+        // One that is done has told everybody.
+        Some(core) if !core.is_pending() => Ok(()),
+        Some(core) => core.callbacks.remove(&*listener.callable()?).map(drop),
+        None => {
+            let name = object::interned(c"remove_done_callback")?;
+            future.call_method(&name, &[&*listener.callable()?]).map(drop)
+        }
+    }
 }
 
 #[inline]

@@ -41,6 +41,8 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
     module.add(c"Operation", &*operation::define()?)?;
     module.add(c"OperationIter", &*operation_iter::define()?)?;
     crate::gather::define(&future_class)?;
+    crate::shield::define()?;
+    crate::wait::define()?;
     crate::locks::define(module)?;
     for (name, class) in [c"Queue", c"LifoQueue", c"PriorityQueue"].into_iter().zip(crate::queues::define()?)
     {
@@ -98,6 +100,11 @@ fn functions() -> Vec<Function> {
         module_function!("_velodrome", c"gather", crate::gather::py_gather,
             c"gather(*coros_or_futures, return_exceptions=False)\n--\n\nReturn a future of the list of all results.\n\n\
               Its exception is the first that occurs, unless they are to be returned among the\nresults."),
+        module_function!("_velodrome", c"shield", crate::shield::py_shield,
+            c"shield(arg)\n--\n\nReturn a future of the same outcome, whose cancellation does not reach the argument."),
+        module_function!("_velodrome", c"wait", crate::wait::py_wait,
+            c"wait(fs, *, timeout=None, return_when='ALL_COMPLETED')\n--\n\nWait for futures; return those that are \
+              done and those that are not, as two sets."),
         module_function!("_velodrome", c"timeout", crate::timeouts::after,
             c"timeout(delay)\n--\n\nCancel what runs in a block after delay seconds, and raise TimeoutError.\n\nasync \
               with timeout(10): ...; None never does."),

@@ -223,6 +223,16 @@ pub fn current_task(name: &Obj) -> Fallible<Ref> {
     state().tasks_module.call_method(name, &[])
 }
 
+/// The current task of this loop, or `None`. `name` is "current_task".
+pub fn current_task_of(event_loop: &Obj, name: &Obj) -> Fallible<Ref> {
+    if let Some(slots) = ThreadSlots::here().filter(|slots| slots.runs(event_loop))
+        && let Some(current) = slots.current_task()
+    {
+        return Ok(current);
+    }
+    state().tasks_module.call_method(name, &[event_loop])
+}
+
 /// Notes that a task awaits a future, whosever they are, where the version keeps track of that.
 pub fn note_awaited(future: &Obj, by: &Obj) -> Fallible<()> {
     if let (Some(future), Some(task)) = (Inst::<Task>::exactly(future), Inst::<Task>::exactly(by)) {

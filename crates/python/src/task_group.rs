@@ -176,7 +176,7 @@ fn enter(this: &Inst<TaskGroup>) -> Fallible<Step> {
         };
         this.event_loop.set(event_loop);
     }
-    let parent = registry::current_task(&KNOWN.get().current_task)?;
+    let parent = registry::current_task_of(&this.event_loop.get_or_none(), &KNOWN.get().current_task)?;
     if parent.is_none() {
         let shown = this.obj().shown();
         return Err(Raised::runtime_error(&format!("TaskGroup {shown} cannot determine the parent task")));
@@ -334,18 +334,11 @@ fn abort(this: &Inst<TaskGroup>) -> Fallible<()> {
     this.aborting.set(true);
     let tasks = this.tasks.borrow().list();
     for task in tasks {
-        if !is_done(&task)? {
+        if !waiters::is_done(&task)? {
             task::cancel_any(&task, None)?;
         }
     }
     Ok(())
-}
-
-fn is_done(task: &Obj) -> Fallible<bool> {
-    match Inst::<Task>::exactly(task) {
-        Some(task) => Ok(!task.core().is_pending()),
-        None => waiters::is_done(task),
-    }
 }
 
 /// `cancel()`, from 3.15 on.
@@ -401,7 +394,7 @@ fn create_task(this: &Inst<TaskGroup>, args: Args<'_>) -> Fallible<Ref> {
     if let Some(parent) = this.parent_task.get() {
         registry::note_awaited(&task, &parent)?;
     }
-    if known.hears_at_once && is_done(&task)? {
+    if known.hears_at_once && waiters::is_done(&task)? {
         call_on_task_done(this, &task)?;
         return Ok(task);
     }
@@ -412,7 +405,7 @@ fn create_task(this: &Inst<TaskGroup>, args: Args<'_>) -> Fallible<Ref> {
         let callback = this.obj().get(&*object::interned(TaskGroup::METHOD)?)?;
         task.call_method(&state().names.add_done_callback, &[&callback])?;
     }
-    if known.cancels_late_tasks && this.aborting.get() && !is_done(&task)? {
+    if known.cancels_late_tasks && this.aborting.get() && !waiters::is_done(&task)? {
         task::cancel_any(&task, None)?;
     }
     Ok(task)
@@ -481,7 +474,7 @@ fn on_task_done(this: &Inst<TaskGroup>, task: &Obj) -> Fallible<()> {
         this.base_error.set(exception.clone());
     }
     let parent = parent.unwrap_or_else(|| none().own());
-    if is_done(&parent)? {
+    if waiters::is_done(&parent)? {
         return report_orphan(this, task, &parent, &exception);
     }
     if !this.aborting.get() && !this.parent_cancel_requested.get() {

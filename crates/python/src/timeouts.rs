@@ -30,6 +30,8 @@ pub struct Timeout {
     /// What the deadline is kept by: a handle; or our loop, and then `timer` is the key.
     handler: Slot,
     timer: Cell<Option<TimerKey>>,
+    /// Whether the deadline was ahead when it was made of a delay, so that the clock need not be asked again at once.
+    ahead: Cell<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,7 @@ impl Class for Timeout {
             cancelling: Cell::new(0),
             handler: Slot::empty(),
             timer: Cell::new(None),
+            ahead: Cell::new(false),
         }
     }
 
@@ -156,7 +159,10 @@ pub fn after_delay(delay: Option<&Obj>) -> Fallible<Own<Timeout>> {
     let Some(delay) = delay.filter(|delay| !delay.is_none()) else { return create(None) };
     let now = match Inst::<EventLoop>::of(&event_loop).filter(|ours| !ours.hooks().time) {
         Some(_) if delay.is_float() || delay.is_int() => {
-            return create(Some(object::float(crate::clock::seconds() + delay.to_f64()?)?));
+            let delay = delay.to_f64()?;
+            let timeout = create(Some(object::float(crate::clock::seconds() + delay)?))?;
+            timeout.ahead.set(delay > 0.0);
+            return Ok(timeout);
         }
         Some(_) => object::float(crate::clock::seconds())?,
         None => event_loop.call_method(&state().names.time, &[])?,
@@ -206,7 +212,7 @@ fn schedule(this: &Inst<Timeout>, when: &Obj) -> Fallible<()> {
         && (when.is_float() || when.is_int())
     {
         let seconds = when.to_f64()?;
-        if seconds > crate::clock::seconds() {
+        if this.ahead.take() || seconds > crate::clock::seconds() {
             ours.check_thread()?;
             let at = crate::clock::at(seconds);
             let key = ours.with_engine(|engine| engine.timer(at, Job::Expire(this.own())))?;
@@ -335,6 +341,7 @@ fn py_reschedule(this: &Inst<Timeout>, args: Args<'_>) -> Fallible<Ref> {
     }
     let when = when.unwrap_or(none());
     this.when.set(when.own());
+    this.ahead.set(false);
     unschedule(this)?;
     if !when.is_none() {
         schedule(this, when)?;

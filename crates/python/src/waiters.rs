@@ -9,8 +9,9 @@ use crate::cpython::object::none;
 use crate::cpython::{Fallible, Inst, Obj, Own, Raised, Ref, Slot, Visitor};
 use crate::deque::Deque;
 use crate::event_loop::EventLoop;
-use crate::future::{self, Future, FutureLike, Progress};
+use crate::future::{self, Future, FutureCore, FutureLike, Progress};
 use crate::state::state;
+use crate::task::Task;
 
 /// The loop that an object is bound to, once somebody has waited.
 #[derive(Debug, Default)]
@@ -178,11 +179,20 @@ pub fn create_future(event_loop: &Obj) -> Fallible<Ref> {
     event_loop.call_method(&state().names.create_future, &[])
 }
 
+/// What is inside, if this is exactly a future or a task of ours.
+#[inline]
+pub fn core_of(future: &Obj) -> Option<&FutureCore> {
+    match Inst::<Future>::exactly(future) {
+        Some(future) => Some(future.core()),
+        None => Inst::<Task>::exactly(future).map(|task| task.core()),
+    }
+}
+
 /// `future.done()`.
 #[inline]
 pub fn is_done(future: &Obj) -> Fallible<bool> {
-    match Inst::<Future>::exactly(future) {
-        Some(ours) => Ok(!ours.core().is_pending()),
+    match core_of(future) {
+        Some(core) => Ok(!core.is_pending()),
         None => future.call_method(&state().names.done, &[])?.truthy(),
     }
 }
@@ -190,8 +200,8 @@ pub fn is_done(future: &Obj) -> Fallible<bool> {
 /// `future.cancelled()`.
 #[inline]
 pub fn is_cancelled(future: &Obj) -> Fallible<bool> {
-    match Inst::<Future>::exactly(future) {
-        Some(ours) => Ok(ours.core().progress.get() == Progress::Cancelled),
+    match core_of(future) {
+        Some(core) => Ok(core.progress.get() == Progress::Cancelled),
         None => future.call_method(&state().names.cancelled_method, &[])?.truthy(),
     }
 }

@@ -508,7 +508,9 @@ unsafe fn free<T: Class>(instance: *mut ffi::PyObject, class: *mut ffi::PyTypeOb
             if !T::PYTHON_BASE {
                 let header = std::mem::size_of::<ffi::PyObject>();
                 let base = home.offset.load(Ordering::Relaxed) - header;
-                std::ptr::write_bytes(instance.byte_add(header).cast::<u8>(), 0, base);
+                if base > 0 {
+                    std::ptr::write_bytes(instance.byte_add(header).cast::<u8>(), 0, base);
+                }
             }
             (*instance).ob_type = home.kept.load(Ordering::Relaxed).cast();
             home.kept.store(instance, Ordering::Relaxed);

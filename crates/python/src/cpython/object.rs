@@ -690,6 +690,12 @@ pub fn new_set() -> Fallible<Ref> {
     unsafe { Ref::from_owned(ffi::PySet_New(std::ptr::null_mut())) }
 }
 
+/// `set(iterable)`.
+pub fn set_of(iterable: &Obj) -> Fallible<Ref> {
+    // SAFETY: plain call with a live argument.
+    unsafe { Ref::from_owned(ffi::PySet_New(iterable.as_ptr())) }
+}
+
 /// `weakref.ref(object, callback)`.
 pub fn weak_reference(object: &Obj, callback: Option<&Obj>) -> Fallible<Ref> {
     let callback = callback.map_or(std::ptr::null_mut(), Obj::as_ptr);

@@ -1,0 +1,266 @@
+//! `wait`: until the first of several futures is done, or all, or the time is up.
+
+use std::cell::{Cell, RefCell};
+
+use crate::cpython::global::Global;
+use crate::cpython::object::{self, none};
+use crate::cpython::{
+    Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
+};
+use crate::ensure_future::is_future;
+use crate::event_loop::EventLoop;
+use crate::future::Future;
+use crate::gather::{Retrieved, retrieve};
+use crate::job::Job;
+use crate::listener::{Listener, Listens, Told, listen, unlisten};
+use crate::operation::{self, Kind, Operation, Step};
+use crate::registry;
+use crate::state::state;
+use crate::waiters;
+
+/// What is told of the futures while they are waited for.
+#[derive(Debug)]
+pub struct Waiting {
+    futures: RefCell<Vec<Ref>>,
+    left: Cell<usize>,
+    until: Cell<Until>,
+    waiter: Slot,
+    /// What keeps the time: a handle; or our loop, and then `timer` is the key.
+    handle: Slot,
+    timer: Cell<Option<velodrome_engine::TimerKey>>,
+    current_task: Slot,
+    told: Told,
+}
+
+/// `return_when`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    FirstCompleted,
+    FirstException,
+    AllCompleted,
+}
+
+static HOME: Home = Home::new();
+
+impl Class for Waiting {
+    const NAME: &'static std::ffi::CStr = c"velodrome.wait";
+    const SUBCLASSED: bool = false;
+
+    fn home() -> &'static Home {
+        &HOME
+    }
+
+    fn fresh() -> Waiting {
+        Waiting {
+            futures: RefCell::default(),
+            left: Cell::new(0),
+            until: Cell::new(Until::AllCompleted),
+            waiter: Slot::empty(),
+            handle: Slot::empty(),
+            timer: Cell::new(None),
+            current_task: Slot::empty(),
+            told: Told::default(),
+        }
+    }
+
+    fn traverse(this: &Inst<Waiting>, visitor: &mut Visitor<'_>) {
+        if let Ok(futures) = this.futures.try_borrow() {
+            futures.iter().for_each(|future| visitor.object(future));
+        }
+        for slot in [&this.waiter, &this.handle, &this.current_task] {
+            visitor.slot(slot);
+        }
+        this.told.traverse(visitor);
+    }
+
+    fn clear(this: &Inst<Waiting>) {
+        drop(this.futures.take());
+        for slot in [&this.waiter, &this.handle, &this.current_task] {
+            slot.clear();
+        }
+        this.told.clear();
+    }
+}
+
+impl Listens for Waiting {
+    const METHOD: &'static std::ffi::CStr = c"_on_completion";
+
+    fn told(&self) -> &Told {
+        &self.told
+    }
+
+    fn hear(this: &Inst<Waiting>, future: &Obj) -> Fallible<()> {
+        this.left.set(this.left.get().saturating_sub(1));
+        let enough = match this.until.get() {
+            _ if this.left.get() == 0 => true,
+            Until::FirstCompleted => true,
+            Until::FirstException => matches!(retrieve(future)?, Retrieved::Failed(_)),
+            Until::AllCompleted => false,
+        };
+        if enough {
+            cancel_timer(this)?;
+            if let Some(waiter) = this.waiter.get()
+                && !waiters::is_done(&waiter)?
+            {
+                waiters::set_result(&waiter, none())?;
+            }
+        }
+        match this.current_task.get() {
+            Some(task) => registry::forget_awaited(future, &task),
+            None => Ok(()),
+        }
+    }
+}
+
+static WAIT: Kind = Kind { name: "wait", qualname: "wait", begin, resume };
+static CURRENT_TASK: Global<Ref> = Global::new();
+
+/// `wait(fs, *, timeout=None, return_when=ALL_COMPLETED)`: `owner` is the futures, later what is told of them.
+pub fn py_wait(args: Args<'_>) -> Fallible<Ref> {
+    let [futures, timeout, return_when] = args.parse(&Signature {
+        function: "wait",
+        names: ["fs", "timeout", "return_when"],
+        positional: 1,
+        required: 1,
+    })?;
+    let operation = operation::create(&WAIT, futures.unwrap_or(none()))?;
+    for (slot, value) in [(&operation.first, timeout), (&operation.second, return_when)] {
+        if let Some(value) = value {
+            slot.set(value.own());
+        }
+    }
+    Ok(operation.into_ref())
+}
+
+fn until(return_when: Option<Ref>) -> Fallible<Until> {
+    let Some(return_when) = return_when else { return Ok(Until::AllCompleted) };
+    for (name, until) in [
+        ("FIRST_COMPLETED", Until::FirstCompleted),
+        ("FIRST_EXCEPTION", Until::FirstException),
+        ("ALL_COMPLETED", Until::AllCompleted),
+    ] {
+        if return_when.equals(&*object::text(name)?)? {
+            return Ok(until);
+        }
+    }
+    let shown = return_when.str()?.to_text();
+    Err(Raised::value_error(&format!("Invalid return_when value: {shown}")))
+}
+
+fn begin(operation: &Inst<Operation>) -> Fallible<Step> {
+    let futures = operation.owner.get_or_none();
+    if is_future(&futures)? || state().is_coroutine(&futures)? {
+        let class = futures.class_name();
+        return Err(Raised::type_error(&format!("expect a list of futures, not {class}")));
+    }
+    if !futures.truthy()? {
+        return Err(Raised::value_error("Set of Tasks/Futures is empty."));
+    }
+    let until = until(operation.second.take())?;
+    let futures = object::set_of(&futures)?.items()?;
+    for future in &futures {
+        if !is_future(future)? && state().is_coroutine(future)? {
+            return Err(Raised::type_error("Passing coroutines is forbidden, use tasks explicitly."));
+        }
+    }
+    let Some(event_loop) = registry::running_loop()? else {
+        return Err(Raised::runtime_error("no running event loop"));
+    };
+    let this = Own::<Waiting>::new()?;
+    let waiter = waiters::create_future(&event_loop)?;
+    this.waiter.set(waiter.clone());
+    this.until.set(until);
+    this.left.set(futures.len());
+    if let Some(timeout) = operation.first.take().filter(|timeout| !timeout.is_none()) {
+        set_timer(&this, &event_loop, &waiter, &timeout)?;
+    }
+    if state().registers.add_awaited_by.is_some() {
+        this.current_task.set(registry::current_task(CURRENT_TASK.get())?);
+    }
+    let current_task = this.current_task.get();
+    for future in &futures {
+        listen(future, Listener::Wait(this.clone()))?;
+        if let Some(task) = &current_task {
+            registry::note_awaited(future, task)?;
+        }
+    }
+    *this.futures.borrow_mut() = futures;
+    operation.owner.set(this.into_ref());
+    Ok(Step::Await(waiter))
+}
+
+fn set_timer(this: &Inst<Waiting>, event_loop: &Obj, waiter: &Obj, timeout: &Obj) -> Fallible<()> {
+    let ours = Inst::<EventLoop>::of(event_loop).filter(|ours| {
+        let hooks = ours.hooks();
+        !(hooks.call_later || hooks.call_at || hooks.time)
+    });
+    if let (Some(ours), Some(future)) = (ours, Inst::<Future>::exactly(waiter))
+        && (timeout.is_float() || timeout.is_int())
+    {
+        let at = crate::clock::at(crate::clock::seconds() + timeout.to_f64()?);
+        let key = ours.with_engine(|engine| engine.timer(at, Job::Resolve(future.own())))?;
+        this.timer.set(Some(key));
+        this.handle.set(event_loop.own());
+        return Ok(());
+    }
+    let release = state().tasks_module.get(&*object::interned(c"_release_waiter")?)?;
+    this.handle.set(event_loop.call_method(&state().names.call_later, &[timeout, &release, waiter])?);
+    Ok(())
+}
+
+fn cancel_timer(this: &Inst<Waiting>) -> Fallible<()> {
+    let Some(handle) = this.handle.take() else { return Ok(()) };
+    match this.timer.take() {
+        Some(key) => {
+            let job = Inst::<EventLoop>::of(&handle).and_then(|ours| ours.cancel_timer(key));
+            drop(job);
+            Ok(())
+        }
+        None => handle.call_method(&state().names.cancel, &[]).map(drop),
+    }
+}
+
+fn resume(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Step> {
+    let exception = outcome.err().map(Raised::take);
+    let owner = operation.owner.get_or_none();
+    let Some(this) = Inst::<Waiting>::exactly(&owner) else {
+        return Err(Raised::runtime_error("the operation waits for nothing"));
+    };
+    cancel_timer(this)?;
+    let futures = this.futures.take();
+    let listener = Listener::Wait(this.own());
+    let current_task = this.current_task.take();
+    for future in &futures {
+        unlisten(future, &listener)?;
+        if let Some(task) = &current_task {
+            registry::forget_awaited(future, task)?;
+        }
+    }
+    if let Some(exception) = exception {
+        return Err(Raised::from_exception(exception));
+    }
+    let (done, pending) = (object::new_set()?, object::new_set()?);
+    for future in &futures {
+        object::set_add(if waiters::is_done(future)? { &done } else { &pending }, future)?;
+    }
+    object::tuple(&[&done, &pending]).map(Step::Done)
+}
+
+fn py_on_completion(this: &Inst<Waiting>, future: &Obj) -> Fallible<Ref> {
+    Waiting::hear(this, future)?;
+    Ok(none().own())
+}
+
+/// Makes the class.
+pub fn define() -> Fallible<()> {
+    CURRENT_TASK.set(object::interned(c"current_task")?);
+    crate::cpython::spec::define::<Waiting>(Spec {
+        methods: class_methods!(Waiting, "Waiting";
+            c"_on_completion" => one py_on_completion,
+                c"_on_completion($self, future, /)\n--\n\nHear that a future is done.";
+        ),
+        slots: class_slots!(Waiting, "Waiting";),
+        ..Spec::default()
+    })
+    .map(drop)
+}
