@@ -344,6 +344,7 @@ def test_transport_of_a_closed_loop():
 @pytest.mark.parametrize("write", [False, True], ids=["idle", "writing"])
 def test_open_transport_warns_when_its_loop_is_closed_and_forgotten(write):
     def warnings_of(loop):
+        gc.collect()  # what earlier tests left behind warns as well
         connection = Connection(loop)
         if write:
             connection.fill()

@@ -89,12 +89,13 @@ def test_the_inner_of_two_expires_first_and_an_outer_cancellation_stays_one():
     async def program(module):
         seen = []
         try:
-            async with module.timeout(0.002):
+            async with module.timeout(10) as outer:
                 try:
                     async with module.timeout(0.001):
                         await asyncio.sleep(10)
                 except TimeoutError:
                     seen.append("inner")
+                outer.reschedule(asyncio.get_running_loop().time())
                 await asyncio.sleep(10)
         except TimeoutError:
             seen.append("outer")
