@@ -155,7 +155,9 @@ def collect_servers(arguments, working):
     wire = servers.compile_wire(say) if keys else None
     for key in keys if wire else []:
         say(f"servers: {SERVER_ROWS[key].name}")
-        samples, failed = servers.measure(SERVER_ROWS[key], working, arguments.rounds, wire, say)
+        samples, failed = servers.measure(
+            SERVER_ROWS[key], working, arguments.rounds, wire, not arguments.no_install, say
+        )
         if samples:
             times[key] = {name: [time for time, _ in found] for name, found in samples.items()}
             latencies[key] = {name: [latency for _, latency in found] for name, found in samples.items()}

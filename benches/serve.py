@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import socket
 import sys
 
 
@@ -16,14 +15,19 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
-async def protocol(listening):
+def started(server):
+    """Say where a server is to be found."""
+    print(server.sockets[0].getsockname()[1], flush=True)
+
+
+async def protocol():
     """Echo by way of a Protocol."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(Echo, sock=listening)
-    await server.serve_forever()
+    server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0, backlog=1024)
+    started(server)
+    await asyncio.Event().wait()
 
 
-async def streams(listening):
+async def streams():
     """Echo by way of the standard library's streams."""
 
     async def echo(reader, writer):
@@ -32,11 +36,12 @@ async def streams(listening):
             await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(echo, sock=listening)
-    await server.serve_forever()
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=1024)
+    started(server)
+    await asyncio.Event().wait()
 
 
-async def uvicorn(listening):
+async def uvicorn():
     """Say hello by way of uvicorn, in plain text."""
     import uvicorn
 
@@ -48,8 +53,14 @@ async def uvicorn(listening):
         await send(start)
         await send(body)
 
+    class Server(uvicorn.Server):
+        async def startup(self, sockets=None):
+            await super().startup(sockets)
+            started(self.servers[0])
+
     config = uvicorn.Config(
         app,
+        port=0,
         http="httptools",
         ws="none",
         lifespan="off",
@@ -57,20 +68,15 @@ async def uvicorn(listening):
         access_log=False,
         timeout_keep_alive=3600,  # connections wait for their turn
     )
-    await uvicorn.Server(config).serve(sockets=[listening])
+    await Server(config).serve()
 
 
 def main():
     """Make the loop that the arguments name, and serve on it."""
     loop, kind = sys.argv[1:]
-    # The protocol is named: asyncio sends small packets at once (TCP_NODELAY) only where it sees it.
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.bind(("127.0.0.1", 0))
-    listening.listen(1024)
-    print(listening.getsockname()[1], flush=True)
     serve = {"protocol": protocol, "streams": streams, "uvicorn": uvicorn}[kind]
     with asyncio.Runner(loop_factory=importlib.import_module(loop).new_event_loop) as runner:
-        runner.run(serve(listening))
+        runner.run(serve())
 
 
 if __name__ == "__main__":

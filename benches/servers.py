@@ -4,6 +4,7 @@ The client is another process (wire.c), and never the bottleneck. All servers of
 with a client that is connected; a round is one client's turn to exchange some messages.
 """
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import loops
 
 HERE = Path(__file__).parent
 
@@ -55,12 +58,20 @@ def compile_wire(say):
     return program
 
 
-def missing(row):
-    """Return what a row needs and this interpreter does not have, or None."""
-    if row.kind != "uvicorn":
-        return None
-    done = subprocess.run([sys.executable, "-c", "import uvicorn, httptools"], capture_output=True)
-    return "uvicorn or httptools" if done.returncode else None
+#: What a kind of server needs besides a loop.
+PACKAGES = {"uvicorn": ["uvicorn", "httptools"]}
+
+
+def missing(row, may_install, say):
+    """Return what a row needs and cannot have here, once what was missing is installed; or None."""
+    for package in PACKAGES.get(row.kind, []):
+        if importlib.util.find_spec(package) is None:
+            if may_install:
+                say(f"installing {package}")
+            reason = loops.install(package) if may_install else "not installed"
+            if reason:
+                return f"{package}: {reason}"
+    return None
 
 
 class Pair:
@@ -124,11 +135,11 @@ def commands(row, modules, wire):
     return found
 
 
-def measure(row, modules, rounds, wire, say):
+def measure(row, modules, rounds, wire, may_install, say):
     """Measure a row; return {contender: [(nanoseconds, latency), ...]} and {contender: what went wrong}."""
     pairs, samples, failures = {}, {}, {}
-    if lacking := missing(row):
-        say(f"without {row.name}: no {lacking}")
+    if reason := missing(row, may_install, say):
+        say(f"without {row.name}: {reason}")
         return samples, failures
     try:
         for name, command in commands(row, modules, wire).items():
