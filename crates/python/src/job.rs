@@ -11,7 +11,7 @@ use crate::task::{self, Task};
 use crate::thread_safe_handle::{self, ThreadSafeHandle};
 use crate::timeouts::{self, Timeout};
 use crate::timer_handle::TimerHandle;
-use crate::transport::{self, SocketTransport, Stamp};
+use crate::transport::{self, SocketTransport};
 
 /// One thing to do.
 #[derive(Clone, Debug)]
@@ -31,11 +31,11 @@ pub enum Job {
     /// A future that gets the result `None`, unless it is done: the end of a sleep.
     Resolve(Own<Future>),
     /// A transport's socket can be read.
-    Readable(Own<SocketTransport>, Stamp),
+    Readable(Own<SocketTransport>),
     /// A transport's socket can be written.
-    Writable(Own<SocketTransport>, Stamp),
+    Writable(Own<SocketTransport>),
     /// One that is told natively of a future that is done.
-    Listener(Ref),
+    Listener(Listener),
     /// A timeout whose time is up.
     Expire(Own<Timeout>),
     /// A signal for the loop's handlers.
@@ -60,8 +60,8 @@ impl Job {
             Job::ThreadSafe(handle) => thread_safe_handle::run(handle),
             Job::Foreign(handle) => run_foreign(handle),
             Job::Resolve(future) => resolve(event_loop, future),
-            Job::Readable(transport, stamp) => transport::run_readable(transport, *stamp),
-            Job::Writable(transport, stamp) => transport::run_writable(transport, *stamp),
+            Job::Readable(transport) => transport::run_readable(transport),
+            Job::Writable(transport) => transport::run_writable(transport),
             Job::Listener(listener) => crate::listener::run(event_loop, listener),
             Job::Expire(timeout) => expire(event_loop, timeout),
             Job::Signal(number) => handle_signal(event_loop, *number),
@@ -86,7 +86,7 @@ impl Job {
             Job::Timer(timer) => prefetch::instance(timer),
             Job::Resolve(future) => prefetch::instance(future),
             Job::ThreadSafe(handle) => prefetch::instance(handle),
-            Job::Readable(transport, _) | Job::Writable(transport, _) => prefetch::instance(transport),
+            Job::Readable(transport) | Job::Writable(transport) => prefetch::instance(transport),
             Job::Listener(_) | Job::Expire(_) | Job::Foreign(_) | Job::Signal(_) => {}
         }
     }
@@ -108,8 +108,8 @@ impl Job {
             Job::ThreadSafe(handle) => visitor.object(handle.obj()),
             Job::Foreign(handle) => visitor.object(handle),
             Job::Resolve(future) => visitor.object(future.obj()),
-            Job::Readable(transport, _) | Job::Writable(transport, _) => visitor.object(transport.obj()),
-            Job::Listener(listener) => visitor.object(listener),
+            Job::Readable(transport) | Job::Writable(transport) => visitor.object(transport.obj()),
+            Job::Listener(listener) => visitor.object(listener.obj()),
             Job::Expire(timeout) => visitor.object(timeout.obj()),
             Job::Signal(_) => {}
         }
@@ -124,11 +124,9 @@ impl Job {
             Job::Timer(timer) => timer.obj().own(),
             Job::ThreadSafe(handle) => handle.obj().own(),
             Job::Foreign(handle) => handle.clone(),
-            Job::Readable(transport, _) => transport::readable_handle(transport)?,
-            Job::Writable(transport, _) => transport::writable_handle(transport)?,
-            Job::Listener(listener) => {
-                return Listener::of(listener).map(|listener| listener.as_handle()).transpose();
-            }
+            Job::Readable(transport) => transport::readable_handle(transport)?,
+            Job::Writable(transport) => transport::writable_handle(transport)?,
+            Job::Listener(listener) => return listener.as_handle().map(Some),
             Job::Resolve(_) | Job::Expire(_) | Job::Signal(_) => return Ok(None),
         }))
     }

@@ -92,22 +92,6 @@ impl Listener {
         of_any!(self, listener => hear(&**listener, &future))
     }
 
-    /// As an object, which takes no more room than a pointer.
-    #[inline]
-    pub fn into_ref(self) -> Ref {
-        of_any!(self, listener => listener.into_ref())
-    }
-
-    /// Back from [`Listener::into_ref`].
-    #[inline]
-    pub fn of(object: &Obj) -> Option<Listener> {
-        let gathering = || Inst::<Gathering>::of(object).map(|listener| Listener::Gather(listener.own()));
-        let group = || Inst::<TaskGroup>::of(object).map(|listener| Listener::Group(listener.own()));
-        let shielding = || Inst::<Shielding>::of(object).map(|listener| Listener::Shield(listener.own()));
-        let waiting = || Inst::<Waiting>::of(object).map(|listener| Listener::Wait(listener.own()));
-        gathering().or_else(group).or_else(shielding).or_else(waiting)
-    }
-
     /// The listener itself.
     pub fn obj(&self) -> &Obj {
         of_any!(self, listener => listener.obj())
@@ -160,8 +144,7 @@ fn listen_natively<T: FutureLike>(future: &Inst<T>, listener: Listener) -> Falli
 }
 
 /// Runs a job of the queue.
-pub fn run(event_loop: &Inst<EventLoop>, listener: &Obj) -> Fallible<()> {
-    let Some(listener) = Listener::of(listener) else { return Ok(()) };
+pub fn run(event_loop: &Inst<EventLoop>, listener: &Listener) -> Fallible<()> {
     match listener.hear() {
         Ok(()) => Ok(()),
         Err(raised) => handle::failed(event_loop.obj(), raised, || {

@@ -72,15 +72,12 @@ pub struct SocketTransport {
 #[derive(Debug, Default)]
 struct Watch {
     key: Cell<Option<Key>>,
-    /// Which registration of this direction it is: an event that was queued for an earlier one is void, as the handle is
-    /// that asyncio cancels.
-    stamp: Cell<Stamp>,
+    /// The iteration in which it was made. An event that runs in the same one was queued for an earlier registration, and
+    /// is void, as the handle is that asyncio cancels.
+    since: Cell<u32>,
     /// The context of what readiness brings.
     context: Slot,
 }
-
-/// Numbers the registrations of a direction; [`Job`]s carry it.
-pub type Stamp = u32;
 
 impl Watch {
     fn is_on(&self) -> bool {
@@ -216,7 +213,7 @@ impl Inst<SocketTransport> {
     }
 
     fn start_reading(&self) -> Fallible<()> {
-        self.watch(&self.reading, Interest::Read, |stamp| Job::Readable(self.own(), stamp))
+        self.watch(&self.reading, Interest::Read, Job::Readable(self.own()))
     }
 
     fn stop_reading(&self) {
@@ -224,19 +221,19 @@ impl Inst<SocketTransport> {
     }
 
     fn start_writing(&self) -> Fallible<()> {
-        self.watch(&self.writing, Interest::Write, |stamp| Job::Writable(self.own(), stamp))
+        self.watch(&self.writing, Interest::Write, Job::Writable(self.own()))
     }
 
     fn stop_writing(&self) {
         self.unwatch(&self.writing);
     }
 
-    fn watch(&self, watch: &Watch, interest: Interest, job: impl FnOnce(Stamp) -> Job) -> Fallible<()> {
+    fn watch(&self, watch: &Watch, interest: Interest, job: Job) -> Fallible<()> {
         watch.context.set(self.callback_context()?);
         let Some(event_loop) = self.event_loop().filter(|_| !watch.is_on()) else { return Ok(()) };
-        watch.stamp.set(watch.stamp.get().wrapping_add(1));
         let descriptor = self.socket.descriptor().map_err(|error| Raised::os_error(&error))?;
-        watch.key.set(Some(event_loop.watch(descriptor, interest, job(watch.stamp.get()))?));
+        watch.key.set(Some(event_loop.watch(descriptor, interest, job)?));
+        watch.since.set(event_loop.iteration.get());
         Ok(())
     }
 
@@ -248,22 +245,16 @@ impl Inst<SocketTransport> {
 
     /// Runs what readiness brings, in the context that it was asked for in, unless the event was queued before the direction
     /// was last unwatched. Fails only with what stops the loop.
-    fn run_ready(
-        &self,
-        watch: &Watch,
-        stamp: Stamp,
-        name: &Obj,
-        work: impl FnOnce() -> Fallible<()>,
-    ) -> Fallible<()> {
-        if !watch.is_on() || watch.stamp.get() != stamp {
-            return Ok(());
-        }
-        let (Some(context), Some(event_loop)) = (watch.context.get(), self.event_loop.get()) else {
+    fn run_ready(&self, watch: &Watch, name: &Obj, work: impl FnOnce() -> Fallible<()>) -> Fallible<()> {
+        let (Some(context), Some(event_loop)) = (watch.context.get(), self.event_loop()) else {
             return Ok(());
         };
+        if !watch.is_on() || watch.since.get() == event_loop.iteration.get() {
+            return Ok(());
+        }
         match crate::cpython::context::within(&context, work) {
             Ok(()) => Ok(()),
-            Err(raised) => handle::failed(&event_loop, raised, || self.ready_handle(name)),
+            Err(raised) => handle::failed(event_loop.obj(), raised, || self.ready_handle(name)),
         }
     }
 
@@ -277,13 +268,13 @@ impl Inst<SocketTransport> {
 
 /// The socket can be read.
 #[inline]
-pub fn run_readable(this: &Inst<SocketTransport>, stamp: Stamp) -> Fallible<()> {
-    this.run_ready(&this.reading, stamp, &state().names.read_ready, || reading::ready(this))
+pub fn run_readable(this: &Inst<SocketTransport>) -> Fallible<()> {
+    this.run_ready(&this.reading, &state().names.read_ready, || reading::ready(this))
 }
 
 /// The socket can be written.
-pub fn run_writable(this: &Inst<SocketTransport>, stamp: Stamp) -> Fallible<()> {
-    this.run_ready(&this.writing, stamp, &state().names.write_ready, || writing::ready(this))
+pub fn run_writable(this: &Inst<SocketTransport>) -> Fallible<()> {
+    this.run_ready(&this.writing, &state().names.write_ready, || writing::ready(this))
 }
 
 /// See [`Job::as_handle`].
