@@ -44,6 +44,9 @@ class Processes:
             raise
         return transport
 
+    # In which iteration the transport hears of the end depends on the version.
+    _child_watcher_callback = _Unix._child_watcher_callback
+
     def _watch_child(self, transport):
         pid = transport.get_pid()
         try:
@@ -59,13 +62,13 @@ class Processes:
     def _child_ended(self, pid, pidfd, transport):
         self._remove_reader(pidfd)
         os.close(pidfd)
-        transport._process_exited(_exit_code(pid))
+        self._child_watcher_callback(pid, _exit_code(pid), transport)
 
     def _wait_for_child(self, pid, transport):
         """In a thread of its own."""
         code = _exit_code(pid)
         try:
-            self.call_soon_threadsafe(transport._process_exited, code)
+            self.call_soon_threadsafe(self._child_watcher_callback, pid, code, transport)
         except RuntimeError:
             logger.warning("Loop %r that handles pid %r is closed", self, pid)
 
