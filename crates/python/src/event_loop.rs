@@ -39,6 +39,8 @@ pub struct EventLoop {
     pub(crate) turns: Turns,
     closed: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
+    /// Counts iterations, from the moment that the kernel has been asked.
+    pub(crate) iteration: Cell<u32>,
     debug: Cell<bool>,
     /// The thread that runs the loop; 0 is none.
     thread: Cell<u64>,
@@ -82,6 +84,7 @@ impl Class for EventLoop {
             turns: Turns::default(),
             closed: Cell::new(false),
             stopping: Cell::new(false),
+            iteration: Cell::new(0),
             debug: Cell::new(false),
             thread: Cell::new(0),
             hooks: Cell::new(Hooks::default()),

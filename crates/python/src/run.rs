@@ -57,6 +57,7 @@ fn iteration(this: &Inst<EventLoop>, unasked: &mut u32) -> Fallible<()> {
         let now = this.now()?;
         this.with_engine(|engine| engine.expire(now))?;
     }
+    this.iteration.set(this.iteration.get().wrapping_add(1));
     let (jobs, first) = this.with_engine(|engine| (engine.begin(), engine.pop()))?;
     if this.is_debug() {
         return run_in_debug_mode(this, jobs, first);

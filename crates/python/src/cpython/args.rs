@@ -142,6 +142,21 @@ impl<'a> Args<'a> {
         Ok(values)
     }
 
+    /// The one argument of a function that has one parameter.
+    #[inline]
+    pub fn only(&self, function: &'static str, name: &'static str) -> Fallible<&'a Obj> {
+        match (self.positional, self.keywords) {
+            ([only], Keywords::None) => Ok(*only),
+            _ => self.only_by_name(function, name),
+        }
+    }
+
+    #[cold]
+    fn only_by_name(&self, function: &'static str, name: &'static str) -> Fallible<&'a Obj> {
+        let [only] = self.parse(&Signature { function, names: [name], positional: 1, required: 1 })?;
+        Ok(only.unwrap_or(object::none()))
+    }
+
     fn place_keyword<const N: usize>(
         &self,
         signature: &Signature<N>,

@@ -497,12 +497,16 @@ builtin_exceptions! {
     assertion_error = PyExc_AssertionError;
     /// `AttributeError`.
     attribute_error = PyExc_AttributeError;
+    /// `BlockingIOError`.
+    blocking_io_error = PyExc_BlockingIOError;
     /// `ConnectionError`.
     connection_error = PyExc_ConnectionError;
     /// `GeneratorExit`.
     generator_exit = PyExc_GeneratorExit;
     /// `IndexError`.
     index_error = PyExc_IndexError;
+    /// `InterruptedError`.
+    interrupted_error = PyExc_InterruptedError;
     /// `KeyboardInterrupt`.
     keyboard_interrupt = PyExc_KeyboardInterrupt;
     /// `OverflowError`.

@@ -24,6 +24,8 @@ pub struct Socket {
     object: Slot,
     /// Whether the descriptor can be read from the C structure.
     direct: Cell<bool>,
+    /// Whether its methods that receive and send are those of `_socket.socket`, so that nobody misses their being called.
+    plain: Cell<bool>,
 }
 
 /// Whether the descriptor is the first field of `_socket.socket`, which has no public layout: found out at import.
@@ -74,9 +76,19 @@ unsafe fn descriptor_in(socket: &Obj) -> RawFd {
 
 impl Socket {
     /// Puts a Python socket there; `class` is `_socket.socket`.
-    pub fn set(&self, object: &Obj, class: &Obj) {
-        self.direct.set(FIRST_FIELD.load(Ordering::Relaxed) && object.derives_from(class));
+    pub fn set(&self, object: &Obj, class: &Obj) -> Fallible<()> {
+        let derives = object.derives_from(class);
+        let plain = derives && has_methods_of(object, class)?;
+        self.direct.set(FIRST_FIELD.load(Ordering::Relaxed) && derives);
+        self.plain.set(plain);
         self.object.set(object.own());
+        Ok(())
+    }
+
+    /// Whether it can be read and written without its methods being called.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.plain.get()
     }
 
     /// The Python object.
@@ -116,6 +128,17 @@ impl Socket {
     }
 }
 
+/// Whether the class of `socket` overrides none of the methods of `class` that asyncio's transports call for data.
+fn has_methods_of(socket: &Obj, class: &Obj) -> Fallible<bool> {
+    for name in [c"recv", c"recv_into", c"send", c"sendmsg"] {
+        let name = object::interned(name)?;
+        if !socket.class().get(&name)?.is(&*class.get(&name)?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// `socket.fileno()`, or -1.
 #[cold]
 fn ask(socket: &Obj) -> RawFd {
@@ -131,6 +154,10 @@ fn ask(socket: &Obj) -> RawFd {
 
 /// The most that is read at a time, as asyncio's `max_size`.
 pub const LARGEST_READ: usize = 256 * 1024;
+
+/// Nobody waits here, even if the program, or another process that has the same socket, has made it blocking: the GIL is
+/// held.
+const DO_NOT_WAIT: rustix::net::RecvFlags = rustix::net::RecvFlags::DONTWAIT;
 
 /// Memory for what comes in beyond what was expected; one for each loop.
 #[derive(Debug, Default)]
@@ -155,7 +182,7 @@ pub fn receive(
         return receive_directly(descriptor, expected.min(LARGEST_READ), &mut overflow);
     }
     let space = &mut overflow.spare_capacity_mut()[..LARGEST_READ];
-    match rustix::net::recv(descriptor, space, rustix::net::RecvFlags::empty()) {
+    match rustix::net::recv(descriptor, space, DO_NOT_WAIT) {
         Ok(((content, _rest), _length)) => super::bytes::bytes(content).map(Ok),
         Err(error) => Ok(Err(error.into())),
     }
@@ -168,12 +195,17 @@ fn receive_directly(
 ) -> Fallible<io::Result<Ref>> {
     let first = new_bytes(expected)?;
     let second = overflow.spare_capacity_mut();
-    let parts = [
+    let mut parts = [
         libc::iovec { iov_base: content_of(&first).cast(), iov_len: expected },
         libc::iovec { iov_base: second.as_mut_ptr().cast(), iov_len: LARGEST_READ - expected },
     ];
-    // SAFETY: both parts are memory of that length which nobody else sees.
-    let count = unsafe { libc::readv(descriptor.as_raw_fd(), parts.as_ptr(), 2) };
+    // SAFETY: both parts are memory of that length which nobody else sees; of the rest of the message, zero is nothing.
+    let count = unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = parts.as_mut_ptr();
+        message.msg_iovlen = parts.len() as _;
+        libc::recvmsg(descriptor.as_raw_fd(), &mut message, libc::MSG_DONTWAIT)
+    };
     let Ok(count) = usize::try_from(count) else { return Ok(Err(io::Error::last_os_error())) };
     if count <= expected {
         return shortened(first, count).map(Ok);
@@ -219,9 +251,11 @@ unsafe extern "C" {
 /// Reads once into lent memory.
 pub fn receive_into(descriptor: BorrowedFd<'_>, buffer: &mut Buffer) -> io::Result<usize> {
     let (memory, length) = buffer.space();
+    if length == 0 {
+        return Ok(0); // there may be no memory at all
+    }
     // SAFETY: writable memory of that length; nobody looks there while the call lasts, since the GIL is held.
     let space = unsafe { std::slice::from_raw_parts_mut(memory.cast::<MaybeUninit<u8>>(), length) };
-    let (filled, _rest) =
-        rustix::net::recv(descriptor, space, rustix::net::RecvFlags::empty()).map(|(read, _)| read)?;
+    let (filled, _rest) = rustix::net::recv(descriptor, space, DO_NOT_WAIT).map(|(read, _)| read)?;
     Ok(filled.len())
 }

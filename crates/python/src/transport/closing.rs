@@ -117,8 +117,8 @@ fn release(this: &Inst<SocketTransport>) -> Fallible<()> {
     }
     this.event_loop.clear();
     this.context.clear();
-    this.read_context.clear();
-    this.write_context.clear();
+    this.reading.context.clear();
+    this.writing.context.clear();
     let pending = Raised::pending_of(closed);
     Raised::again(pending, detach(this))
 }
@@ -182,8 +182,8 @@ fn py_abort(this: &Inst<SocketTransport>) -> Fallible<Ref> {
     Ok(none().own())
 }
 
-fn py_force_close(this: &Inst<SocketTransport>, exception: &Obj) -> Fallible<Ref> {
-    force_close(this, exception)?;
+fn py_force_close(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref> {
+    force_close(this, args.only("_force_close", "exc")?)?;
     Ok(none().own())
 }
 
@@ -213,8 +213,8 @@ pub fn methods() -> Vec<Method<SocketTransport>> {
               the protocol's connection_lost(None) is called.";
         c"abort" => none py_abort,
             c"abort($self, /)\n--\n\nClose the transport at once; what is kept is lost.";
-        c"_force_close" => one py_force_close,
-            c"_force_close($self, exc, /)\n--\n\nClose the transport at once, because of an exception.";
+        c"_force_close" => any py_force_close,
+            c"_force_close($self, exc)\n--\n\nClose the transport at once, because of an exception.";
         c"_fatal_error" => any py_fatal_error,
             c"_fatal_error($self, exc, message='Fatal error on transport')\n--\n\nReport an exception, and close \
               at once.";

@@ -36,7 +36,13 @@ impl Mark {
     }
 
     fn set(&self, value: &Obj) -> Fallible<()> {
-        let number = value.to_f64()?;
+        let number = match value.to_f64() {
+            Err(raised) if raised.matches(object::overflow_error()) => {
+                raised.discard();
+                f64::INFINITY
+            }
+            number => number?,
+        };
         // Truncation is what is wanted, and saturates; NaN is above nothing.
         self.size.set(number as usize);
         self.given.set(value.own());

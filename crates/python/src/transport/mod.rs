@@ -15,6 +15,7 @@
 
 mod closing;
 mod flow;
+mod foreign_socket;
 mod outgoing;
 mod reading;
 pub mod turn;
@@ -48,11 +49,8 @@ pub struct SocketTransport {
     number: Cell<RawFd>,
     /// The context of all callbacks, if one was given; otherwise each has the context of whoever asked for it.
     context: Slot,
-    read_context: Slot,
-    write_context: Slot,
-    /// The registrations with the engine.
-    reading: Cell<Option<Key>>,
-    writing: Cell<Option<Key>>,
+    reading: Watch,
+    writing: Watch,
     receiver: Cell<Receiver>,
     /// How much the next read is likely to bring: what the last one brought.
     expected: Cell<usize>,
@@ -68,6 +66,23 @@ pub struct SocketTransport {
     eof: Cell<bool>,
     /// Nonzero once `connection_lost` is scheduled; then it counts what is written in vain.
     lost: Cell<u32>,
+}
+
+/// A registration with the engine, for one direction.
+#[derive(Debug, Default)]
+struct Watch {
+    key: Cell<Option<Key>>,
+    /// The iteration in which it was made. An event that runs in the same one was queued for an earlier registration, and
+    /// is void, as the handle is that asyncio cancels.
+    since: Cell<u32>,
+    /// The context of what readiness brings.
+    context: Slot,
+}
+
+impl Watch {
+    fn is_on(&self) -> bool {
+        self.key.get().is_some()
+    }
 }
 
 static HOME: Home = Home::new();
@@ -90,10 +105,8 @@ impl Class for SocketTransport {
             socket: Socket::default(),
             number: Cell::new(-1),
             context: Slot::empty(),
-            read_context: Slot::empty(),
-            write_context: Slot::empty(),
-            reading: Cell::new(None),
-            writing: Cell::new(None),
+            reading: Watch::default(),
+            writing: Watch::default(),
             receiver: Cell::new(Receiver::Data),
             expected: Cell::new(0),
             outgoing: RefCell::default(),
@@ -141,8 +154,8 @@ impl SocketTransport {
             &self.protocol,
             &self.server,
             &self.context,
-            &self.read_context,
-            &self.write_context,
+            &self.reading.context,
+            &self.writing.context,
             &self.empty_waiter,
             high,
             low,
@@ -200,7 +213,6 @@ impl Inst<SocketTransport> {
     }
 
     fn start_reading(&self) -> Fallible<()> {
-        self.read_context.set(self.callback_context()?);
         self.watch(&self.reading, Interest::Read, Job::Readable(self.own()))
     }
 
@@ -209,7 +221,6 @@ impl Inst<SocketTransport> {
     }
 
     fn start_writing(&self) -> Fallible<()> {
-        self.write_context.set(self.callback_context()?);
         self.watch(&self.writing, Interest::Write, Job::Writable(self.own()))
     }
 
@@ -217,28 +228,33 @@ impl Inst<SocketTransport> {
         self.unwatch(&self.writing);
     }
 
-    fn watch(&self, key: &Cell<Option<Key>>, interest: Interest, job: Job) -> Fallible<()> {
-        let Some(event_loop) = self.event_loop() else { return Ok(()) };
-        if key.get().is_some() {
-            return Ok(());
-        }
+    fn watch(&self, watch: &Watch, interest: Interest, job: Job) -> Fallible<()> {
+        watch.context.set(self.callback_context()?);
+        let Some(event_loop) = self.event_loop().filter(|_| !watch.is_on()) else { return Ok(()) };
         let descriptor = self.socket.descriptor().map_err(|error| Raised::os_error(&error))?;
-        key.set(Some(event_loop.watch(descriptor, interest, job)?));
+        watch.key.set(Some(event_loop.watch(descriptor, interest, job)?));
+        watch.since.set(event_loop.iteration.get());
         Ok(())
     }
 
-    fn unwatch(&self, key: &Cell<Option<Key>>) {
-        if let (Some(key), Some(event_loop)) = (key.take(), self.event_loop()) {
+    fn unwatch(&self, watch: &Watch) {
+        if let (Some(key), Some(event_loop)) = (watch.key.take(), self.event_loop()) {
             event_loop.unwatch(key);
         }
     }
 
-    /// Runs what readiness brings, in the context that it was asked for in. Fails only with what stops the loop.
-    fn run_ready(&self, context: &Slot, name: &Obj, work: impl FnOnce() -> Fallible<()>) -> Fallible<()> {
-        let (Some(context), Some(event_loop)) = (context.get(), self.event_loop.get()) else { return Ok(()) };
+    /// Runs what readiness brings, in the context that it was asked for in, unless the event was queued before the direction
+    /// was last unwatched. Fails only with what stops the loop.
+    fn run_ready(&self, watch: &Watch, name: &Obj, work: impl FnOnce() -> Fallible<()>) -> Fallible<()> {
+        let (Some(context), Some(event_loop)) = (watch.context.get(), self.event_loop()) else {
+            return Ok(());
+        };
+        if !watch.is_on() || watch.since.get() == event_loop.iteration.get() {
+            return Ok(());
+        }
         match crate::cpython::context::within(&context, work) {
             Ok(()) => Ok(()),
-            Err(raised) => handle::failed(&event_loop, raised, || self.ready_handle(name)),
+            Err(raised) => handle::failed(event_loop.obj(), raised, || self.ready_handle(name)),
         }
     }
 
@@ -253,12 +269,12 @@ impl Inst<SocketTransport> {
 /// The socket can be read.
 #[inline]
 pub fn run_readable(this: &Inst<SocketTransport>) -> Fallible<()> {
-    this.run_ready(&this.read_context, &state().names.read_ready, || reading::ready(this))
+    this.run_ready(&this.reading, &state().names.read_ready, || reading::ready(this))
 }
 
 /// The socket can be written.
 pub fn run_writable(this: &Inst<SocketTransport>) -> Fallible<()> {
-    this.run_ready(&this.write_context, &state().names.write_ready, || writing::ready(this))
+    this.run_ready(&this.writing, &state().names.write_ready, || writing::ready(this))
 }
 
 /// See [`Job::as_handle`].
@@ -297,7 +313,7 @@ fn py_init(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<()> {
     this.event_loop.set(event_loop.own());
     let extra = given(extra).map_or_else(|| object::dict(&[]), Ok)?;
     this.extra_slot().set(extra);
-    this.socket.set(socket, &state().socket_class);
+    this.socket.set(socket, &state().socket_class)?;
     let number = match this.socket.descriptor() {
         Ok(descriptor) => {
             this.writing_habit.begin(descriptor);
@@ -364,9 +380,11 @@ fn py_socket(this: &Inst<SocketTransport>) -> Fallible<Ref> {
 fn py_set_socket(this: &Inst<SocketTransport>, value: Option<&Obj>) -> Fallible<()> {
     match value.filter(|value| !value.is_none()) {
         Some(socket) => this.socket.set(socket, &state().socket_class),
-        None => drop(this.socket.take()),
+        None => {
+            drop(this.socket.take());
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 fn py_number(this: &Inst<SocketTransport>) -> Fallible<Ref> {
@@ -398,7 +416,7 @@ fn py_repr(this: &Inst<SocketTransport>) -> Fallible<Ref> {
     }
     text.push_str(&format!(" fd={}", this.number.get()));
     if this.event_loop().is_some_and(|event_loop| event_loop.engine.borrow().is_some()) {
-        let polls = |key: &Cell<Option<Key>>| if key.get().is_some() { "polling" } else { "idle" };
+        let polls = |watch: &Watch| if watch.is_on() { "polling" } else { "idle" };
         let size = this.outgoing.borrow().size();
         let (read, write) = (polls(&this.reading), polls(&this.writing));
         text.push_str(&format!(" read={read} write=<{write}, bufsize={size}>"));

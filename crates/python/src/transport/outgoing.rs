@@ -10,7 +10,11 @@ use crate::cpython::bytes;
 use crate::cpython::{Fallible, Obj, Ref};
 
 /// The most that one call writes, `IOV_MAX`.
-const MOST_PARTS: usize = 1024;
+pub const MOST_PARTS: usize = 1024;
+
+/// A peer that is gone is an error and no signal; and nobody waits, even if somebody has made the socket blocking: the GIL
+/// is held.
+pub const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// A queue of exact `bytes`, so that nobody can change what was accepted, and dropping one runs no Python.
 #[derive(Debug, Default)]
@@ -52,18 +56,24 @@ impl Outgoing {
 
     /// Offers the kernel as much as one call takes, and removes what it took.
     pub fn flush(&mut self, descriptor: BorrowedFd<'_>) -> io::Result<()> {
-        let mut sent = match self.chunks.len() {
+        let sent = match self.chunks.len() {
             0 => return Ok(()),
-            1 => send(descriptor, &content(&self.chunks[0])[self.sent..], SendFlags::NOSIGNAL)?,
+            1 => send(descriptor, &content(&self.chunks[0])[self.sent..], FLAGS)?,
             _ => {
                 let first = IoSlice::new(&content(&self.chunks[0])[self.sent..]);
                 let others = self.chunks.iter().skip(1).map(|chunk| IoSlice::new(content(chunk)));
                 let parts: Vec<_> = std::iter::once(first).chain(others).take(MOST_PARTS).collect();
                 let mut nothing = SendAncillaryBuffer::default();
-                rustix::net::sendmsg(descriptor, &parts, &mut nothing, SendFlags::NOSIGNAL)?
+                rustix::net::sendmsg(descriptor, &parts, &mut nothing, FLAGS)?
             }
         };
-        self.size -= sent;
+        self.remove(sent);
+        Ok(())
+    }
+
+    /// Removes what has gone, or everything if more has gone than there is.
+    pub fn remove(&mut self, mut sent: usize) {
+        self.size = self.size.saturating_sub(sent);
         while let Some(first) = self.chunks.front() {
             let left = content(first).len() - self.sent;
             if sent < left {
@@ -74,7 +84,11 @@ impl Outgoing {
             self.sent = 0;
             self.chunks.pop_front();
         }
-        Ok(())
+    }
+
+    /// The chunks, and how much of the first has gone.
+    pub fn parts(&self) -> (Vec<Ref>, usize) {
+        (self.chunks.iter().cloned().collect(), self.sent)
     }
 }
 

@@ -6,11 +6,11 @@ use crate::cpython::bytes::{self, Buffer};
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::socket;
 use crate::cpython::spec::Method;
-use crate::cpython::{Fallible, Inst, Obj, Raised, Ref};
+use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref};
 use crate::event_loop::EventLoop;
 use crate::state::state;
 
-use super::{SocketTransport, closing};
+use super::{SocketTransport, closing, foreign_socket};
 
 /// How a protocol takes what comes in. (A layer between transport and protocol will be one more way.)
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ pub fn set_protocol(this: &Inst<SocketTransport>, protocol: &Obj) -> Fallible<()
 /// The socket can be read: reads once and hands over what came.
 pub fn ready(this: &Inst<SocketTransport>) -> Fallible<()> {
     // An event that was queued before the transport was closed or paused.
-    if this.lost.get() > 0 || this.reading.get().is_none() {
+    if this.lost.get() > 0 || !this.reading.is_on() {
         return Ok(());
     }
     match this.receiver.get() {
@@ -46,21 +46,46 @@ pub fn ready(this: &Inst<SocketTransport>) -> Fallible<()> {
 fn read_data(this: &Inst<SocketTransport>) -> Fallible<()> {
     let Some(held) = this.event_loop.get() else { return Ok(()) };
     let Some(event_loop) = Inst::<EventLoop>::of(&held) else { return Ok(()) };
+    if !this.socket.is_plain() {
+        return read_through_method(this);
+    }
     let received = match this.socket.descriptor() {
-        Ok(descriptor) => socket::receive(descriptor, this.expected.get(), &event_loop.overflow)?,
-        Err(error) => Err(error),
+        Ok(descriptor) => socket::receive(descriptor, this.expected.get(), &event_loop.overflow),
+        Err(error) => Ok(Err(error)),
     };
     let data = match received {
-        Ok(data) => data,
-        Err(error) => return read_failed(this, &error),
+        Ok(Ok(data)) => data,
+        Ok(Err(error)) => return read_failed(this, &error),
+        // There was no memory for what came in, and it is lost.
+        Err(raised) => return closing::fatal(this, raised, READ_FAILED),
     };
     let length = bytes::of_exact(&data).map_or(0, <[u8]>::len);
     if length == 0 {
         return end(this);
     }
     this.expected.set(length);
+    hand_over(this, &data)
+}
+
+#[cold]
+fn read_through_method(this: &Inst<SocketTransport>) -> Fallible<()> {
+    let Some(socket) = this.socket.get() else { return read_failed(this, &closed()) };
+    match foreign_socket::receive(&socket) {
+        Ok(Some(data)) if data.truthy()? => hand_over(this, &data),
+        Ok(Some(_nothing)) => end(this),
+        Ok(None) => Ok(()),
+        Err(raised) => closing::fatal(this, raised, READ_FAILED),
+    }
+}
+
+fn closed() -> io::Error {
+    rustix::io::Errno::BADF.into()
+}
+
+#[inline]
+fn hand_over(this: &Inst<SocketTransport>, data: &Obj) -> Fallible<()> {
     let Some(protocol) = this.protocol.get() else { return Ok(()) };
-    match protocol.call_method(&state().names.data_received, &[&data]) {
+    match protocol.call_method(&state().names.data_received, &[data]) {
         Ok(_none) => Ok(()),
         Err(raised) => closing::fatal(this, raised, "Fatal error: protocol.data_received() call failed."),
     }
@@ -74,23 +99,26 @@ fn read_into_buffer(this: &Inst<SocketTransport>) -> Fallible<()> {
             return closing::fatal(this, raised, "Fatal error: protocol.get_buffer() call failed.");
         }
     };
-    let count = match Buffer::writable(&space) {
-        Ok(mut buffer) => {
+    let lent = if this.socket.is_plain() { Buffer::writable(&space).map(Some) } else { Ok(None) };
+    let count = match lent {
+        Ok(Some(mut buffer)) => {
             let read =
                 this.socket.descriptor().and_then(|descriptor| socket::receive_into(descriptor, &mut buffer));
             drop(buffer);
             match read {
-                Ok(count) => count,
+                Ok(count) => count as i64,
                 Err(error) => return read_failed(this, &error),
             }
         }
-        // The socket's own method says what is wrong with it.
-        Err(refused) => {
-            refused.discard();
-            let Some(socket) = this.socket.get() else { return Ok(()) };
-            let read = socket.call_method(&*object::interned(c"recv_into")?, &[&space]);
-            match read.and_then(|count| count.to_i64()) {
-                Ok(count) => usize::try_from(count).unwrap_or(0),
+        // The socket's own method is asked, or says what is wrong with the memory.
+        lent => {
+            if let Err(refused) = lent {
+                refused.discard();
+            }
+            let Some(socket) = this.socket.get() else { return read_failed(this, &closed()) };
+            match foreign_socket::receive_into(&socket, &space) {
+                Ok(Some(count)) => count,
+                Ok(None) => return Ok(()),
                 Err(raised) => return closing::fatal(this, raised, READ_FAILED),
             }
         }
@@ -98,7 +126,9 @@ fn read_into_buffer(this: &Inst<SocketTransport>) -> Fallible<()> {
     if count == 0 {
         return end(this);
     }
-    let count = object::int(count as i64)?;
+    let count = object::int(count)?;
+    // Perhaps not the one that has given the memory.
+    let Some(protocol) = this.protocol.get() else { return Ok(()) };
     match protocol.call_method(&state().names.buffer_updated, &[&count]) {
         Ok(_none) => Ok(()),
         Err(raised) => closing::fatal(this, raised, "Fatal error: protocol.buffer_updated() call failed."),
@@ -132,23 +162,24 @@ fn end(this: &Inst<SocketTransport>) -> Fallible<()> {
         closing::log_debug(c"%r received EOF", &[this.obj()])?;
     }
     let Some(protocol) = this.protocol.get() else { return Ok(()) };
-    let keep_open = protocol.call_method(&state().names.eof_received, &[]).and_then(|answer| answer.truthy());
-    match keep_open {
-        // The protocol may go on writing.
-        Ok(true) => this.stop_reading(),
-        Ok(false) => closing::close(this)?,
+    let keep_open = match protocol.call_method(&state().names.eof_received, &[]) {
+        Ok(answer) => answer.truthy()?,
         Err(raised) => {
             return closing::fatal(this, raised, "Fatal error: protocol.eof_received() call failed.");
         }
+    };
+    if keep_open {
+        this.stop_reading(); // the protocol may go on writing
+        return Ok(());
     }
-    Ok(())
+    closing::close(this)
 }
 
 // ---------------------------------------------------------------------------------------------------------------
 // The methods.
 
-fn py_set_protocol(this: &Inst<SocketTransport>, protocol: &Obj) -> Fallible<Ref> {
-    set_protocol(this, protocol)?;
+fn py_set_protocol(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref> {
+    set_protocol(this, args.only("set_protocol", "protocol")?)?;
     Ok(none().own())
 }
 
@@ -199,8 +230,8 @@ pub fn py_ready_callback(this: &Inst<SocketTransport>) -> Fallible<Ref> {
 /// The methods of this file.
 pub fn methods() -> Vec<Method<SocketTransport>> {
     class_methods!(SocketTransport, "SocketTransport";
-        c"set_protocol" => one py_set_protocol,
-            c"set_protocol($self, protocol, /)\n--\n\nSet a new protocol.";
+        c"set_protocol" => any py_set_protocol,
+            c"set_protocol($self, protocol)\n--\n\nSet a new protocol.";
         c"is_reading" => none py_is_reading,
             c"is_reading($self, /)\n--\n\nReturn True if the transport is receiving.";
         c"pause_reading" => none py_pause_reading,

@@ -15,11 +15,11 @@ use std::os::fd::BorrowedFd;
 use rustix::net::SendFlags;
 use rustix::net::sockopt::{set_tcp_cork, set_tcp_nodelay};
 
-use crate::cpython::{Inst, Own, Visitor};
+use crate::cpython::{Inst, Own, Raised, Visitor};
 use crate::event_loop::EventLoop;
 
 use super::SocketTransport;
-use super::outgoing::send;
+use super::outgoing::{FLAGS, send};
 
 /// What a loop knows of its turns.
 #[derive(Debug, Default)]
@@ -44,6 +44,8 @@ impl Turns {
 
     fn release(&self) {
         self.any.set(false);
+        // The job may have raised, and Python can run here.
+        let pending = Raised::pending();
         let held = self.held.take();
         for transport in &held {
             transport.writing_habit.end_of_turn();
@@ -51,6 +53,10 @@ impl Turns {
                 // Whatever the socket says, its next write or read will say as well.
                 let _ = set_tcp_cork(descriptor, false);
             }
+        }
+        drop(held);
+        if let Some(exception) = pending {
+            let _raised = Raised::from_exception(exception);
         }
     }
 
@@ -108,11 +114,11 @@ pub fn write(
     // The second write shows the habit, and is the last one that goes by itself.
     habit.several.set(habit.several.get() || (!first && habit.applies.get()));
     if by_itself {
-        return send(descriptor, content, SendFlags::NOSIGNAL);
+        return send(descriptor, content, FLAGS);
     }
     if !habit.held.replace(true) {
         turns.held.borrow_mut().push(this.own());
         turns.any.set(true);
     }
-    send(descriptor, content, SendFlags::NOSIGNAL | SendFlags::MORE)
+    send(descriptor, content, FLAGS | SendFlags::MORE)
 }

@@ -1,25 +1,24 @@
 //! From `write` to the kernel, at once if it takes it.
 
-use std::io;
-
 use crate::cpython::bytes::{self, Buffer};
 use crate::cpython::object::{self, boolean, none};
+use crate::cpython::raised::stops_the_loop;
 use crate::cpython::spec::Method;
-use crate::cpython::{Fallible, Inst, Obj, Raised, Ref};
+use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref};
 use crate::event_loop::EventLoop;
 use crate::state::state;
 
 use super::outgoing::chunk;
 use super::reading::is_transient;
-use super::{SocketTransport, closing, flow, turn};
+use super::{SocketTransport, closing, flow, foreign_socket, turn};
 
 /// From how many writes after the loss of the connection on each is logged, as in asyncio.
 const LOGGED_FROM: u32 = 5;
 const WRITE_FAILED: &str = "Fatal write error on socket transport";
 const SHUT_WR: i64 = 1;
 
-fn py_write(this: &Inst<SocketTransport>, data: &Obj) -> Fallible<Ref> {
-    write(this, data)?;
+fn py_write(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref> {
+    write(this, args.only("write", "data")?)?;
     Ok(none().own())
 }
 
@@ -50,7 +49,12 @@ fn write(this: &Inst<SocketTransport>, data: &Obj) -> Fallible<()> {
         return in_vain(this);
     }
     match Buffer::readable(data) {
-        Ok(buffer) => write_content(this, data, buffer.content()),
+        Ok(buffer) if this.socket.is_plain() => write_content(this, data, buffer.content()),
+        Ok(buffer) => {
+            // Nobody must change it while a method runs.
+            let copy = bytes::bytes(buffer.content())?;
+            write_content(this, &copy, bytes::of_exact(&copy).unwrap_or_default())
+        }
         Err(raised) => closing::fatal(this, raised, WRITE_FAILED),
     }
 }
@@ -71,28 +75,56 @@ fn write_content(this: &Inst<SocketTransport>, data: &Obj, content: &[u8]) -> Fa
     if this.lost.get() > 0 {
         return in_vain(this);
     }
-    let mut sent = 0;
     if this.outgoing.borrow().is_empty() {
-        let Some(held) = this.event_loop.get() else { return Ok(()) };
-        let Some(event_loop) = Inst::<EventLoop>::of(&held) else { return Ok(()) };
-        let written = this
-            .socket
-            .descriptor()
-            .and_then(|descriptor| turn::write(this, event_loop, descriptor, content));
-        match written {
-            Ok(all) if all == content.len() => return Ok(()),
-            Ok(part) => sent = part,
-            Err(error) if is_transient(&error) => {}
-            Err(error) => return closing::fatal(this, Raised::os_error(&error), WRITE_FAILED),
+        let sent = match send(this, data, content) {
+            Ok(all) if all >= content.len() => return Ok(()),
+            Ok(part) => part,
+            Err(raised) => return closing::fatal(this, raised, WRITE_FAILED),
+        };
+        // Kept before anything else can run Python, which may write as well.
+        keep(this, data, content, sent)?;
+        if let Err(raised) = this.start_writing() {
+            this.outgoing.borrow_mut().clear();
+            return Err(raised);
         }
-        let rest = chunk(data, content)?;
-        this.start_writing()?;
-        this.outgoing.borrow_mut().push(rest, sent);
     } else {
-        let rest = chunk(data, content)?;
-        this.outgoing.borrow_mut().push(rest, sent);
+        keep(this, data, content, 0)?;
     }
     flow::maybe_pause(this)
+}
+
+/// Keeps what is left of `data`, of which `sent` bytes have gone.
+fn keep(this: &Inst<SocketTransport>, data: &Obj, content: &[u8], sent: usize) -> Fallible<()> {
+    if sent > 0 && !this.outgoing.borrow().is_empty() {
+        // A socket's own `send` has written to the transport.
+        let rest = bytes::bytes(content.get(sent..).unwrap_or_default())?;
+        this.outgoing.borrow_mut().push(rest, 0);
+        return Ok(());
+    }
+    let whole = chunk(data, content)?;
+    this.outgoing.borrow_mut().push(whole, sent);
+    Ok(())
+}
+
+/// Offers the kernel the content of `data`; how much it took.
+#[inline]
+fn send(this: &Inst<SocketTransport>, data: &Obj, content: &[u8]) -> Fallible<usize> {
+    let Some(held) = this.event_loop.get() else { return Err(closed()) };
+    let Some(event_loop) = Inst::<EventLoop>::of(&held) else { return Err(closed()) };
+    if !this.socket.is_plain() {
+        let Some(socket) = this.socket.get() else { return Err(closed()) };
+        return Ok(foreign_socket::send(&socket, data)?.unwrap_or(0));
+    }
+    let descriptor = this.socket.descriptor();
+    match descriptor.and_then(|descriptor| turn::write(this, event_loop, descriptor, content)) {
+        Ok(sent) => Ok(sent),
+        Err(error) if is_transient(&error) => Ok(0),
+        Err(error) => Err(Raised::os_error(&error)),
+    }
+}
+
+fn closed() -> Raised {
+    Raised::os_error(&rustix::io::Errno::BADF.into())
 }
 
 /// The connection is lost, which the protocol may not have heard yet.
@@ -108,7 +140,7 @@ fn in_vain(this: &Inst<SocketTransport>) -> Fallible<()> {
 
 /// The socket can be written: one call takes as much as it can.
 pub fn ready(this: &Inst<SocketTransport>) -> Fallible<()> {
-    if this.lost.get() > 0 || this.writing.get().is_none() {
+    if this.lost.get() > 0 || !this.writing.is_on() {
         return Ok(());
     }
     if !flush(this)? {
@@ -124,6 +156,9 @@ pub fn ready(this: &Inst<SocketTransport>) -> Fallible<()> {
 
 /// Offers the kernel what waits; whether it was asked in earnest, rather than too early or in vain.
 fn flush(this: &Inst<SocketTransport>) -> Fallible<bool> {
+    if !this.socket.is_plain() {
+        return flush_through_method(this);
+    }
     let flushed = match this.socket.descriptor() {
         Ok(descriptor) => this.outgoing.borrow_mut().flush(descriptor),
         Err(error) => Err(error),
@@ -131,15 +166,37 @@ fn flush(this: &Inst<SocketTransport>) -> Fallible<bool> {
     match flushed {
         Ok(()) => Ok(true),
         Err(error) if is_transient(&error) => Ok(false),
-        Err(error) => flush_failed(this, &error).map(|()| false),
+        Err(error) => flush_failed(this, Raised::os_error(&error)).map(|()| false),
     }
 }
 
 #[cold]
-fn flush_failed(this: &Inst<SocketTransport>, error: &io::Error) -> Fallible<()> {
+fn flush_through_method(this: &Inst<SocketTransport>) -> Fallible<bool> {
+    let flushed = match this.socket.get() {
+        Some(socket) => {
+            let (chunks, sent) = this.outgoing.borrow().parts();
+            foreign_socket::flush(&socket, &chunks, sent)
+        }
+        None => Err(closed()),
+    };
+    match flushed {
+        Ok(Some(sent)) => {
+            this.outgoing.borrow_mut().remove(sent);
+            Ok(true)
+        }
+        Ok(None) => Ok(false),
+        Err(raised) => flush_failed(this, raised).map(|()| false),
+    }
+}
+
+#[cold]
+fn flush_failed(this: &Inst<SocketTransport>, raised: Raised) -> Fallible<()> {
+    let exception = raised.take();
+    if stops_the_loop(&exception) {
+        return Err(Raised::from_exception(exception));
+    }
     this.stop_writing();
     this.outgoing.borrow_mut().clear();
-    let exception = Raised::os_error(error).take();
     closing::fatal(this, Raised::from_exception(exception.clone()), WRITE_FAILED)?;
     match this.empty_waiter.get() {
         Some(waiter) => waiter.call_method(&state().names.set_exception, &[&exception]).map(drop),
@@ -162,35 +219,44 @@ fn emptied(this: &Inst<SocketTransport>) -> Fallible<()> {
     if this.eof.get() { shut_down(this) } else { Ok(()) }
 }
 
-fn py_writelines(this: &Inst<SocketTransport>, lines: &Obj) -> Fallible<Ref> {
+fn py_writelines(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref> {
+    writelines(this, args.only("writelines", "list_of_data")?)?;
+    Ok(none().own())
+}
+
+fn writelines(this: &Inst<SocketTransport>, lines: &Obj) -> Fallible<()> {
     if state().minor < 12 {
         let joined = bytes::bytes(&[])?.call_method(&*object::interned(c"join")?, &[lines])?;
-        write(this, &joined)?;
-        return Ok(none().own());
+        return write(this, &joined);
     }
     check_open(this, "writelines")?;
     if !lines.truthy()? {
-        return Ok(none().own());
+        return Ok(());
     }
     if this.lost.get() > 0 {
-        in_vain(this)?;
-        return Ok(none().own());
+        return in_vain(this);
     }
     // All of it is looked at before any of it is accepted.
     let mut chunks = Vec::new();
+    let mut refused = None;
     lines.for_each(|line| {
         match bytes::of_exact(line) {
             Some([]) => {}
             Some(_) => chunks.push(line.own()),
-            None if line.truthy()? => {
-                chunks.push(bytes::bytes(Buffer::readable(&*bytes::view(line)?)?.content())?)
-            }
+            None if line.truthy()? => match Buffer::readable(&*bytes::view(line)?) {
+                Ok(buffer) => chunks.push(bytes::bytes(buffer.content())?),
+                Err(raised) => refused = Some(raised.take()),
+            },
             None => {}
         }
         Ok(())
     })?;
-    if chunks.is_empty() {
-        return Ok(none().own());
+    if this.lost.get() > 0 || chunks.is_empty() && refused.is_none() {
+        return Ok(()); // whoever was asked for the lines may have closed the transport
+    }
+    if let Some(exception) = refused {
+        // It is no contiguous memory, which the kernel cannot be given.
+        return closing::fatal(this, Raised::from_exception(exception), WRITE_FAILED);
     }
     {
         let mut outgoing = this.outgoing.borrow_mut();
@@ -207,7 +273,7 @@ fn py_writelines(this: &Inst<SocketTransport>, lines: &Obj) -> Fallible<Ref> {
         this.start_writing()?;
         flow::maybe_pause(this)?;
     }
-    Ok(none().own())
+    Ok(())
 }
 
 fn py_write_eof(this: &Inst<SocketTransport>) -> Fallible<Ref> {
@@ -256,11 +322,11 @@ fn py_reset_empty_waiter(this: &Inst<SocketTransport>) -> Fallible<Ref> {
 /// The methods of this file.
 pub fn methods() -> Vec<Method<SocketTransport>> {
     class_methods!(SocketTransport, "SocketTransport";
-        c"write" => one py_write,
-            c"write($self, data, /)\n--\n\nWrite some bytes. What the kernel does not take at once is kept and \
+        c"write" => any py_write,
+            c"write($self, data)\n--\n\nWrite some bytes. What the kernel does not take at once is kept and \
               sent when it can be; this does not wait.";
-        c"writelines" => one py_writelines,
-            c"writelines($self, list_of_data, /)\n--\n\nWrite the bytes of an iterable, one after the other.";
+        c"writelines" => any py_writelines,
+            c"writelines($self, list_of_data)\n--\n\nWrite the bytes of an iterable, one after the other.";
         c"write_eof" => none py_write_eof,
             c"write_eof($self, /)\n--\n\nSend what is kept, and then the end of the stream; data may still be \
               received.";
