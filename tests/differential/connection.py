@@ -5,6 +5,7 @@ import contextvars
 import logging
 import re
 import socket
+from contextlib import suppress
 
 from .compare import check_same, outcome, plain, turns
 
@@ -152,7 +153,11 @@ def same(program, *arguments, debug=False, **options):
         try:
             contextvars.copy_context().run(program, connection, *arguments)
         finally:
-            notes = connection.close()
+            notes = list(connection.close())
+            if loop.is_closed():
+                # Nobody else ends it any more.
+                with suppress(AttributeError):
+                    contextvars.copy_context().run(connection.transport._call_connection_lost, None)
         return notes
 
     return check_same(run)[1]
