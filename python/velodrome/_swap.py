@@ -5,6 +5,7 @@ from asyncio import unix_events
 from typing import Any
 
 import velodrome
+from velodrome._choice import choose_velodrome
 
 
 def _swap_loop() -> None:
@@ -16,6 +17,7 @@ def _swap_loop() -> None:
     `Runner`, `new_event_loop`, `get_event_loop` where it makes loops, and `set_event_loop_policy(None)` all
     come to velodrome's loop.
     """
+    choose_velodrome()
     loop_class: type[Any] = velodrome.Loop
     policy: Any = unix_events._UnixDefaultEventLoopPolicy
     policy._loop_factory = loop_class

@@ -17,7 +17,8 @@ WAYS = {
     "run": ["serve_uvicorn.py", "run"],
     "loop_factory": ["serve_uvicorn.py", "runner"],
     "--loop": [*UVICORN, "--loop", "velodrome:new_event_loop", "--http"],
-    "-m velodrome": ["-m", "velodrome", *UVICORN, "--loop", "asyncio", "--http"],
+    "-m velodrome": ["-m", "velodrome", *UVICORN, "--http"],
+    "-m velodrome --loop": ["-m", "velodrome", *UVICORN, "--loop", "asyncio", "--http"],
 }
 
 
@@ -82,6 +83,6 @@ def test_websockets(address, loop_factory):
 
 
 def test_unaware_program_under_velodrome(without_uvloop):
-    """Without a word about loops uvicorn takes uvloop where there is one, and else asyncio's."""
+    """Without a word about loops uvicorn picks one; without uvloop there is only asyncio's to pick."""
     with server("-m", "velodrome", *UVICORN, **without_uvloop) as address:
         clients.crowd(address, 50, 3)
