@@ -757,6 +757,7 @@ async def completed(loop):
             await each
         made(type(completing))
         completing._handle_timeout()
+        send(velodrome.as_completed([]))
         future = asyncio.Future(loop=loop)
         completing = velodrome.as_completed([future])
         future.set_result(None)
