@@ -283,6 +283,52 @@ async def event(aio, n):
     await task
 
 
+@row("`Condition`, handed over between two tasks", 1_000, own=["Condition"])
+async def condition(aio, n):
+    condition, turns = aio.Condition(), 0
+
+    async def partner(parity):
+        nonlocal turns
+        async with condition:
+            while turns < n:
+                if turns % 2 == parity:
+                    turns += 1
+                    condition.notify()
+                else:
+                    await condition.wait()
+            condition.notify()
+
+    task = aio.create_task(partner(0))
+    await partner(1)
+    await task
+
+
+@row("`Barrier` of ten tasks, per task", 1_000, own=["Barrier"])
+async def barrier(aio, n):
+    barrier = aio.Barrier(10)
+
+    async def party():
+        for _ in range(n // 10):
+            await barrier.wait()
+
+    for task in [aio.create_task(party()) for _ in range(10)]:
+        await task
+
+
+@row("`wait` of 100, per task", 2_000, own=["wait", "create_task"])
+async def wait_all(aio, n):
+    create_task = aio.create_task
+    for _ in range(n // 100):
+        await aio.wait([create_task(noop()) for _ in range(100)])
+
+
+@row("`as_completed` of 100, per task", 2_000, own=["as_completed", "create_task"])
+async def as_completed(aio, n):
+    for _ in range(n // 100):
+        for each in aio.as_completed([noop() for _ in range(100)]):
+            await each
+
+
 @row("`Queue`, put and get in one task", 10_000, own=["Queue"], loop=False)
 async def queue_one_task(aio, n):
     queue = aio.Queue()

@@ -25,18 +25,9 @@ PUBLIC = sorted(
     [
         *("Barrier", "BoundedSemaphore", "Condition", "Event", "EventLoopPolicy", "Future", "Handle"),
         *("LifoQueue", "Lock", "Loop", "PriorityQueue", "Queue", "Runner", "Semaphore", "Task", "TaskGroup"),
-        *("Timeout", "TimerHandle", "build_info", "create_task", "ensure_future", "gather", "install"),
-        *(
-            "new_event_loop",
-            "run",
-            "shield",
-            "sleep",
-            "timeout",
-            "timeout_at",
-            "uninstall",
-            "wait",
-            "wait_for",
-        ),
+        *("Timeout", "TimerHandle", "as_completed", "build_info", "create_task", "ensure_future", "gather"),
+        *("install", "new_event_loop", "run", "shield", "sleep", "timeout", "timeout_at", "uninstall"),
+        *("wait", "wait_for"),
     ]
 )
 

@@ -747,6 +747,29 @@ async def listeners(loop):
 
 
 @use
+async def completed(loop):
+    """From 3.13 on, natively."""
+    for each in velodrome.as_completed([nothing()]):
+        await each
+    completing = velodrome.as_completed([nothing()])
+    if hasattr(completing, "__aiter__"):
+        async for each in completing:
+            await each
+        made(type(completing))
+        completing._handle_timeout()
+        send(velodrome.as_completed([]))
+        future = asyncio.Future(loop=loop)
+        completing = velodrome.as_completed([future])
+        future.set_result(None)
+        await asyncio.sleep(0)
+        # Younger than what it holds, as below.
+        cycle = [completing]
+        cycle.append(cycle)
+        del completing, cycle
+        gc.collect()
+
+
+@use
 async def listeners_as_callables(loop):
     async for future, listener, _ in listeners(loop):
         made(type(listener.__self__))

@@ -64,6 +64,7 @@ __all__ = [
     "TaskGroup",
     "Timeout",
     "TimerHandle",
+    "as_completed",
     "build_info",
     "create_task",
     "ensure_future",
@@ -79,6 +80,12 @@ __all__ = [
     "wait",
     "wait_for",
 ]
+
+if _sys.version_info >= (3, 13):
+    from velodrome._velodrome import as_completed as as_completed
+else:
+    # It was a generator.
+    from asyncio import as_completed as as_completed
 
 if _sys.version_info >= (3, 12):
     from velodrome._velodrome import wait_for as wait_for

@@ -50,6 +50,7 @@ __all__ = [
     "TaskGroup",
     "Timeout",
     "TimerHandle",
+    "as_completed",
     "build_info",
     "create_task",
     "ensure_future",
@@ -65,6 +66,11 @@ __all__ = [
     "wait",
     "wait_for",
 ]
+
+if sys.version_info >= (3, 13):
+    from velodrome._velodrome import as_completed as as_completed
+else:
+    from asyncio import as_completed as as_completed
 
 if sys.version_info >= (3, 12):
     from velodrome._velodrome import wait_for as wait_for

@@ -496,6 +496,16 @@ class Run:
         for each in self.aio.as_completed(awaitables):
             self.log("completed", show(await each))
 
+    async def await_each_completed(self, targets, delay):
+        awaitables = [self._awaitable(target) for target in targets if target[0] != "coroutine"]
+        awaitables = [future for future in map(asyncio.ensure_future, awaitables) if not future.done()]
+        timeout = None if delay is None else self._delay(delay)
+        completed = self.aio.as_completed(awaitables, timeout=timeout)
+        # It is no asynchronous iterator before 3.13.
+        if hasattr(completed, "__aiter__"):
+            async for each in completed:
+                self.log("completed", awaitables.index(each), each.done())
+
     async def await_wait_for(self, target, delay):
         return await self.aio.wait_for(self._awaitable(target), None if delay is None else self._delay(delay))
 
@@ -640,5 +650,6 @@ def scrub(text):
     text = re.sub(r" created at [^ >]+", "", re.sub(r"0x[0-9a-f]+", "0x", text))
     # asyncio's own callbacks have a place in its source, and ours have none.
     text = re.sub(r"\(\) at [^ >]*/asyncio/\w+\.py:\d+", "()", text).replace(".<locals>", "")
+    text = re.sub(r"shield\._\w+\(\)", "shield()", text).replace("_wait._on", "wait._on")
     text = re.sub(r"_release_waiter\(.*?\)\(\)", "_release_waiter()", text)
     return re.sub(r"Task-\d+", "Task-N", text)

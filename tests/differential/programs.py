@@ -108,6 +108,7 @@ def nested(depth):
         operation("gather", several, st.booleans()),
         operation("wait", some, when, maybe),
         operation("as_completed", some),
+        operation("each_completed", some, maybe),
         operation("wait_for", what, maybe),
         operation("shield", what),
         operation("timeout", later, inner),

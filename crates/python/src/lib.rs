@@ -8,6 +8,7 @@
 #[allow(unsafe_code)]
 #[macro_use]
 mod cpython;
+mod as_completed;
 mod callbacks;
 mod clock;
 mod deque;

@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
+use crate::as_completed::Completing;
 use crate::cpython::object::{self, none};
 use crate::cpython::{Class, Fallible, Inst, Obj, Own, Ref, Visitor};
 use crate::event_loop::EventLoop;
@@ -27,6 +28,7 @@ pub enum Listener {
     Group(Own<TaskGroup>),
     Shield(Own<Shielding>),
     Wait(Own<Waiting>),
+    Completed(Own<Completing>),
 }
 
 /// Does the same with every kind of listener.
@@ -37,6 +39,7 @@ macro_rules! of_any {
             Listener::Group($name) => $body,
             Listener::Shield($name) => $body,
             Listener::Wait($name) => $body,
+            Listener::Completed($name) => $body,
         }
     };
 }

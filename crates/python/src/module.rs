@@ -43,6 +43,9 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
     crate::gather::define(&future_class)?;
     crate::shield::define()?;
     crate::wait::define()?;
+    if minor >= 13 {
+        crate::as_completed::define()?;
+    }
     crate::locks::define(module)?;
     for (name, class) in [c"Queue", c"LifoQueue", c"PriorityQueue"].into_iter().zip(crate::queues::define()?)
     {
@@ -117,6 +120,11 @@ fn functions() -> Vec<Function> {
         functions.push(module_function!("_velodrome", c"wait_for", crate::wait_for::py_wait_for,
             c"wait_for(fut, timeout)\n--\n\nWait for an awaitable, for so many seconds at most.\n\nWhen the time is up \
               it is cancelled and TimeoutError is raised."));
+    }
+    if state().minor >= 13 {
+        functions.push(module_function!("_velodrome", c"as_completed", crate::as_completed::py_as_completed,
+            c"as_completed(fs, *, timeout=None)\n--\n\nReturn an iterator over awaitables in the order in which they are \
+              done.\n\n`async for` gives the futures themselves, `for` a coroutine for each."));
     }
     functions.extend(panic_test_functions());
     functions

@@ -240,7 +240,8 @@ impl Inst<Queue> {
         }
     }
 
-    fn put_nowait(&self, item: &Obj) -> Fallible<()> {
+    /// `put_nowait(item)`.
+    pub fn put_nowait(&self, item: &Obj) -> Fallible<()> {
         if self.shut_down.get() {
             return Err(was_shut_down());
         }
@@ -274,6 +275,19 @@ impl Inst<Queue> {
         self.putters.wake_and_remove()?;
         Ok(item)
     }
+}
+
+/// A queue without a limit, first in, first out.
+pub fn create() -> Fallible<Own<Queue>> {
+    let this = Own::<Queue>::new()?;
+    this.maxsize.set(state().zero.clone());
+    this.order.set(Order::Fifo);
+    Ok(this)
+}
+
+/// A call of `get()`.
+pub fn get_from(this: &Inst<Queue>) -> Fallible<Own<Operation>> {
+    operation::create(&GET, this.obj())
 }
 
 #[cold]
@@ -452,7 +466,7 @@ fn py_full(this: &Inst<Queue>) -> Fallible<Ref> {
 }
 
 fn py_get(this: &Inst<Queue>) -> Fallible<Ref> {
-    operation::create(&GET, this.obj()).map(Own::into_ref)
+    get_from(this).map(Own::into_ref)
 }
 
 fn py_put(this: &Inst<Queue>, args: Args<'_>) -> Fallible<Ref> {

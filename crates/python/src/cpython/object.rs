@@ -519,6 +519,8 @@ builtin_exceptions! {
     runtime_error = PyExc_RuntimeError;
     /// `RuntimeWarning`.
     runtime_warning = PyExc_RuntimeWarning;
+    /// `StopAsyncIteration`.
+    stop_async_iteration = PyExc_StopAsyncIteration;
     /// `StopIteration`.
     stop_iteration = PyExc_StopIteration;
     /// `SystemError`.

@@ -151,7 +151,7 @@ macro_rules! class_attributes {
 
 /// The slots that every class has (birth, traversal, death), and on demand those after the semicolon:
 ///
-/// * `init`: `fn(&Inst<T>, Args<'_>) -> Fallible<()>`; `repr`, `str`, `iter`, `awaits`: `fn(&Inst<T>) -> Fallible<Ref>`;
+/// * `init`: `fn(&Inst<T>, Args<'_>) -> Fallible<()>`; `repr`, `str`, `iter`, `awaits`, `aiter`, `anext`: `fn(&Inst<T>) -> Fallible<Ref>`;
 /// * `next`: `fn(&Inst<T>) -> Fallible<Sent>`, for `tp_iternext` and `am_send` alike; `awaited_next` where `await` is
 ///   who iterates (then `dying` has to call `stop_iteration::forget`).
 macro_rules! class_slots {
@@ -211,6 +211,12 @@ macro_rules! class_slots {
     };
     (@ awaits $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         class_slots!(@@ Py_am_await, c"am_await", $slots, $class, $owner, $function);
+    };
+    (@ aiter $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        class_slots!(@@ Py_am_aiter, c"am_aiter", $slots, $class, $owner, $function);
+    };
+    (@ anext $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        class_slots!(@@ Py_am_anext, c"am_anext", $slots, $class, $owner, $function);
     };
     (@ setattr $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         #[allow(unsafe_code)]
