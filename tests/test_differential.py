@@ -6,7 +6,7 @@ import pytest
 from differential.interpreter import Run
 from differential.programs import programs
 from differential.worlds import pairs
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 
 # The same programs every time, unless told to look for new ones.
 SEARCH = int(os.environ.get("VELODROME_SEARCH", "0"))
@@ -21,8 +21,12 @@ common = settings(
 
 
 def check_same(world, reference, program, **options):
+    try:
+        expected_trace, expected_reports = Run(reference, program, **options).run()
+    except RecursionError:
+        # asyncio's tasks in Python are not current tasks to those that keep bodies from waiting in a circle.
+        reject()
     trace, reports = Run(world, program, **options).run()
-    expected_trace, expected_reports = Run(reference, program, **options).run()
     assert trace == expected_trace
     assert reports == expected_reports
 
