@@ -47,7 +47,7 @@ def test_pieces_of_an_answer_go_together_once_there_were_several(loop, connectio
         client, protocol = connection
         client.setblocking(False)
         seen = []
-        for pieces in (1, 3, 3, 1, 1, 2):
+        for pieces in (1, 3, 3, 4, 1, 1, 2, 2):
             protocol.held_back.clear()
             await loop.sock_sendall(client, bytes([pieces]))
             received = b""
@@ -59,11 +59,13 @@ def test_pieces_of_an_answer_go_together_once_there_were_several(loop, connectio
 
     assert loop.run_until_complete(program()) == [
         (b"0", [0]),
-        (b"012", [0, 0, 1]),  # the second shows the habit
-        (b"012", [1, 2, 3]),
-        (b"0", [1]),  # expected more
+        (b"012", [0, 0, 0]),
+        (b"012", [1, 2, 0]),  # the last that is expected sends them all
+        (b"0123", [1, 2, 0, 0]),
+        (b"0", [1]),  # more was expected
         (b"0", [0]),
         (b"01", [0, 0]),
+        (b"01", [1, 0]),
     ]
 
 

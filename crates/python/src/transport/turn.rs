@@ -1,9 +1,10 @@
 //! Several small writes in one turn of the loop, as one segment.
 //!
 //! A response is often written in two pieces, head and body, and sending each in a segment of its own costs more than all
-//! else that is done for it. A transport that has written twice in one turn (one callback, one step of a task) is likely to
-//! do so again; from then on its writes go to the kernel at once as ever, but with the remark that more follows, and at the
-//! end of the turn the kernel is told to send.
+//! else that is done for it. A transport is expected to write as often in a turn (one callback, one step of a task) as it did in
+//! the turn before in which it wrote. All writes go to the kernel at once as ever, but those before the last one that is
+//! expected with the remark that more follows; the last one sends them all. If it does not come, the kernel is told to send
+//! at the end of the turn.
 //!
 //! What must stay true: nothing depends on that end. If a callback blocks, or the loop is left in the middle of a turn,
 //! the kernel sends by itself after 200 ms (tcp(7), `TCP_CORK`).
@@ -46,15 +47,20 @@ impl Turns {
         self.any.set(false);
         // The job may have raised, and Python can run here.
         let pending = Raised::pending();
-        let held = self.held.take();
-        for transport in &held {
-            transport.writing_habit.end_of_turn();
+        let mut held = self.held.take();
+        for transport in held.drain(..) {
+            if !transport.writing_habit.end_of_turn() {
+                continue;
+            }
             if let Ok(descriptor) = transport.socket.descriptor() {
                 // Whatever the socket says, its next write or read will say as well.
                 let _ = set_tcp_cork(descriptor, false);
             }
         }
-        drop(held);
+        // Its memory serves the next turn.
+        if self.held.borrow().is_empty() {
+            self.held.replace(held);
+        }
         if let Some(exception) = pending {
             let _raised = Raised::from_exception(exception);
         }
@@ -76,9 +82,9 @@ pub struct Habit {
     /// The turn of the last write, and how many there were in it.
     turn: Cell<u64>,
     writes: Cell<u32>,
-    /// Whether several writes in a turn are expected.
-    several: Cell<bool>,
-    /// Whether the loop knows that the kernel holds data back.
+    /// How many are expected in a turn; 0 is taken for 1.
+    expected: Cell<u32>,
+    /// Whether the kernel holds data back.
     held: Cell<bool>,
 }
 
@@ -91,9 +97,10 @@ impl Habit {
         self.applies.set(set_tcp_nodelay(descriptor, true).is_ok());
     }
 
-    fn end_of_turn(&self) {
-        self.held.set(false);
-        self.several.set(self.writes.get() > 1);
+    /// Notes what to expect of the next turn; whether the kernel still holds something back.
+    fn end_of_turn(&self) -> bool {
+        self.expected.set(self.writes.get());
+        self.held.replace(false)
     }
 }
 
@@ -110,11 +117,15 @@ pub fn write(
     let first = habit.turn.replace(number) != number;
     let writes = if first { 1 } else { habit.writes.get().saturating_add(1) };
     habit.writes.set(writes);
-    let by_itself = !habit.several.get() || !event_loop.is_running();
-    // The second write shows the habit, and is the last one that goes by itself.
-    habit.several.set(habit.several.get() || (!first && habit.applies.get()));
-    if by_itself {
-        return send(descriptor, content, FLAGS);
+    let expected = habit.expected.get();
+    if expected <= writes || !event_loop.is_running() {
+        // The last one that is expected, or one more.
+        let sent = send(descriptor, content, FLAGS);
+        if writes > 1 && habit.applies.get() {
+            habit.expected.set(writes.max(expected));
+            habit.held.set(habit.held.get() && sent.is_err());
+        }
+        return sent;
     }
     if !habit.held.replace(true) {
         turns.held.borrow_mut().push(this.own());
