@@ -165,6 +165,14 @@ pub fn current_frame() -> Option<Ref> {
 
 /// Raises what the arguments of `throw()` say: an exception, or its class with value and traceback.
 pub fn raise_thrown(arguments: &[&Obj]) -> Raised {
+    // From 3.12 on, as in the interpreter's own coroutines.
+    if cfg!(Py_3_12) && arguments.len() > 1 {
+        let message =
+            "the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead.";
+        if let Err(raised) = object::warn(object::deprecation_warning(), message) {
+            return raised;
+        }
+    }
     let (kind, value, traceback) = match arguments {
         [kind] => (*kind, None, None),
         [kind, value] => (*kind, Some(*value), None),
@@ -172,6 +180,11 @@ pub fn raise_thrown(arguments: &[&Obj]) -> Raised {
         _ => return Raised::type_error(&format!("throw expected 1 to 3 arguments, got {}", arguments.len())),
     };
     let value = value.filter(|value| !value.is_none());
+    let traceback = traceback.filter(|traceback| !traceback.is_none());
+    // SAFETY: reads the type of a live object.
+    if traceback.is_some_and(|traceback| unsafe { ffi::PyTraceBack_Check(traceback.as_ptr()) == 0 }) {
+        return Raised::type_error("throw() third argument must be a traceback object");
+    }
     let exception = if kind.is_exception_class() {
         match value {
             Some(value) if value.is_exception() => Ok(value.own()),
@@ -190,7 +203,7 @@ pub fn raise_thrown(arguments: &[&Obj]) -> Raised {
     };
     match exception {
         Ok(exception) => {
-            if let Some(traceback) = traceback.filter(|traceback| !traceback.is_none()) {
+            if let Some(traceback) = traceback {
                 super::raised::set_traceback(&exception, Some(traceback));
             }
             Raised::from_exception(exception)

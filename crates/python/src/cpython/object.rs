@@ -501,6 +501,8 @@ builtin_exceptions! {
     blocking_io_error = PyExc_BlockingIOError;
     /// `ConnectionError`.
     connection_error = PyExc_ConnectionError;
+    /// `DeprecationWarning`.
+    deprecation_warning = PyExc_DeprecationWarning;
     /// `GeneratorExit`.
     generator_exit = PyExc_GeneratorExit;
     /// `IndexError`.
