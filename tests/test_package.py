@@ -41,15 +41,63 @@ async def nothing():
 
 
 def test_all_is_what_there_is():
-    assert sorted(velodrome.__all__) == PUBLIC
-    submodules = {path.stem for path in PACKAGE.glob("*.py")}
-    assert {name for name in dir(velodrome) if not name.startswith("_")} - submodules == set(PUBLIC)
+    assert set(velodrome.__all__) == {*PUBLIC, *asyncio.__all__}
+    assert len(velodrome.__all__) == len(set(velodrome.__all__))
+    loops = {"SelectorEventLoop", "EventLoop"} & set(asyncio.__all__)
+    own = {name for name in vars(velodrome) if not name.startswith("_")}
+    assert own - {path.stem for path in PACKAGE.glob("*.py")} == {*PUBLIC, *loops}
 
 
 def test_a_star_import_takes_all():
     names = {}
     exec("from velodrome import *", names)
-    assert sorted(names.keys() - {"__builtins__"}) == PUBLIC
+    assert names.keys() - {"__builtins__"} == set(velodrome.__all__)
+
+
+def test_what_is_not_ours_is_asyncios():
+    for name in set(asyncio.__all__) - set(vars(velodrome)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some are deprecated
+            assert getattr(velodrome, name) is getattr(asyncio, name)
+    assert velodrome.exceptions is asyncio.exceptions
+    assert velodrome.SelectorEventLoop is velodrome.Loop
+    assert set(asyncio.__all__) <= set(dir(velodrome))
+    with pytest.raises(AttributeError, match="module 'velodrome' has no attribute 'no_such_name'"):
+        _ = velodrome.no_such_name
+
+
+def test_a_program_that_says_velodrome_for_asyncio_runs(run_python):
+    done = run_python("""
+import velodrome as asyncio
+
+async def worker(queue, seen):
+    while True:
+        seen.append(await queue.get())
+        queue.task_done()
+
+async def main():
+    queue, seen, lock = asyncio.Queue(), [], asyncio.Lock()
+    tasks = [asyncio.create_task(worker(queue, seen)) for _ in range(3)]
+    async with lock, asyncio.timeout(20):
+        for number in range(10):
+            queue.put_nowait(number)
+        await queue.join()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    assert await reader.read() == b""
+    writer.close()
+    server.close()
+    try:
+        await asyncio.wait_for(asyncio.Event().wait(), 0.01)
+    except asyncio.TimeoutError:
+        print(sorted(seen), type(asyncio.get_running_loop()).__name__)
+
+asyncio.run(main())
+""")
+    assert done.stdout == "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9] Loop\n"
 
 
 def test_everything_public_has_a_docstring():

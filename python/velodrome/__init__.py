@@ -5,8 +5,12 @@
 
 or, for what runs itself, ``asyncio.Runner(loop_factory=velodrome.new_event_loop)`` and
 ``python -m velodrome app.py``.
+
+It has every name that asyncio has, so that ``import velodrome as asyncio`` will do: Velodrome's own where
+there is one, asyncio's otherwise.
 """
 
+import asyncio as _asyncio
 import sys as _sys
 
 if _sys.implementation.name != "cpython" or not ((3, 11) <= _sys.version_info < (3, 16)):
@@ -101,6 +105,26 @@ if _sys.version_info < (3, 16):
 
 from velodrome._install import install as install
 from velodrome._install import uninstall as uninstall
+
+SelectorEventLoop = Loop
+
+if _sys.version_info >= (3, 13):
+    EventLoop = Loop
+
+__all__ += [name for name in _asyncio.__all__ if name not in __all__]
+
+
+def __getattr__(name):
+    if not name.startswith("__"):
+        try:
+            return getattr(_asyncio, name)
+        except AttributeError:
+            pass
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *dir(_asyncio)})
 
 
 def build_info():

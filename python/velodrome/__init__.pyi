@@ -77,6 +77,14 @@ if sys.version_info >= (3, 12):
 else:
     from asyncio import wait_for as wait_for
 
+SelectorEventLoop = Loop
+
+if sys.version_info >= (3, 13):
+    EventLoop = Loop
+
+# What else asyncio has is asyncio's.
+def __getattr__(name: str) -> Any: ...
+
 if sys.version_info < (3, 16):
     from velodrome._policy import EventLoopPolicy as EventLoopPolicy
 
