@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+pytest.register_assert_rewrite("apps.serving")
+
 
 @pytest.fixture(scope="session")
 def without_uvloop(tmp_path_factory):
