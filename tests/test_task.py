@@ -1527,3 +1527,45 @@ loop.run_until_complete(work(1_000_000))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     assert int(run_python(code, timeout=55).stdout) < 4096
+
+
+@pytest.mark.parametrize("how", ["result", "exception"])
+def test_result_set_through_the_future_class(how):
+    """As mocks and tests do: a task refuses its own set_result, and the class Future does it all the same."""
+
+    def program(loop, future_class):
+        reported = []
+        loop.set_exception_handler(lambda _, context: reported.append(type(context["exception"]).__name__))
+
+        async def work():
+            await asyncio.sleep(0)
+
+        task = loop.create_task(work())
+        if how == "result":
+            future_class.set_result(task, 1)
+        else:
+            future_class.set_exception(task, KeyError("given"))
+        end = outcome(lambda: loop.run_until_complete(task))
+        loop.run_until_complete(asyncio.sleep(0))
+        task.get_coro().close()
+        return end, reported, [outcome(lambda: future_class.set_result(thing, 1)) for thing in (task, 3)]
+
+    def run(new_loop, future_class):
+        loop = new_loop()
+        try:
+            return program(loop, future_class)
+        finally:
+            loop.close()
+
+    plain = run(asyncio.new_event_loop, asyncio.Future)
+    ours = run(velodrome.new_event_loop, velodrome.Future)
+    assert plain[:2] == ours[:2]
+    assert [end[0] for end in plain[2]] == [end[0] for end in ours[2]]
+
+
+def test_future_class_sets_the_result_of_asyncios_futures(loop):
+    future = asyncio.Future(loop=loop)
+    velodrome.Future.set_result(future, 1)
+    assert future.result() == 1
+    with pytest.raises(asyncio.InvalidStateError):
+        velodrome.Future.set_exception(future, KeyError())

@@ -25,7 +25,8 @@ from types import ModuleType, TracebackType
 from typing import Any, NoReturn
 
 import velodrome
-from velodrome._swap import _swap_loop
+from velodrome._choice import choose_velodrome
+from velodrome._install import install, swap_loop
 
 # What python itself calls to run a module, a folder or a zip file: its frames are part of their tracebacks.
 _run_module_as_main: Any = runpy._run_module_as_main  # type: ignore[attr-defined]
@@ -43,16 +44,18 @@ Run an existing asyncio program on velodrome, as plain python would run it on as
   SCRIPT       a Python file, or a folder or zip file with a __main__.py in it
   -m MODULE    a module or package, found on sys.path
   -c CODE      a program passed in as a string
-  --loop-only  replace asyncio's loop and nothing else of asyncio (as it is without this option, for now)
+  --loop-only  replace asyncio's loop and nothing else of asyncio
   --version    print the versions of velodrome and of Python
   --help       print this
 
-asyncio.run, Runner, new_event_loop, SelectorEventLoop and EventLoop then mean velodrome's loop.
+What asyncio calls Task, gather, Lock and so on is then velodrome's, as after velodrome.install(), and
+asyncio.run, Runner, new_event_loop, SelectorEventLoop and EventLoop use velodrome's loop.
 """
 
 
 def main(arguments: list[str]) -> None:
     """Read our own options, which end where the program begins, and run the program."""
+    replace = install
     while arguments:
         option, *arguments = arguments
         if option in ("-h", "--help"):
@@ -63,6 +66,7 @@ def main(arguments: list[str]) -> None:
             print(f"velodrome {velodrome.__version__} ({sys.implementation.name} {python})")
             return
         if option == "--loop-only":
+            replace = swap_loop
             continue
         if option.startswith(("-m", "-c")):
             # As with python's own, what belongs to the option may follow at once: -mtimeit.
@@ -71,12 +75,13 @@ def main(arguments: list[str]) -> None:
                 arguments = [attached, *arguments]
             if not arguments:
                 _usage(f"argument expected for the {option} option")
-            return _run(_run_module if option == "-m" else _run_code, arguments[0], [option, *arguments[1:]])
+            run = _run_module if option == "-m" else _run_code
+            return _run(run, arguments[0], [option, *arguments[1:]], replace)
         if option == "-":
             _usage("a program from standard input is not supported")
         if option.startswith("-"):
             _usage(f"unknown option {option}")
-        return _run(_run_path, option, [option, *arguments])
+        return _run(_run_path, option, [option, *arguments], replace)
     _usage("a program is expected")
 
 
@@ -86,7 +91,7 @@ def _usage(error: str) -> NoReturn:
     sys.exit(2)
 
 
-def _run(run: Callable[[str], None], program: str, argv: list[str]) -> None:
+def _run(run: Callable[[str], None], program: str, argv: list[str], replace: Callable[[], None]) -> None:
     """Run a program in a fresh `__main__`, and let nobody see that we did.
 
     An exception that the program does not catch goes on to the interpreter, which alone knows all that must
@@ -94,7 +99,8 @@ def _run(run: Callable[[str], None], program: str, argv: list[str]) -> None:
     """
     sys.argv = argv
     sys.modules["__main__"] = _fresh_main()
-    _swap_loop()
+    choose_velodrome()
+    replace()
     try:
         run(program)
     except BaseException as error:

@@ -28,7 +28,17 @@ def install() -> None:
         for name, (original, ours) in names.items():
             if module.__dict__.get(name) is original:
                 _replace(module, name, ours)
-    # asyncio's own policy asks its class for the loop's class, on every version that has policies.
+    swap_loop()
+
+
+def swap_loop() -> None:
+    """Make Velodrome's loop the one that asyncio uses by itself and the one that its names mean.
+
+    What a program chooses deliberately stays its choice: a policy of its own, a loop factory, a class of
+    another loop. So `new_event_loop` is not replaced. It asks the policy, as `run`, `Runner`,
+    `get_event_loop` where it makes loops, and `set_event_loop_policy(None)` do; and asyncio's own policy
+    asks its class for `_loop_factory`, on every version that has policies.
+    """
     _replace(unix_events._UnixDefaultEventLoopPolicy, "_loop_factory", Loop)
     # The names of loops exist twice; EventLoop came with 3.13. asyncio's own class remains what it was under
     # its own name, unix_events._UnixSelectorEventLoop.

@@ -20,6 +20,7 @@ use crate::cpython::{
 use crate::event_loop::EventLoop;
 use crate::future_iter::FutureIter;
 use crate::state::state;
+use crate::task::Task;
 
 /// How far a future is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -478,15 +479,31 @@ pub fn py_result<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
     result(this)
 }
 
-fn py_set_result(this: &Inst<Future>, value: &Obj) -> Fallible<Ref> {
-    check_initialized(this)?;
-    finish(this, value.own())?;
+/// `Future.set_result`, of whatever is an `asyncio.Future`: of a task it can be called as `Future.set_result(task, 1)`.
+fn py_set_result(this: &Obj, value: &Obj) -> Fallible<Ref> {
+    if let Some(future) = Inst::<Future>::of(this) {
+        check_initialized(future)?;
+        finish(future, value.own())?;
+    } else if let Some(task) = Inst::<Task>::of(this) {
+        check_initialized(task)?;
+        finish(task, value.own())?;
+    } else {
+        return state().future_class.call_method(&state().names.set_result, &[this, value]);
+    }
     Ok(none().own())
 }
 
-fn py_set_exception(this: &Inst<Future>, exception: &Obj) -> Fallible<Ref> {
-    check_initialized(this)?;
-    fail(this, exception)?;
+/// `Future.set_exception`, likewise.
+fn py_set_exception(this: &Obj, exception: &Obj) -> Fallible<Ref> {
+    if let Some(future) = Inst::<Future>::of(this) {
+        check_initialized(future)?;
+        fail(future, exception)?;
+    } else if let Some(task) = Inst::<Task>::of(this) {
+        check_initialized(task)?;
+        fail(task, exception)?;
+    } else {
+        return state().future_class.call_method(&*object::interned(c"set_exception")?, &[this, exception]);
+    }
     Ok(none().own())
 }
 
@@ -717,12 +734,6 @@ macro_rules! future_methods {
 pub fn define() -> Fallible<Ref> {
     let mut methods: Vec<_> = future_methods!(Future, "Future");
     methods.extend(class_methods!(Future, "Future";
-        c"set_result" => one py_set_result,
-            c"set_result($self, result, /)\n--\n\nMark the future done and set its result.\n\nRaises \
-              InvalidStateError if the future is done already.";
-        c"set_exception" => one py_set_exception,
-            c"set_exception($self, exception, /)\n--\n\nMark the future done and set an exception.\n\nRaises \
-              InvalidStateError if the future is done already.";
         c"cancel" => any py_cancel,
             c"cancel($self, /, msg=None)\n--\n\nCancel the future and schedule callbacks.\n\nReturn False if the \
               future is done already.";
@@ -737,6 +748,15 @@ pub fn define() -> Fallible<Ref> {
         attributes: future_attributes!(Future, "Future"),
         slots: class_slots!(Future, "Future"; init py_init, repr py_repr, iter py_iter, awaits py_itself, awaited_next next),
     })?;
+    let shared = class_methods!(Future, "Future";
+        c"set_result" => shared py_set_result,
+            c"set_result($self, result, /)\n--\n\nMark the future done and set its result.\n\nRaises \
+              InvalidStateError if the future is done already.";
+        c"set_exception" => shared py_set_exception,
+            c"set_exception($self, exception, /)\n--\n\nMark the future done and set an exception.\n\nRaises \
+              InvalidStateError if the future is done already.";
+    );
+    crate::cpython::spec::share_methods(&class, &state().future_class, shared)?;
     crate::cpython::spec::hide_name(&class, c"__next__")?;
     Ok(class)
 }

@@ -212,6 +212,24 @@ pub fn set_generic(this: &Obj, name: &Obj, value: Option<&Obj>) -> Fallible<()> 
     super::object::status(unsafe { ffi::PyObject_GenericSetAttr(this.as_ptr(), name.as_ptr(), value) })
 }
 
+/// Gives a class methods that take instances of its base as well: `C.method(instance of the base)`.
+///
+/// They are method descriptors like any other, of the base's instances but in the class's dictionary.
+pub fn share_methods(class: &Obj, base: &Obj, methods: Vec<Method<Anything>>) -> Fallible<()> {
+    for method in methods.leak() {
+        // SAFETY: the definition lives for ever and its function takes any object; the class is a heap type made by
+        // `define`, whose dictionary is changed before anybody else sees it.
+        unsafe {
+            let descriptor =
+                Ref::from_owned(ffi::PyDescr_NewMethod(base.as_ptr().cast(), std::ptr::from_mut(method.raw())))?;
+            let dict = (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_dict;
+            super::object::status(ffi::PyDict_SetItemString(dict, method.0.ml_name, descriptor.as_ptr()))?;
+            ffi::PyType_Modified(class.as_ptr().cast());
+        }
+    }
+    Ok(())
+}
+
 /// Takes a name out of a class without touching the slot that it stands for.
 ///
 /// Our futures are their own iterators, which spares an allocation per await; but with a visible `__next__` they

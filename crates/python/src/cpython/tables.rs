@@ -22,7 +22,8 @@ macro_rules! type_slot {
 /// * `none`: `fn(&Inst<T>) -> Fallible<Ref>`;
 /// * `one`: `fn(&Inst<T>, &Obj) -> Fallible<Ref>`;
 /// * `any`: `fn(&Inst<T>, Args<'_>) -> Fallible<Ref>`;
-/// * `class`: `fn(&Obj, &Obj) -> Fallible<Ref>`, the class and one argument.
+/// * `class`: `fn(&Obj, &Obj) -> Fallible<Ref>`, the class and one argument;
+/// * `shared`: `fn(&Obj, &Obj) -> Fallible<Ref>`, any object and one argument, for `spec::share_methods`.
 macro_rules! class_methods {
     ($class:ty, $owner:literal; $($name:literal => $kind:ident $function:expr, $doc:literal;)*) => {
         vec![$(class_methods!(@ $kind $class, $owner, $name, $function, $doc)),*]
@@ -62,6 +63,25 @@ macro_rules! class_methods {
         #[allow(unsafe_code)]
         // SAFETY: the entry above takes instances of the class that is named in it.
         unsafe { $crate::cpython::spec::Method::<$class>::new(definition) }
+    }};
+    (@ shared $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
+        #[allow(unsafe_code)]
+        let function = entry!(raising $owner, $name,
+            (this: *mut pyo3::ffi::PyObject, argument: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
+            std::ptr::null_mut(),
+            // SAFETY: CPython passes `self` and one argument, both live.
+            $crate::cpython::spec::give(unsafe {
+                $function($crate::cpython::tables::argument(this), $crate::cpython::tables::argument(argument))
+            }));
+        let definition = pyo3::ffi::PyMethodDef {
+            ml_name: $name.as_ptr(),
+            ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
+            ml_flags: pyo3::ffi::METH_O,
+            ml_doc: $doc.as_ptr(),
+        };
+        #[allow(unsafe_code)]
+        // SAFETY: the entry above takes any object.
+        unsafe { $crate::cpython::spec::Method::<$crate::cpython::spec::Anything>::new(definition) }
     }};
     (@ any $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
         #[allow(unsafe_code)]
