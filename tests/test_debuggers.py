@@ -580,7 +580,7 @@ def test_a_call_graph_goes_through_a_native_sleep(loop, run):
         await asyncio.sleep(0)
         assert shape(asyncio.capture_call_graph(task)) == [
             "sleeper",
-            ["sleeper"],
+            ["sleep", "sleeper"],
             [["waiting", ["wait"], []]],
         ]
         task.cancel()

@@ -487,7 +487,8 @@ class TestTheLoop:
         async def main():
             return asyncio.current_task()
 
-        ours = [Lock is velodrome.Lock, gather is velodrome.gather, asyncio.timeouts.timeout is velodrome.timeout]
+        timeout = asyncio.timeouts.timeout
+        ours = [Lock is velodrome.Lock, gather is velodrome.gather, timeout is velodrome.timeout]
         print(ours, type(asyncio.run(main())) is velodrome.Task)
         """
         path = write("program.py", "import asyncio\n" + textwrap.dedent(code))

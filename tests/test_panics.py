@@ -479,8 +479,28 @@ uses(
     lambda loop: send(velodrome.sleep(0)),
     lambda loop: repr(velodrome.sleep(0)),
 )
-for name in ["__name__", "__qualname__", "cr_await", "cr_running", "cr_frame", "cr_origin"]:
+SHOWN = ["__name__", "__qualname__", "cr_await", "cr_code", "cr_frame", "cr_origin", "cr_running"]
+for name in [*SHOWN, "cr_suspended"]:
     uses(lambda loop, name=name: getattr(velodrome.sleep(0), name) and None)
+FRAME = [name for name in dir(_velodrome.OperationFrame) if name.startswith("f_")]
+for name in [*SHOWN, *FRAME]:
+    uses(lambda loop, name=name: getattr(velodrome.sleep(0).cr_frame, name) and None)
+uses(
+    lambda loop: made(_velodrome.OperationFrame),
+    lambda loop: repr(velodrome.sleep(0).cr_frame),
+)
+
+
+@use
+def frame_in_a_cycle(loop):
+    result = []
+    sleeping = velodrome.sleep(0, result)
+    result.append(sleeping.cr_frame)
+    later = [sleeping.cr_frame]  # younger, and so cleared after what it holds
+    later.append(later)
+    sleeping.send(None)
+    del sleeping, result, later
+    gc.collect()
 
 
 @use

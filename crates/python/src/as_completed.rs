@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use crate::cpython::coroutine;
 use crate::cpython::coroutine::{Sent, is_awaitable};
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, none};
@@ -255,9 +256,8 @@ fn py_anext(this: &Inst<Completing>) -> Fallible<Ref> {
 /// Makes the class.
 pub fn define() -> Fallible<()> {
     let class = state().tasks_module.get(&*object::interned(c"_AsCompletedIterator")?)?;
-    let wait = class.get(&*object::interned(c"_wait_for_one")?)?;
-    let names = wait.get(&*object::interned(c"__code__")?)?.get(&*object::interned(c"co_names")?)?;
-    let gives_back = names.items()?.iter().any(|name| name.to_text() == "_todo_left");
+    let names = coroutine::names_used(&*class.get(&*object::interned(c"_wait_for_one")?)?)?;
+    let gives_back = names.iter().any(|name| name == "_todo_left");
     KNOWN.set(Known { current_task: object::interned(c"current_task")?, gives_back });
     crate::cpython::spec::define::<Completing>(Spec {
         methods: class_methods!(Completing, "Completing";

@@ -358,10 +358,8 @@ pub fn define(future_class: &Obj) -> Fallible<()> {
     )?;
     let forgets_all =
         state().tasks_module.get_if_there(&*object::interned(c"_discard_awaited_by")?)?.is_some();
-    let code =
-        state().tasks_module.get(&*object::interned(c"gather")?)?.get(&*object::interned(c"__code__")?)?;
-    let names = code.get(&*object::interned(c"co_names")?)?.items()?;
-    let on_running_loop = names.iter().any(|name| name.to_text() == "_get_running_loop");
+    let names = coroutine::names_used(&*state().tasks_module.get(&*object::interned(c"gather")?)?)?;
+    let on_running_loop = names.iter().any(|name| name == "_get_running_loop");
     KNOWN.set(Known {
         outer_class,
         current_task: object::interned(c"current_task")?,

@@ -26,6 +26,7 @@ mod locks;
 mod metaclass;
 mod module;
 mod operation;
+mod operation_frame;
 mod operation_iter;
 mod queues;
 mod readers;

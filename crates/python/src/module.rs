@@ -8,8 +8,8 @@ use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signatu
 use crate::event_loop::EventLoop;
 use crate::state::{State, state};
 use crate::{
-    event_loop, future, future_iter, handle, operation, operation_iter, sleep, task, thread_safe_handle,
-    timer_handle, transport,
+    event_loop, future, future_iter, handle, operation, operation_frame, operation_iter, sleep, task,
+    thread_safe_handle, timer_handle, transport,
 };
 
 /// Velodrome's native module.
@@ -40,9 +40,11 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
     module.add(c"SocketTransport", &*transport::define()?)?;
     module.add(c"Operation", &*operation::define()?)?;
     module.add(c"OperationIter", &*operation_iter::define()?)?;
+    module.add(c"OperationFrame", &*operation_frame::define()?)?;
     crate::gather::define(&future_class)?;
     crate::shield::define()?;
     crate::wait::define()?;
+    crate::wait_for::define()?;
     if minor >= 13 {
         crate::as_completed::define()?;
     }

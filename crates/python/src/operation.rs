@@ -421,6 +421,30 @@ fn closed(outcome: Fallible<Sent>) -> Fallible<()> {
 }
 
 // ---------------------------------------------------------------------------------------------------------------
+// What is asked of an operation by those who show it.
+
+pub fn qualname(this: &Inst<Operation>) -> &'static str {
+    this.kind.get().qualname
+}
+
+/// What it waits for, or `None`.
+pub fn awaited(this: &Inst<Operation>) -> Ref {
+    this.awaited.get_or_none()
+}
+
+pub fn is_suspended(this: &Inst<Operation>) -> bool {
+    matches!(this.status.get(), Status::GaveWay | Status::Waiting)
+}
+
+pub fn is_running(this: &Inst<Operation>) -> bool {
+    this.status.get() == Status::Running
+}
+
+pub fn is_closed(this: &Inst<Operation>) -> bool {
+    this.status.get() == Status::Closed
+}
+
+// ---------------------------------------------------------------------------------------------------------------
 // The methods of a coroutine.
 
 pub fn py_send(this: &Inst<Operation>, value: &Obj) -> Fallible<Ref> {
@@ -446,7 +470,7 @@ pub fn py_close(this: &Inst<Operation>) -> Fallible<Ref> {
 }
 
 fn py_await(this: &Inst<Operation>) -> Fallible<Ref> {
-    if matches!(this.status.get(), Status::GaveWay | Status::Waiting) {
+    if is_suspended(this) {
         return Err(Raised::runtime_error("coroutine is being awaited already"));
     }
     Ok(this.obj().own())
@@ -464,20 +488,16 @@ fn py_qualname(this: &Inst<Operation>) -> Fallible<Ref> {
     object::text(this.kind.get().qualname)
 }
 
-fn py_awaited(this: &Inst<Operation>) -> Fallible<Ref> {
-    Ok(this.awaited.get_or_none())
+fn py_suspended(this: &Inst<Operation>) -> Fallible<Ref> {
+    Ok(object::boolean(is_suspended(this)).own())
 }
 
 fn py_running(this: &Inst<Operation>) -> Fallible<Ref> {
-    Ok(object::boolean(this.status.get() == Status::Running).own())
+    Ok(object::boolean(is_running(this)).own())
 }
 
 fn py_origin(this: &Inst<Operation>) -> Fallible<Ref> {
     Ok(this.origin.get_or_none())
-}
-
-fn py_nothing(_this: &Inst<Operation>) -> Fallible<Ref> {
-    Ok(none().own())
 }
 
 fn py_repr(this: &Inst<Operation>) -> Fallible<Ref> {
@@ -499,10 +519,12 @@ pub fn define() -> Fallible<Ref> {
         attributes: class_attributes!(Operation, "Operation";
             c"__name__" => py_name;
             c"__qualname__" => py_qualname;
-            c"cr_await" => py_awaited;
-            c"cr_running" => py_running;
-            c"cr_frame" => py_nothing;
+            c"cr_await" => crate::operation_frame::awaited_by_operation;
+            c"cr_code" => crate::operation_frame::code_of_operation;
+            c"cr_frame" => crate::operation_frame::of_operation;
             c"cr_origin" => py_origin;
+            c"cr_running" => py_running;
+            c"cr_suspended" => py_suspended;
         ),
         slots: class_slots!(Operation, "Operation"; repr py_repr, iter py_await, awaits py_await, awaited_next next),
         base: None,

@@ -1,5 +1,7 @@
 //! `wait_for`, as it is from 3.12 on: `async with timeout(…)` around an `await`.
 
+use crate::cpython::coroutine;
+use crate::cpython::global::Global;
 use crate::cpython::object::{self, none};
 use crate::cpython::raised::set_cause_and_context;
 use crate::cpython::{Args, Fallible, Inst, Raised, Ref, Signature};
@@ -13,8 +15,22 @@ static WAIT_FOR: Kind = Kind { name: "wait_for", qualname: "wait_for", begin, re
 
 /// Inside the timeout, which is in `owner` then.
 const TIMED: u8 = 1;
-/// Without time: waits until what was cancelled (`first`) is done, and `owner` is the callback that tells.
-const CANCELLED: u8 = 2;
+/// Without time: waits until what was cancelled (`first`) is done; `owner` is the callback that tells, and `second` the
+/// task that waits, where that is shown.
+pub const CANCELLED: u8 = 2;
+
+/// Whether what was cancelled is shown to be awaited by the task that waits for its end (not in all patch releases).
+static SHOWS_WAITER: Global<bool> = Global::new();
+
+/// Asks asyncio's own function what it does.
+pub fn define() -> Fallible<()> {
+    let names = match state().tasks_module.get_if_there(&*object::interned(c"_cancel_and_wait")?)? {
+        Some(function) => coroutine::names_used(&function)?,
+        None => Vec::new(),
+    };
+    SHOWS_WAITER.set(names.iter().any(|name| name == "future_add_to_awaited_by"));
+    Ok(())
+}
 
 /// `wait_for(fut, timeout)`: `first` is what is waited for, `second` the time.
 pub fn py_wait_for(args: Args<'_>) -> Fallible<Ref> {
@@ -59,6 +75,11 @@ fn without_time(operation: &Inst<Operation>) -> Fallible<Step> {
     operation.stage.set(CANCELLED);
     operation.first.set(future.clone());
     operation.owner.set(callback);
+    if *SHOWS_WAITER.get() {
+        let current = crate::registry::current_task_of(&event_loop, &*object::interned(c"current_task")?)?;
+        crate::registry::note_awaited(&future, &current)?;
+        operation.second.set(current);
+    }
     task::cancel_any(&future, None)?;
     Ok(Step::Await(waiter))
 }
@@ -87,6 +108,9 @@ fn cancelled(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<St
     let future = operation.first.get_or_none();
     let callback = operation.owner.get_or_none();
     future.call_method(&*object::interned(c"remove_done_callback")?, &[&callback])?;
+    if let Some(current) = operation.second.take() {
+        crate::registry::forget_awaited(&future, &current)?;
+    }
     if let Some(exception) = exception {
         return Err(Raised::from_exception(exception));
     }

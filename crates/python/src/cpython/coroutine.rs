@@ -211,3 +211,17 @@ pub fn raise_thrown(arguments: &[&Obj]) -> Raised {
         Err(raised) => raised,
     }
 }
+
+/// A code object without code, for what has no function in Python.
+pub fn empty_code(name: &str) -> Fallible<Ref> {
+    let name = std::ffi::CString::new(name).unwrap_or_default();
+    // SAFETY: the texts end with NUL and are copied.
+    unsafe { Ref::from_owned(ffi::PyCode_NewEmpty(c"velodrome".as_ptr(), name.as_ptr(), 1).cast()) }
+}
+
+/// The names that a Python function uses: what asyncio's own code asks for tells patch releases apart.
+pub fn names_used(function: &Obj) -> Fallible<Vec<String>> {
+    let code = function.get(&*object::interned(c"__code__")?)?;
+    let names = code.get(&*object::interned(c"co_names")?)?;
+    Ok(names.items()?.iter().map(|name| name.to_text()).collect())
+}

@@ -220,8 +220,10 @@ pub fn share_methods(class: &Obj, base: &Obj, methods: Vec<Method<Anything>>) ->
         // SAFETY: the definition lives for ever and its function takes any object; the class is a heap type made by
         // `define`, whose dictionary is changed before anybody else sees it.
         unsafe {
-            let descriptor =
-                Ref::from_owned(ffi::PyDescr_NewMethod(base.as_ptr().cast(), std::ptr::from_mut(method.raw())))?;
+            let descriptor = Ref::from_owned(ffi::PyDescr_NewMethod(
+                base.as_ptr().cast(),
+                std::ptr::from_mut(method.raw()),
+            ))?;
             let dict = (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_dict;
             super::object::status(ffi::PyDict_SetItemString(dict, method.0.ml_name, descriptor.as_ptr()))?;
             ffi::PyType_Modified(class.as_ptr().cast());

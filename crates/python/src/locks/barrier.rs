@@ -97,8 +97,8 @@ static KNOWN: Global<Known> = Global::new();
 
 /// The stages of `wait()`: for the lock; until the barrier takes tasks in; until it lets them out.
 const LOCKING: u8 = 0;
-const BLOCKED: u8 = 1;
-const INSIDE: u8 = 2;
+pub const BLOCKED: u8 = 1;
+pub const INSIDE: u8 = 2;
 
 impl Inst<Barrier> {
     fn with_condition<R>(&self, work: impl FnOnce(&Inst<Condition>) -> Fallible<R>) -> Fallible<R> {

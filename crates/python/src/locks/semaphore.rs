@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use crate::cpython::coroutine;
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Spec};
@@ -216,9 +217,8 @@ pub fn define() -> Fallible<(Ref, Ref)> {
           value.",
     )?;
     let original = object::import(c"asyncio.locks")?.get(&*object::interned(c"Semaphore")?)?;
-    let careful = original.get(&state().names.acquire)?.get(&*object::interned(c"__code__")?)?;
-    let careful = careful.get(&*object::interned(c"co_names")?)?.items()?;
-    let careful = careful.iter().any(|name| name.to_text() == "done");
+    let names = coroutine::names_used(&*original.get(&state().names.acquire)?)?;
+    let careful = names.iter().any(|name| name == "done");
     KNOWN.set(Known { bounded: bounded.clone(), original, careful });
     Ok((class, bounded))
 }
