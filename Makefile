@@ -10,6 +10,7 @@
 #   ARGS=                more arguments for pytest, conform.py or the benches
 #   LAYOUT=              0: recognise nothing of asyncio's private layout, as on a Python not yet known
 #   GROUPS= MODE=loop POLL_EVERY= JOBS=1      see `conformance`
+#   N=1000               how many programs `fuzz` makes
 
 PYTHON ?= python3
 PROFILE ?= release
@@ -19,6 +20,7 @@ MODE ?= loop
 POLL_EVERY ?=
 JOBS ?= 1
 LAYOUT ?=
+N ?= 1000
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -113,6 +115,11 @@ conformance: build
 	    $(if $(filter install,$(MODE)),--install velodrome:install) \
 	    --out $(TARGET)/conformance/$(MODE)$(if $(POLL_EVERY),-poll)$(if $(LAYOUT),-layout).json $(ARGS)
 
+## fuzz: random programs and connections, on asyncio and on Velodrome: N=1000 of each kind, new ones each time
+fuzz: build
+	$(call say,$(N) random programs of each kind on $(TAG))
+	@VELODROME_SEARCH=$(N) $(VENV)/bin/python -m pytest -v tests/test_differential.py tests/test_transport.py $(ARGS)
+
 ## bench: compare with asyncio and other loops, into docs/performance.md; ARGS=--quick: on the screen
 bench: $(BENCH_VENV)/.built
 	$(call say,benches on $(TAG))
@@ -172,6 +179,6 @@ need-python:
 need-cargo:
 	@command -v cargo >/dev/null || { echo "cargo not found: install Rust with rustup (https://rustup.rs)" >&2; exit 1; }
 
-.PHONY: help run build test test-rust test-python test-panics build-panic lint format conformance bench wheel \
+.PHONY: help run build test test-rust test-python test-panics build-panic lint format conformance fuzz bench wheel \
         clean need-python need-cargo
 .SECONDARY:
