@@ -66,6 +66,34 @@ print(asyncio.Lock, asyncio.locks.Lock.__module__)
     assert run_python(program).stdout == "mine asyncio.locks\n"
 
 
+def test_what_a_tool_has_wrapped_stays(run_python):
+    program = """
+import asyncio, functools, velodrome
+
+calls = []
+
+@functools.wraps(asyncio.gather)
+def gather(*args, **keywords):
+    calls.append(len(args))
+    return gather.__wrapped__(*args, **keywords)
+
+class Lock(asyncio.Lock):
+    pass
+
+asyncio.gather = asyncio.tasks.gather = gather
+asyncio.Lock = Lock
+velodrome.install()
+
+async def main():
+    return await asyncio.gather(asyncio.sleep(0, 1), asyncio.sleep(0, 2))
+
+print(asyncio.run(main()), calls, asyncio.gather is gather, asyncio.Lock is Lock, asyncio.Event is velodrome.Event)
+velodrome.uninstall()
+print(asyncio.gather is gather)
+"""
+    assert run_python(program).stdout == "[1, 2] [2] True True True\nTrue\n"
+
+
 def test_old_names_and_new_mix(run_python):
     program = """
 import asyncio

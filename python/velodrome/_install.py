@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from asyncio import unix_events
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 import velodrome
@@ -18,8 +18,9 @@ _replaced: list[tuple[Any, str, Any]] = []
 def install() -> None:
     """Replace asyncio's public names, in asyncio and its submodules, by Velodrome's, and its loop by ours.
 
-    Objects that exist already go on working, mixed with new ones, and so do loops that run. Calling it again
-    does nothing. `uninstall()` puts everything back.
+    Objects that exist already go on working, mixed with new ones, and so do loops that run. A name that is no
+    longer asyncio's own, because a tool has wrapped it, stays as it is. Calling it again does nothing.
+    `uninstall()` puts everything back.
     """
     if _replaced:
         return
@@ -71,8 +72,22 @@ def _names() -> dict[str, tuple[Any, Any]]:
     return {
         name: (getattr(asyncio, name), getattr(velodrome, name))
         for name in velodrome.__all__
-        if hasattr(asyncio, name) and name not in _LEFT_ALONE
+        if name not in _LEFT_ALONE and _is_asyncios_own(getattr(asyncio, name, None))
     }
+
+
+def _is_asyncios_own(value: Any) -> bool:
+    """Whether asyncio defined this, rather than a tool that wraps asyncio's (OpenTelemetry, for instance).
+
+    What a tool put there goes on working, over asyncio's own.
+    """
+    if isinstance(value, FunctionType):
+        module = value.__globals__.get("__name__", "")
+    elif isinstance(value, (type, BuiltinFunctionType)):
+        module = value.__module__ or ""
+    else:
+        return False
+    return module.partition(".")[0] in ("asyncio", "_asyncio")
 
 
 # These stay asyncio's own where ours only choose the loop, which the policy does then.
