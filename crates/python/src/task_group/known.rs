@@ -1,0 +1,80 @@
+//! How the group of the Python underneath behaves, as asyncio's own class tells.
+
+use crate::cpython::global::Global;
+use crate::cpython::object;
+use crate::cpython::{Fallible, Ref};
+
+/// What is looked up once, and how this version's group behaves.
+#[derive(Debug)]
+pub struct Known {
+    pub current_task: Ref,
+    pub uncancel: Ref,
+    pub cancelling: Ref,
+    pub exception_group: Ref,
+    pub message: Ref,
+    /// Classes derived from `CancelledError` count as cancellation (from 3.13 on).
+    pub derived_cancellations: bool,
+    /// The parent's own cancellation is taken back before the tasks are waited for (up to 3.12).
+    pub uncancels_early: bool,
+    /// A cancellation from outside is asked for again before an exception group goes out (from 3.13 on).
+    pub cancels_again: bool,
+    /// Coroutines that are refused are closed (from 3.13 on).
+    pub closes: bool,
+    /// Tasks that are done at once are heard of at once (3.12 and 3.13).
+    pub hears_at_once: bool,
+    /// An eager task of an aborted group is cancelled (from 3.15 on).
+    pub cancels_late_tasks: bool,
+    /// References are given up at the exit (from 3.14 on).
+    pub gives_up: bool,
+    /// A cancellation from outside that arrived while the group was aborting is not lost (from 3.15 on).
+    pub keeps_pending: bool,
+    /// The group has `cancel()`, and its exit swallows exceptions that are the group's own doing (from 3.15 on).
+    pub has_cancel: bool,
+}
+
+pub static KNOWN: Global<Known> = Global::new();
+
+/// Looks at asyncio's class.
+pub fn look() -> Fallible<Known> {
+    let class = object::import(c"asyncio.taskgroups")?.get(&*object::interned(c"TaskGroup")?)?;
+    let code_of = |name: &std::ffi::CStr| -> Fallible<Option<Ref>> {
+        match class.get_if_there(&*object::interned(name)?)? {
+            Some(method) => method.get_if_there(&*object::interned(c"__code__")?),
+            None => Ok(None),
+        }
+    };
+    let names_of = |code: &Option<Ref>, which: &std::ffi::CStr| -> Fallible<Vec<String>> {
+        match code {
+            Some(code) => {
+                Ok(code.get(&*object::interned(which)?)?.items()?.iter().map(|name| name.to_text()).collect())
+            }
+            None => Ok(Vec::new()),
+        }
+    };
+    let inner = code_of(c"_aexit")?;
+    let exit = match &inner {
+        Some(inner) => Some(inner.clone()),
+        None => code_of(c"__aexit__")?,
+    };
+    let exit_names = names_of(&exit, c"co_names")?;
+    let exit_variables = names_of(&exit, c"co_varnames")?;
+    let create_names = names_of(&code_of(c"create_task")?, c"co_names")?;
+    let has = |names: &[String], name: &str| names.iter().any(|known| known == name);
+    let has_cancel = class.get_if_there(&*object::interned(c"cancel")?)?.is_some();
+    Ok(Known {
+        current_task: object::interned(c"current_task")?,
+        uncancel: object::interned(c"uncancel")?,
+        cancelling: object::interned(c"cancelling")?,
+        exception_group: object::import(c"builtins")?.get(&*object::interned(c"BaseExceptionGroup")?)?,
+        message: object::text("unhandled errors in a TaskGroup")?,
+        derived_cancellations: has(&exit_names, "issubclass"),
+        uncancels_early: !has(&exit_names, "cancelling"),
+        cancels_again: has(&exit_names, "cancelling"),
+        closes: has(&create_names, "close"),
+        hears_at_once: has(&create_names, "done") && !has(&create_names, "cancel"),
+        cancels_late_tasks: has(&create_names, "done") && has(&create_names, "cancel"),
+        gives_up: inner.is_some(),
+        keeps_pending: has(&exit_variables, "pending_cancellation_error"),
+        has_cancel,
+    })
+}
