@@ -124,8 +124,8 @@ impl Job {
             Job::Timer(timer) => timer.obj().own(),
             Job::ThreadSafe(handle) => handle.obj().own(),
             Job::Foreign(handle) => handle.clone(),
-            Job::Readable(transport) => transport::readable_handle(transport)?,
-            Job::Writable(transport) => transport::writable_handle(transport)?,
+            Job::Readable(transport) => transport::stream::readable_handle(transport)?,
+            Job::Writable(transport) => transport::stream::writable_handle(transport)?,
             Job::Listener(listener) => return listener.as_handle().map(Some),
             Job::Resolve(_) | Job::Expire(_) | Job::Signal(_) => return Ok(None),
         }))
