@@ -1,4 +1,4 @@
-"""Pipes and subprocesses: asyncio's own transports over the loop's readers and writers.
+"""Pipes and subprocesses: asyncio's own transport of a subprocess, over native transports of its pipes.
 
 The end of a child is noticed through a pidfd, or by a thread that waits for it where the kernel has
 none; never through SIGCHLD, and so in any thread. Up to 3.13, a child watcher that the event loop policy
@@ -10,6 +10,8 @@ import threading
 from asyncio import base_events, tasks, unix_events
 from asyncio.log import logger
 
+from velodrome._velodrome import ReadPipeTransport, WritePipeTransport
+
 _Base = base_events.BaseEventLoop
 _Unix = unix_events._UnixSelectorEventLoop
 
@@ -19,8 +21,12 @@ class Processes:
 
     connect_read_pipe = _Base.connect_read_pipe
     connect_write_pipe = _Base.connect_write_pipe
-    _make_read_pipe_transport = _Unix._make_read_pipe_transport
-    _make_write_pipe_transport = _Unix._make_write_pipe_transport
+
+    def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return WritePipeTransport(self, pipe, protocol, waiter, extra)
 
     subprocess_exec = _Base.subprocess_exec
     subprocess_shell = _Base.subprocess_shell

@@ -86,12 +86,17 @@ pub fn report<T: Streaming>(this: &Inst<T>, message: &str, exception: &Obj) -> F
 }
 
 /// `logger.debug(message, *arguments)`.
-#[cold]
 pub fn log_debug(message: &CStr, arguments: &[&Obj]) -> Fallible<()> {
+    log(c"debug", message, arguments)
+}
+
+/// `logger.level(message, *arguments)`.
+#[cold]
+pub fn log(level: &CStr, message: &CStr, arguments: &[&Obj]) -> Fallible<()> {
     let message = object::interned(message)?;
     let mut all: Vec<&Obj> = vec![&message];
     all.extend_from_slice(arguments);
-    state().logger.call_method(&*object::interned(c"debug")?, &all).map(drop)
+    state().logger.call_method(&*object::interned(level)?, &all).map(drop)
 }
 
 pub fn schedule_connection_lost<T: Streaming>(this: &Inst<T>, exception: &Obj) -> Fallible<()> {

@@ -17,9 +17,12 @@ mod closing;
 mod flow;
 mod foreign_socket;
 mod outgoing;
+mod pipe;
+pub mod read_pipe;
 mod reading;
 pub mod stream;
 pub mod turn;
+pub mod write_pipe;
 mod writing;
 
 use std::cell::Cell;
@@ -27,9 +30,7 @@ use std::ops::Deref;
 use std::os::fd::AsRawFd;
 
 use crate::cpython::object::{self, boolean, none};
-use crate::cpython::{
-    Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
-};
+use crate::cpython::{Args, Class, Fallible, Home, Inst, Own, Raised, Ref, Signature, Slot, Spec, Visitor};
 use crate::job::Job;
 use crate::state::state;
 use reading::Receiver;
@@ -167,7 +168,7 @@ fn py_init(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<()> {
     if let Some(ours) = this.event_loop() {
         ours.transports.add(number, this.obj())?;
     }
-    stream::announce(this, protocol, waiter)
+    stream::announce(this, protocol, true, waiter)
 }
 
 fn py_get_extra_info(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref> {
@@ -183,16 +184,6 @@ fn py_get_extra_info(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<R
         return extra.call_method(&*object::interned(c"get")?, &[name, default.unwrap_or(none())]);
     }
     Ok(object::dict_get(&extra, name)?.unwrap_or_else(|| default.unwrap_or(none()).own()))
-}
-
-fn py_set_socket(this: &Inst<SocketTransport>, value: Option<&Obj>) -> Fallible<()> {
-    match value.filter(|value| !value.is_none()) {
-        Some(socket) => this.socket.set(socket, &state().socket_class),
-        None => {
-            drop(this.socket.take());
-            Ok(())
-        }
-    }
 }
 
 fn py_server(this: &Inst<SocketTransport>) -> Fallible<Ref> {
@@ -236,7 +227,7 @@ pub fn define() -> Fallible<Ref> {
     let mut attributes = class_attributes!(SocketTransport, "SocketTransport";
         c"_loop" => stream::py_loop;
         c"_protocol" => stream::py_get_protocol;
-        c"_sock" => stream::py_socket, py_set_socket;
+        c"_sock" => stream::py_socket, stream::py_set_socket;
         c"_sock_fd" => stream::py_number;
         c"_server" => py_server;
         c"_read_ready_cb" => reading::py_ready_callback;

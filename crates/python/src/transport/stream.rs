@@ -264,11 +264,19 @@ pub fn begin<T: Streaming>(this: &Inst<T>, event_loop: &Obj, extra: Option<&Obj>
     this.limits.reset()
 }
 
-/// How they end: the protocol is told of the connection, then reading begins, then whoever waits goes on.
-pub fn announce<T: Streaming>(this: &Inst<T>, protocol: &Obj, waiter: Option<&Obj>) -> Fallible<()> {
+/// How they end: the protocol is told of the connection, then the descriptor is watched if it `reads`, then whoever waits
+/// goes on.
+pub fn announce<T: Streaming>(
+    this: &Inst<T>,
+    protocol: &Obj,
+    reads: bool,
+    waiter: Option<&Obj>,
+) -> Fallible<()> {
     let names = &state().names;
     this.call_soon(&*protocol.get(&names.connection_made)?, &[this.obj()])?;
-    this.call_soon(&*this.callback(&names.begin_reading)?, &[])?;
+    if reads {
+        this.call_soon(&*this.callback(&names.begin_reading)?, &[])?;
+    }
     if let Some(waiter) = given(waiter) {
         this.call_soon(&state().set_result_unless_cancelled, &[&waiter, none()])?;
     }
@@ -333,6 +341,17 @@ pub fn py_loop<T: Streaming>(this: &Inst<T>) -> Fallible<Ref> {
 /// `_sock` or `_pipe`.
 pub fn py_socket<T: Streaming>(this: &Inst<T>) -> Fallible<Ref> {
     Ok(this.socket.get().unwrap_or_else(|| none().own()))
+}
+
+/// The same, set.
+pub fn py_set_socket<T: Streaming>(this: &Inst<T>, value: Option<&Obj>) -> Fallible<()> {
+    match value.filter(|value| !value.is_none()) {
+        Some(socket) => this.socket.set(socket, &state().socket_class),
+        None => {
+            drop(this.socket.take());
+            Ok(())
+        }
+    }
 }
 
 /// `_sock_fd` or `_fileno`.
