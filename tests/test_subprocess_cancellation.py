@@ -55,13 +55,12 @@ class Operation:
         del self.task
         process = made if self.process is None else self.process
         if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            # Nothing was lost: how it ended can still be learned.
+            process._transport.close()
+            # Nothing was lost: how it ended can still be learned. (Or that it was, of some versions of asyncio.)
             waiting = self.loop.create_task(process.wait())
             assert settle(self.loop, waiting.done)
-            assert waiting.result() in (0, -signal.SIGKILL)
-            process._transport.close()
+            lost = () if isinstance(self.loop, velodrome.Loop) else (255,)
+            assert waiting.result() in (0, -signal.SIGKILL, *lost)
         assert settle(self.loop, lambda: children() <= self.before)
 
 
@@ -134,7 +133,8 @@ def test_waiting_for_one_that_ends(loop):
     def begin():
         process = started(loop, "cat", stdin=subprocess.PIPE)
         process.kill()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with contextlib.suppress(ChildProcessError):  # asyncio's thread was there first
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         return Operation(loop, process.wait(), process)
 
     for turns in range(6):
