@@ -546,6 +546,60 @@ async def readers(loop, count):
             loop.remove_writer(one)
 
 
+# -- pipes
+
+
+class Holder(asyncio.Protocol):
+    """A protocol that takes attributes."""
+
+
+@scenario_in_loop
+async def pipes(loop, count):
+    """Written full, closed at either end, closed with data kept, left to themselves in a cycle."""
+    for number in range(count // 10):
+        reader, writer = os.pipe()
+        protocol = Holder()
+        reading, _ = await loop.connect_read_pipe(lambda: protocol, open(reader, "rb", buffering=0))
+        writing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, open(writer, "wb", buffering=0))
+        protocol.transport = reading
+        writing.write(bytes(200_000 if number % 2 else 20_000))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        if number % 4 < 2:
+            reading.close()
+        elif number % 3:
+            writing.abort()
+        else:
+            writing.close()
+        for _ in range(6):
+            await asyncio.sleep(0)
+        reading.close()
+        writing.close()
+        await asyncio.sleep(0)
+
+
+@scenario_in_loop
+async def pipes_that_nobody_closes(loop, count):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        for _ in range(count // 20):
+            reader, writer = os.pipe()
+            transport, protocol = await loop.connect_read_pipe(Holder, open(reader, "rb", buffering=0))
+            os.close(writer)
+            protocol.transport = transport
+            transport.pause_reading()
+            del transport, protocol
+        gc.collect()
+
+
+@scenario_in_loop
+async def subprocesses(loop, count):
+    for number in range(count // 200):
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE if number % 2 else None)
+        process = await asyncio.create_subprocess_exec("/bin/true", **pipes)
+        await (process.communicate(b"input") if number % 2 else process.wait())
+
+
 # -- loops
 
 

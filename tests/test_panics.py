@@ -607,6 +607,84 @@ async def garbage_transports(loop):
         gc.collect()
 
 
+# -- pipes
+
+
+@contextlib.asynccontextmanager
+async def pipe_of(loop, made):
+    """A transport of one end of a pipe, and the other end."""
+    reader, writer = os.pipe()
+    if made is _velodrome.ReadPipeTransport:
+        near, far = open(reader, "rb", buffering=0), open(writer, "wb", buffering=0)
+    else:
+        near, far = open(writer, "wb", buffering=0), open(reader, "rb", buffering=0)
+    with near, far:
+        transport = made(loop, near, asyncio.Protocol())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        try:
+            yield transport
+        finally:
+            try:
+                transport.close()
+            finally:
+                transport.close()  # when the first one panics
+                await asyncio.sleep(0)
+
+
+def with_pipe(made, function):
+    """A use of a transport of that class."""
+
+    async def used(loop):
+        async with pipe_of(loop, made) as transport:
+            function(transport)
+
+    USES.append(used)
+
+
+READS, WRITES = _velodrome.ReadPipeTransport, _velodrome.WritePipeTransport
+
+for made_pipe in (READS, WRITES):
+    for name in ["_loop", "_protocol", "_pipe", "_fileno", "_closing"]:
+        with_pipe(made_pipe, lambda transport, name=name: getattr(transport, name))
+    for name in ["get_protocol", "is_closing", "_begin_reading", "_read_ready", "close", "__repr__"]:
+        with_pipe(made_pipe, lambda transport, name=name: getattr(transport, name)() and None)
+    with_pipe(made_pipe, lambda transport: setattr(transport, "_pipe", transport._pipe))
+    with_pipe(made_pipe, lambda transport: transport.set_protocol(asyncio.Protocol()))
+    with_pipe(made_pipe, lambda transport: (transport.close(), transport._call_connection_lost(None)))
+with_pipe(READS, lambda transport: transport._paused)
+with_pipe(READS, lambda transport: transport.is_reading() and None)
+with_pipe(READS, lambda transport: (transport.pause_reading(), transport.resume_reading()))
+for name in ["_conn_lost", "_high_water", "_low_water", "_protocol_paused"]:
+    with_pipe(WRITES, lambda transport, name=name: getattr(transport, name))
+for name in ["_high_water", "_low_water"]:
+    with_pipe(WRITES, lambda transport, name=name: setattr(transport, name, getattr(transport, name)))
+for name in [
+    *("write_eof", "can_write_eof", "get_write_buffer_limits", "get_write_buffer_size"),
+    *("set_write_buffer_limits", "_write_ready", "abort"),
+]:
+    with_pipe(WRITES, lambda transport, name=name: getattr(transport, name)() and None)
+with_pipe(WRITES, lambda transport: transport.write(b"bytes"))
+uses(lambda loop: made(READS), lambda loop: made(WRITES))
+
+
+@use
+async def garbage_pipes(loop):
+    for made_pipe in (READS, WRITES):
+        async with pipe_of(loop, made_pipe) as transport:
+            abandon(transport)
+        del transport
+        gc.collect()
+        reader, writer = os.pipe()
+        with open(reader, "rb", buffering=0) as near, open(writer, "wb", buffering=0) as far:
+            transport = made_pipe(loop, near if made_pipe is READS else far, asyncio.Protocol())
+            transport.close() if made_pipe is WRITES else transport.pause_reading()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            del transport
+            gc.collect()
+
+
 # -- locks, queues, timeouts, groups: every attribute is read and set, every method called
 
 

@@ -1,35 +1,32 @@
 """Connecting, accepting and upgrading to TLS, cancelled at every point where they can be suspended.
 
-A loop that closes a descriptor twice, or forgets to stop watching one, does no harm as long as nobody else
-has its number. So in every trial strangers arrive at all the moments at which a number may come free: socket
-pairs which take the lowest free numbers, and expect to stay open, and to get their own bytes and no others.
-
-Everything runs in one thread, turn by turn, so the points are the same every time. A trial runs an operation
-for so many turns and cancels it; that is done for every number of turns, until it comes too late.
+How that is done, and what is checked, is in differential/cancellation.py.
 """
 
 import asyncio
 import contextlib
 import errno
-import gc
-import itertools
-import os
 import random
 import socket
 import ssl
-import time
 from pathlib import Path
 
 import pytest
 from differential import worlds
-from differential.compare import one_turn
+from differential.cancellation import (
+    REPEAT,
+    descriptors,
+    every_point,
+    quick_collections,
+    settle,
+    tokens,
+    trial,
+)
 
 either_loop = worlds.either_loop
+_quick_collections = quick_collections
 
 TLS = Path(__file__).with_name("tls")
-
-#: How often each number of turns is tried.
-REPEAT = int(os.environ.get("VELODROME_REPEAT", "20"))
 
 pytestmark = [
     # A socket that nobody got to see is left to the garbage collector, which says so: asyncio does that.
@@ -38,16 +35,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.timeout(120),
 ]
-
-tokens = (b"<%015d>" % number for number in itertools.count())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collections():
-    """Keep what is there before out of the collections that this makes by the thousand."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
@@ -66,76 +53,6 @@ def client_tls():
 def loop(either_loop):
     either_loop.set_exception_handler(lambda loop, context: None)
     return either_loop
-
-
-def sockets():
-    """Return the sockets that this process has open: the numbers, and which socket each of them is."""
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            link = os.readlink(f"/proc/self/fd/{name}")
-            if link.startswith("socket:"):
-                found[int(name)] = link
-    return found
-
-
-def settle(loop, condition):
-    """Run the loop until the condition holds; return whether it ever does."""
-    for turn in range(3000):
-        if condition():
-            return True
-        if turn % 50 == 20:
-            gc.collect()  # what asyncio leaves to it
-        if turn > 200:
-            time.sleep(0.001)  # something waits for the kernel after all
-        one_turn(loop)
-    return False
-
-
-class Strangers:
-    """Socket pairs that come and stay: one end echoes on the loop, the other expects its own bytes."""
-
-    def __init__(self, loop):
-        self.loop = loop
-        self.pairs = []
-
-    def arrive(self, count=2):
-        for _ in range(count):
-            ours, theirs = socket.socketpair()
-            ours.setblocking(False)
-            theirs.setblocking(False)
-            token = next(tokens)
-            self.pairs.append((ours, theirs, token, os.fstat(ours.fileno()).st_ino))
-            self.loop.add_reader(ours, self.echo, ours)
-            theirs.send(token)
-
-    @staticmethod
-    def echo(sock):
-        sock.send(sock.recv(100))
-
-    def numbers(self):
-        return {sock.fileno() for pair in self.pairs for sock in pair[:2]}
-
-    def check_and_leave(self):
-        """All are still there, each got its own, and none is told anything more."""
-        for ours, theirs, token, inode in self.pairs:
-            assert os.fstat(ours.fileno()).st_ino == inode
-            received = b""
-
-            def arrived():
-                nonlocal received
-                with contextlib.suppress(BlockingIOError):
-                    received += theirs.recv(100)
-                return len(received) >= len(token)
-
-            assert settle(self.loop, arrived)
-            assert received == token
-        for ours, theirs, *_ in self.pairs:
-            assert self.loop.remove_reader(ours)
-            with pytest.raises(BlockingIOError):
-                theirs.recv(1)
-            ours.close()
-            theirs.close()
 
 
 class Client(asyncio.Protocol):
@@ -211,44 +128,6 @@ class Operation:
     def factory(self):
         self.clients.append(client := Client())
         return client
-
-
-def trial(loop, begin, turns):
-    """Begin an operation, cancel it after so many turns; return whether it was over before."""
-    before = sockets()
-    operation = begin()
-    strangers = Strangers(loop)
-    for _ in range(turns):
-        one_turn(loop)
-    too_late = operation.cancel()
-    strangers.arrive()  # before it knows
-    one_turn(loop)
-    strangers.arrive()  # while it ends
-    assert settle(loop, operation.over)
-    strangers.arrive()
-    operation.check_and_finish()
-    strangers.arrive()
-
-    def others():
-        return {number: link for number, link in sockets().items() if number not in strangers.numbers()}
-
-    # Fewer there can be: what asyncio leaves to the garbage collector goes when it goes.
-    assert settle(loop, lambda: others().items() <= before.items()), (others(), before)
-    strangers.check_and_leave()
-    assert settle(loop, lambda: sockets().items() <= before.items()), (sockets(), before)
-    return too_late
-
-
-def every_point(loop, begin, limit=200):
-    """Try every number of turns until the operation is over before it is cancelled; return how many."""
-    for _ in range(3):
-        trial(loop, begin, limit)  # what is made only once, is made now
-    for turns in itertools.count():
-        assert turns < limit, "it is never over"
-        # Several times: the strangers' numbers differ, and so does what is free.
-        too_late = [trial(loop, begin, turns) for _ in range(REPEAT)]
-        if all(too_late):
-            return turns
 
 
 @pytest.fixture
@@ -559,7 +438,7 @@ def test_storm_of_cancellations_leaves_the_others_alone(loop, serve, server_tls,
     """Connections are made and cancelled by the hundred, while others are busy talking on the same loop."""
     dice = random.Random(1)
     plain, encrypted = serve(), serve(ssl=server_tls)
-    before = sockets()
+    before = descriptors()
     done = []
 
     class Talker(asyncio.Protocol):
@@ -609,4 +488,4 @@ def test_storm_of_cancellations_leaves_the_others_alone(loop, serve, server_tls,
         assert done == [(0, None)] * talkers
 
     loop.run_until_complete(asyncio.wait_for(main(), 100))
-    assert settle(loop, lambda: sockets() == before)
+    assert settle(loop, lambda: descriptors() == before)

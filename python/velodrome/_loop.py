@@ -55,6 +55,7 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
         self._old_agen_hooks = None
         self._signal_handlers = {}
         self._unix_server_sockets = {}
+        self._pidfds = set()
         self._wakeup_fd_before = None
         self.slow_callback_duration = 0.1
         _loops.add(self)
@@ -136,6 +137,7 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
                 self.remove_signal_handler(sig)
             self._give_wakeup_fd_back()
         self._release()
+        self._forget_children()
         self._executor_shutdown_called = True
         executor = self._default_executor
         if executor is not None:

@@ -27,24 +27,32 @@ class Connection:
         self.far.setblocking(False)
         if wrap is not None:
             self.near = wrap(self, self.near)
-        self.protocol = (_BufferedProtocol if buffered else _Protocol)(self)
-        loop.set_exception_handler(self._failed)
+        self._connect((_BufferedProtocol if buffered else _Protocol)(self))
+
+    def _connecting(self):
+        return self.loop.connect_accepted_socket(lambda: self.protocol, self.near)
+
+    def _connect(self, protocol):
+        self.protocol = protocol
+        self.loop.set_exception_handler(self._failed)
         self._log = _Log(self)
         logging.getLogger("asyncio").addHandler(self._log)
         self.transport = None
-        connecting = loop.connect_accepted_socket(lambda: self.protocol, self.near)
-        self.note("connected", outcome(loop.run_until_complete, connecting)[0])
+        self.note("connected", outcome(self.loop.run_until_complete, self._connecting())[0])
 
     def close(self):
         """End it all, and return the notes."""
         self.on.clear()
         if not self.loop.is_closed():
-            self.transport.abort()
+            self._end()
             self.turns(2)
         logging.getLogger("asyncio").removeHandler(self._log)
         self.near.close()
         self.far.close()
         return self.notes
+
+    def _end(self):
+        self.transport.abort()
 
     def note(self, *what):
         self.notes.append(_plain(what))
@@ -137,19 +145,20 @@ def _plain(what):
     if isinstance(what, str):
         text = re.sub(r"_Selector(Socket)?Transport|(?<=<)_SelectorSoc\.\.\.", "SocketTransport", plain(what))
         text = re.sub(r"\b_write_(sendmsg|send)\b", "_write_ready", text)
+        text = re.sub(r"_Unix(Read|Write)PipeTransport", r"\1PipeTransport", text)
         return re.sub(r"\bfd=\d+", "fd=N", text)
     return tuple(map(_plain, what)) if isinstance(what, tuple) else what
 
 
-def same(program, *arguments, debug=False, **options):
+def same(program, *arguments, debug=False, kind=Connection, **options):
     """Check that program(connection, ...) leaves the same notes on both loops; return them.
 
-    `options` are those of Connection.
+    `options` are those of the kind of connection.
     """
 
     def run(loop):
         loop.set_debug(debug)
-        connection = Connection(loop, **options)
+        connection = kind(loop, **options)
         try:
             contextvars.copy_context().run(program, connection, *arguments)
         finally:

@@ -11,6 +11,8 @@ use crate::task::{self, Task};
 use crate::thread_safe_handle::{self, ThreadSafeHandle};
 use crate::timeouts::{self, Timeout};
 use crate::timer_handle::TimerHandle;
+use crate::transport::read_pipe::{self, ReadPipe};
+use crate::transport::write_pipe::{self, WritePipe};
 use crate::transport::{self, SocketTransport};
 
 /// One thing to do.
@@ -34,6 +36,12 @@ pub enum Job {
     Readable(Own<SocketTransport>),
     /// A transport's socket can be written.
     Writable(Own<SocketTransport>),
+    /// A pipe can be read.
+    PipeReadable(Own<ReadPipe>),
+    /// A pipe can be written.
+    PipeWritable(Own<WritePipe>),
+    /// A pipe that is written to has lost its reader.
+    PipeHungUp(Own<WritePipe>),
     /// One that is told natively of a future that is done.
     Listener(Listener),
     /// A timeout whose time is up.
@@ -62,6 +70,9 @@ impl Job {
             Job::Resolve(future) => resolve(event_loop, future),
             Job::Readable(transport) => transport::run_readable(transport),
             Job::Writable(transport) => transport::run_writable(transport),
+            Job::PipeReadable(pipe) => read_pipe::run_readable(pipe),
+            Job::PipeWritable(pipe) => write_pipe::run_writable(pipe),
+            Job::PipeHungUp(pipe) => write_pipe::run_hung_up(pipe),
             Job::Listener(listener) => crate::listener::run(event_loop, listener),
             Job::Expire(timeout) => expire(event_loop, timeout),
             Job::Signal(number) => handle_signal(event_loop, *number),
@@ -87,6 +98,8 @@ impl Job {
             Job::Resolve(future) => prefetch::instance(future),
             Job::ThreadSafe(handle) => prefetch::instance(handle),
             Job::Readable(transport) | Job::Writable(transport) => prefetch::instance(transport),
+            Job::PipeReadable(pipe) => prefetch::instance(pipe),
+            Job::PipeWritable(pipe) | Job::PipeHungUp(pipe) => prefetch::instance(pipe),
             Job::Listener(_) | Job::Expire(_) | Job::Foreign(_) | Job::Signal(_) => {}
         }
     }
@@ -109,6 +122,8 @@ impl Job {
             Job::Foreign(handle) => visitor.object(handle),
             Job::Resolve(future) => visitor.object(future.obj()),
             Job::Readable(transport) | Job::Writable(transport) => visitor.object(transport.obj()),
+            Job::PipeReadable(pipe) => visitor.object(pipe.obj()),
+            Job::PipeWritable(pipe) | Job::PipeHungUp(pipe) => visitor.object(pipe.obj()),
             Job::Listener(listener) => visitor.object(listener.obj()),
             Job::Expire(timeout) => visitor.object(timeout.obj()),
             Job::Signal(_) => {}
@@ -124,8 +139,11 @@ impl Job {
             Job::Timer(timer) => timer.obj().own(),
             Job::ThreadSafe(handle) => handle.obj().own(),
             Job::Foreign(handle) => handle.clone(),
-            Job::Readable(transport) => transport::readable_handle(transport)?,
-            Job::Writable(transport) => transport::writable_handle(transport)?,
+            Job::Readable(transport) => transport::stream::readable_handle(transport)?,
+            Job::Writable(transport) => transport::stream::writable_handle(transport)?,
+            Job::PipeReadable(pipe) => transport::stream::readable_handle(pipe)?,
+            Job::PipeWritable(pipe) => transport::stream::writable_handle(pipe)?,
+            Job::PipeHungUp(pipe) => transport::stream::readable_handle(pipe)?,
             Job::Listener(listener) => return listener.as_handle().map(Some),
             Job::Resolve(_) | Job::Expire(_) | Job::Signal(_) => return Ok(None),
         }))

@@ -50,8 +50,10 @@ names! {
     connection_made = c"connection_made";
     data_received = c"data_received";
     eof_received = c"eof_received";
+    fileno = c"fileno";
     get_buffer = c"get_buffer";
     pause_writing = c"pause_writing";
+    pipe = c"pipe";
     protocol = c"protocol";
     read_ready = c"_read_ready";
     resume_writing = c"resume_writing";

@@ -35,6 +35,7 @@ pub mod handle_slots;
 pub mod layout;
 pub mod member;
 pub mod object;
+pub mod pipe;
 pub mod prefetch;
 pub mod raised;
 pub mod recursion;

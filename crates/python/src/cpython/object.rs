@@ -499,6 +499,8 @@ builtin_exceptions! {
     attribute_error = PyExc_AttributeError;
     /// `BlockingIOError`.
     blocking_io_error = PyExc_BlockingIOError;
+    /// `BrokenPipeError`.
+    broken_pipe_error = PyExc_BrokenPipeError;
     /// `ConnectionError`.
     connection_error = PyExc_ConnectionError;
     /// `DeprecationWarning`.

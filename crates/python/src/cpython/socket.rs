@@ -163,9 +163,21 @@ const DO_NOT_WAIT: rustix::net::RecvFlags = rustix::net::RecvFlags::DONTWAIT;
 #[derive(Debug, Default)]
 pub struct Overflow(RefCell<Vec<u8>>);
 
+impl Overflow {
+    /// Takes the memory, for a call during which nothing may be borrowed.
+    pub(super) fn take(&self) -> Vec<u8> {
+        self.0.take()
+    }
+
+    /// Gives it back.
+    pub(super) fn put_back(&self, memory: Vec<u8>) {
+        self.0.replace(memory);
+    }
+}
+
 /// From what size on it pays to read into the `bytes` itself: two places to read to cost the kernel more than copying
 /// less than this.
-const READ_DIRECTLY: usize = 16 * 1024;
+pub(super) const READ_DIRECTLY: usize = 16 * 1024;
 
 /// Reads once into a new `bytes`, which is empty at the end of the stream.
 ///
@@ -179,7 +191,7 @@ pub fn receive(
     let mut overflow = overflow.0.borrow_mut();
     overflow.reserve(LARGEST_READ);
     if expected >= READ_DIRECTLY {
-        return receive_directly(descriptor, expected.min(LARGEST_READ), &mut overflow);
+        return fill(expected.min(LARGEST_READ), &mut overflow, |parts| receive_parts(descriptor, parts));
     }
     let space = &mut overflow.spare_capacity_mut()[..LARGEST_READ];
     match rustix::net::recv(descriptor, space, DO_NOT_WAIT) {
@@ -188,25 +200,29 @@ pub fn receive(
     }
 }
 
-fn receive_directly(
-    descriptor: BorrowedFd<'_>,
+/// Two places for one call to fill, one after the other.
+pub(super) struct Parts([libc::iovec; 2]);
+
+// SAFETY: whoever has the parts is the only one to use the memory that they point to.
+unsafe impl Send for Parts {}
+
+/// Fills a new `bytes` by one call, which says how much it read: as much as is `expected` goes there directly, and what
+/// comes beyond is copied.
+pub(super) fn fill(
     expected: usize,
     overflow: &mut Vec<u8>,
+    call: impl FnOnce(&mut Parts) -> io::Result<usize>,
 ) -> Fallible<io::Result<Ref>> {
     let first = new_bytes(expected)?;
     let second = overflow.spare_capacity_mut();
-    let mut parts = [
+    let mut parts = Parts([
         libc::iovec { iov_base: content_of(&first).cast(), iov_len: expected },
         libc::iovec { iov_base: second.as_mut_ptr().cast(), iov_len: LARGEST_READ - expected },
-    ];
-    // SAFETY: both parts are memory of that length which nobody else sees; of the rest of the message, zero is nothing.
-    let count = unsafe {
-        let mut message: libc::msghdr = std::mem::zeroed();
-        message.msg_iov = parts.as_mut_ptr();
-        message.msg_iovlen = parts.len() as _;
-        libc::recvmsg(descriptor.as_raw_fd(), &mut message, libc::MSG_DONTWAIT)
+    ]);
+    let count = match call(&mut parts) {
+        Ok(count) => count,
+        Err(error) => return Ok(Err(error)),
     };
-    let Ok(count) = usize::try_from(count) else { return Ok(Err(io::Error::last_os_error())) };
     if count <= expected {
         return shortened(first, count).map(Ok);
     }
@@ -217,6 +233,26 @@ fn receive_directly(
         content_of(&whole).add(expected).copy_from_nonoverlapping(second.as_ptr().cast(), count - expected);
     }
     Ok(Ok(whole))
+}
+
+/// `recvmsg`, for [`fill`].
+fn receive_parts(descriptor: BorrowedFd<'_>, parts: &mut Parts) -> io::Result<usize> {
+    // SAFETY: both parts are memory of that length which nobody else sees; of the rest of the message, zero is nothing.
+    let count = unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = parts.0.as_mut_ptr();
+        message.msg_iovlen = parts.0.len() as _;
+        libc::recvmsg(descriptor.as_raw_fd(), &mut message, libc::MSG_DONTWAIT)
+    };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// `readv`, for [`fill`].
+pub(super) fn read_parts(descriptor: BorrowedFd<'_>, parts: &mut Parts) -> io::Result<usize> {
+    // SAFETY: both parts are memory of that length which nobody else sees.
+    let count =
+        unsafe { libc::readv(descriptor.as_raw_fd(), parts.0.as_ptr(), parts.0.len() as libc::c_int) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
 /// A `bytes` of this length whose content is yet to be written.

@@ -33,3 +33,11 @@ pub fn find_in_transport(class: &Obj) -> Fallible<()> {
 // SAFETY: `transport::define` gives it a base that derives from `asyncio.Transport`.
 #[allow(unsafe_code)]
 unsafe impl TransportLayout for crate::transport::SocketTransport {}
+
+// SAFETY: `transport::read_pipe::define` gives it `asyncio.ReadTransport`, which derives from `asyncio.BaseTransport`.
+#[allow(unsafe_code)]
+unsafe impl TransportLayout for crate::transport::read_pipe::ReadPipe {}
+
+// SAFETY: `transport::write_pipe::define` gives it a base that derives from `asyncio.Transport`.
+#[allow(unsafe_code)]
+unsafe impl TransportLayout for crate::transport::write_pipe::WritePipe {}

@@ -9,6 +9,7 @@ use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref, Signature};
 use crate::state::state;
 
 use super::SocketTransport;
+use super::stream::Streaming;
 
 /// `close()`: reads no more, sends what is kept, then tells the protocol.
 pub fn close(this: &Inst<SocketTransport>) -> Fallible<()> {
@@ -50,20 +51,28 @@ pub fn fatal(this: &Inst<SocketTransport>, raised: Raised, message: &str) -> Fal
 }
 
 fn fatal_error(this: &Inst<SocketTransport>, exception: &Obj, message: &str) -> Fallible<()> {
-    if !exception.derives_from(object::os_error()) {
+    if exception.derives_from(object::os_error()) {
+        note(this, message, exception)?;
+    } else {
         report(this, message, exception)?;
-    } else if this.is_debug() {
-        let text = object::text("%r: %s")?;
-        let message = object::text(message)?;
-        let arguments: [&Obj; 4] = [&text, this.obj(), &message, exception];
-        let keyword = object::tuple(&[&*object::interned(c"exc_info")?])?;
-        state().logger.call_method_with_keywords(&*object::interned(c"debug")?, &arguments, &keyword)?;
     }
     force_close(this, exception)
 }
 
+/// One of the everyday errors: logged in debug mode.
+pub fn note<T: Streaming>(this: &Inst<T>, message: &str, exception: &Obj) -> Fallible<()> {
+    if !this.is_debug() {
+        return Ok(());
+    }
+    let text = object::text("%r: %s")?;
+    let message = object::text(message)?;
+    let arguments: [&Obj; 4] = [&text, this.obj(), &message, exception];
+    let keyword = object::tuple(&[&*object::interned(c"exc_info")?])?;
+    state().logger.call_method_with_keywords(&*object::interned(c"debug")?, &arguments, &keyword).map(drop)
+}
+
 /// Tells the loop's exception handler.
-pub fn report(this: &Inst<SocketTransport>, message: &str, exception: &Obj) -> Fallible<()> {
+pub fn report<T: Streaming>(this: &Inst<T>, message: &str, exception: &Obj) -> Fallible<()> {
     let Some(event_loop) = this.event_loop.get() else { return Ok(()) };
     let names = &state().names;
     let protocol = this.protocol.get_or_none();
@@ -77,15 +86,20 @@ pub fn report(this: &Inst<SocketTransport>, message: &str, exception: &Obj) -> F
 }
 
 /// `logger.debug(message, *arguments)`.
-#[cold]
 pub fn log_debug(message: &CStr, arguments: &[&Obj]) -> Fallible<()> {
+    log(c"debug", message, arguments)
+}
+
+/// `logger.level(message, *arguments)`.
+#[cold]
+pub fn log(level: &CStr, message: &CStr, arguments: &[&Obj]) -> Fallible<()> {
     let message = object::interned(message)?;
     let mut all: Vec<&Obj> = vec![&message];
     all.extend_from_slice(arguments);
-    state().logger.call_method(&*object::interned(c"debug")?, &all).map(drop)
+    state().logger.call_method(&*object::interned(level)?, &all).map(drop)
 }
 
-fn schedule_connection_lost(this: &Inst<SocketTransport>, exception: &Obj) -> Fallible<()> {
+pub fn schedule_connection_lost<T: Streaming>(this: &Inst<T>, exception: &Obj) -> Fallible<()> {
     let callback = this.callback(&state().names.call_connection_lost)?;
     this.call_soon(&callback, &[exception])
 }
@@ -96,31 +110,36 @@ pub fn connection_lost(this: &Inst<SocketTransport>, exception: &Obj) -> Fallibl
         Some(protocol) => protocol.call_method(&state().names.connection_lost, &[exception]).map(drop),
         None => Ok(()),
     };
+    let event_loop = this.event_loop();
     let pending = Raised::pending_of(told);
     let released = release(this);
-    let outcome = Raised::again(pending, released);
-    let pending = Raised::pending_of(outcome);
+    let pending = Raised::pending_of(Raised::again(pending, released));
+    if let Some(event_loop) = event_loop {
+        event_loop.transports.remove(this.number.get(), this.obj());
+    }
+    let detached = detach(this);
+    let pending = Raised::pending_of(Raised::again(pending, detached));
     Raised::again(pending, fail_empty_waiter(this))
 }
 
-/// Closes the socket and lets go of everything else.
-fn release(this: &Inst<SocketTransport>) -> Fallible<()> {
+/// Closes the socket or file, and lets go of protocol and loop.
+pub fn release<T: Streaming>(this: &Inst<T>) -> Fallible<()> {
     this.stop_reading();
     this.stop_writing();
-    let closed = match this.socket.take() {
-        Some(socket) => socket.call_method(&state().names.close, &[]).map(drop),
-        None => Ok(()),
-    };
+    let closed = close_socket(this);
     this.protocol.clear();
-    if let Some(event_loop) = this.event_loop() {
-        event_loop.transports.remove(this.number.get(), this.obj());
-    }
     this.event_loop.clear();
     this.context.clear();
     this.reading.context.clear();
     this.writing.context.clear();
-    let pending = Raised::pending_of(closed);
-    Raised::again(pending, detach(this))
+    closed
+}
+
+fn close_socket<T: Streaming>(this: &Inst<T>) -> Fallible<()> {
+    match this.socket.take() {
+        Some(socket) => socket.call_method(&state().names.close, &[]).map(drop),
+        None => Ok(()),
+    }
 }
 
 fn detach(this: &Inst<SocketTransport>) -> Fallible<()> {
@@ -144,17 +163,7 @@ fn fail_empty_waiter(this: &Inst<SocketTransport>) -> Fallible<()> {
 
 /// `__del__`: nobody has closed the transport.
 pub fn finalize(this: &Inst<SocketTransport>) {
-    let warned = warn_unclosed(this);
-    if let Err(raised) = warned {
-        raised.report(Some(this.obj()));
-    }
-    let closed = match this.socket.take() {
-        Some(socket) => socket.call_method(&state().names.close, &[]).map(drop),
-        None => Ok(()),
-    };
-    if let Err(raised) = closed {
-        raised.report(Some(this.obj()));
-    }
+    abandon(this);
     if state().minor >= 13
         && let Err(raised) = detach(this)
     {
@@ -162,7 +171,17 @@ pub fn finalize(this: &Inst<SocketTransport>) {
     }
 }
 
-fn warn_unclosed(this: &Inst<SocketTransport>) -> Fallible<()> {
+/// Warns of a transport that nobody has closed, and closes its socket or file.
+pub fn abandon<T: Streaming>(this: &Inst<T>) {
+    if let Err(raised) = warn_unclosed(this) {
+        raised.report(Some(this.obj()));
+    }
+    if let Err(raised) = close_socket(this) {
+        raised.report(Some(this.obj()));
+    }
+}
+
+fn warn_unclosed<T: Streaming>(this: &Inst<T>) -> Fallible<()> {
     let message = object::text(&format!("unclosed transport {}", this.obj().shown()))?;
     let keyword = object::tuple(&[&*object::interned(c"source")?])?;
     let arguments: [&Obj; 3] = [&message, object::resource_warning(), this.obj()];

@@ -4,11 +4,11 @@ use std::cell::Cell;
 
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::raised::stops_the_loop;
-use crate::cpython::spec::{Attribute, Method};
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref, Signature, Slot};
 use crate::state::state;
 
-use super::{SocketTransport, closing};
+use super::closing;
+use super::stream::Writing;
 
 /// asyncio's: 64 KiB, and a quarter of it.
 const HIGH: usize = 64 * 1024;
@@ -77,7 +77,7 @@ impl Limits {
 
 /// Tells the protocol to stop writing, if there is more than the high-water mark and it has not been told.
 #[inline]
-pub fn maybe_pause(this: &Inst<SocketTransport>) -> Fallible<()> {
+pub fn maybe_pause<T: Writing>(this: &Inst<T>) -> Fallible<()> {
     if this.limits.paused.get() || this.outgoing.borrow().size() <= this.limits.high.size.get() {
         return Ok(());
     }
@@ -87,7 +87,7 @@ pub fn maybe_pause(this: &Inst<SocketTransport>) -> Fallible<()> {
 
 /// Tells the protocol to go on writing, if it has been told to stop and there is no more than the low-water mark.
 #[inline]
-pub fn maybe_resume(this: &Inst<SocketTransport>) -> Fallible<()> {
+pub fn maybe_resume<T: Writing>(this: &Inst<T>) -> Fallible<()> {
     if !this.limits.paused.get() || this.outgoing.borrow().size() > this.limits.low.size.get() {
         return Ok(());
     }
@@ -95,7 +95,7 @@ pub fn maybe_resume(this: &Inst<SocketTransport>) -> Fallible<()> {
     tell(this, &state().names.resume_writing, "protocol.resume_writing() failed")
 }
 
-fn tell(this: &Inst<SocketTransport>, method: &Obj, failed: &str) -> Fallible<()> {
+fn tell<T: Writing>(this: &Inst<T>, method: &Obj, failed: &str) -> Fallible<()> {
     let protocol = this.protocol.get_or_none();
     let Err(raised) = protocol.call_method(method, &[]) else { return Ok(()) };
     let exception = raised.take();
@@ -105,7 +105,7 @@ fn tell(this: &Inst<SocketTransport>, method: &Obj, failed: &str) -> Fallible<()
     closing::report(this, failed, &exception)
 }
 
-fn py_set_limits(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref> {
+pub fn py_set_limits<T: Writing>(this: &Inst<T>, args: Args<'_>) -> Fallible<Ref> {
     let [high, low] = args.parse(&Signature {
         function: "set_write_buffer_limits",
         names: ["high", "low"],
@@ -119,52 +119,58 @@ fn py_set_limits(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref> 
     Ok(none().own())
 }
 
-fn py_get_limits(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+pub fn py_get_limits<T: Writing>(this: &Inst<T>) -> Fallible<Ref> {
     object::tuple(&[&*py_low(this)?, &*py_high(this)?])
 }
 
-fn py_get_size(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+pub fn py_get_size<T: Writing>(this: &Inst<T>) -> Fallible<Ref> {
     object::int(this.outgoing.borrow().size() as i64)
 }
 
-fn py_high(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+pub fn py_high<T: Writing>(this: &Inst<T>) -> Fallible<Ref> {
     Ok(this.limits.high.given.get_or_none())
 }
 
-fn py_low(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+pub fn py_low<T: Writing>(this: &Inst<T>) -> Fallible<Ref> {
     Ok(this.limits.low.given.get_or_none())
 }
 
-fn py_set_high(this: &Inst<SocketTransport>, value: Option<&Obj>) -> Fallible<()> {
+pub fn py_set_high<T: Writing>(this: &Inst<T>, value: Option<&Obj>) -> Fallible<()> {
     this.limits.high.set(value.unwrap_or(none()))
 }
 
-fn py_set_low(this: &Inst<SocketTransport>, value: Option<&Obj>) -> Fallible<()> {
+pub fn py_set_low<T: Writing>(this: &Inst<T>, value: Option<&Obj>) -> Fallible<()> {
     this.limits.low.set(value.unwrap_or(none()))
 }
 
-fn py_paused(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+pub fn py_paused<T: Writing>(this: &Inst<T>) -> Fallible<Ref> {
     Ok(boolean(this.limits.paused.get()).own())
 }
 
-/// The methods of this file.
-pub fn methods() -> Vec<Method<SocketTransport>> {
-    class_methods!(SocketTransport, "SocketTransport";
-        c"set_write_buffer_limits" => any py_set_limits,
-            c"set_write_buffer_limits($self, high=None, low=None)\n--\n\nSet the high- and low-water marks for \
-              writing, in bytes; without them they are 64 KiB, and a quarter of the high one.";
-        c"get_write_buffer_limits" => none py_get_limits,
-            c"get_write_buffer_limits($self, /)\n--\n\nReturn the low- and the high-water mark.";
-        c"get_write_buffer_size" => none py_get_size,
-            c"get_write_buffer_size($self, /)\n--\n\nReturn how many bytes wait to be sent.";
-    )
+/// The methods of this file, for a class of transports.
+macro_rules! flow_methods {
+    ($class:ty, $owner:literal) => {
+        class_methods!($class, $owner;
+            c"set_write_buffer_limits" => any $crate::transport::flow::py_set_limits,
+                c"set_write_buffer_limits($self, high=None, low=None)\n--\n\nSet the high- and low-water marks for \
+                  writing, in bytes; without them they are 64 KiB, and a quarter of the high one.";
+            c"get_write_buffer_limits" => none $crate::transport::flow::py_get_limits,
+                c"get_write_buffer_limits($self, /)\n--\n\nReturn the low- and the high-water mark.";
+            c"get_write_buffer_size" => none $crate::transport::flow::py_get_size,
+                c"get_write_buffer_size($self, /)\n--\n\nReturn how many bytes wait to be sent.";
+        )
+    };
 }
 
 /// The attributes of this file.
-pub fn attributes() -> Vec<Attribute<SocketTransport>> {
-    class_attributes!(SocketTransport, "SocketTransport";
-        c"_high_water" => py_high, py_set_high;
-        c"_low_water" => py_low, py_set_low;
-        c"_protocol_paused" => py_paused;
-    )
+macro_rules! flow_attributes {
+    ($class:ty, $owner:literal) => {
+        class_attributes!($class, $owner;
+            c"_high_water" => $crate::transport::flow::py_high, $crate::transport::flow::py_set_high;
+            c"_low_water" => $crate::transport::flow::py_low, $crate::transport::flow::py_set_low;
+            c"_protocol_paused" => $crate::transport::flow::py_paused;
+        )
+    };
 }
+
+pub(super) use {flow_attributes, flow_methods};

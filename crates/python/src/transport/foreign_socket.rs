@@ -9,8 +9,6 @@ use crate::cpython::socket::LARGEST_READ;
 use crate::cpython::{Fallible, Raised};
 use crate::state::state;
 
-use super::outgoing::MOST_PARTS;
-
 /// `socket.recv(max_size)`; None if there is nothing to read just now.
 #[cold]
 pub fn receive(socket: &Obj) -> Fallible<Option<Ref>> {
@@ -35,7 +33,7 @@ pub fn send(socket: &Obj, data: &Obj) -> Fallible<Option<usize>> {
 #[cold]
 pub fn flush(socket: &Obj, chunks: &[Ref], sent: usize) -> Fallible<Option<usize>> {
     let mut parts = Vec::new();
-    for (index, chunk) in chunks.iter().take(MOST_PARTS).enumerate() {
+    for (index, chunk) in chunks.iter().enumerate() {
         let content = bytes::of_exact(chunk).unwrap_or_default();
         let rest = if index == 0 { content.get(sent..).unwrap_or_default() } else { content };
         parts.push(if rest.len() == content.len() { chunk.clone() } else { bytes::bytes(rest)? });

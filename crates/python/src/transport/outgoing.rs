@@ -10,7 +10,7 @@ use crate::cpython::bytes;
 use crate::cpython::{Fallible, Obj, Ref};
 
 /// The most that one call writes, `IOV_MAX`.
-pub const MOST_PARTS: usize = 1024;
+const MOST_PARTS: usize = 1024;
 
 /// A peer that is gone is an error and no signal; and nobody waits, even if somebody has made the socket blocking: the GIL
 /// is held.
@@ -60,9 +60,7 @@ impl Outgoing {
             0 => return Ok(()),
             1 => send(descriptor, &content(&self.chunks[0])[self.sent..], FLAGS)?,
             _ => {
-                let first = IoSlice::new(&content(&self.chunks[0])[self.sent..]);
-                let others = self.chunks.iter().skip(1).map(|chunk| IoSlice::new(content(chunk)));
-                let parts: Vec<_> = std::iter::once(first).chain(others).take(MOST_PARTS).collect();
+                let parts = slices(self.chunks.iter(), self.sent);
                 let mut nothing = SendAncillaryBuffer::default();
                 rustix::net::sendmsg(descriptor, &parts, &mut nothing, FLAGS)?
             }
@@ -86,10 +84,17 @@ impl Outgoing {
         }
     }
 
-    /// The chunks, and how much of the first has gone.
+    /// The chunks that one call can take, and how much of the first has gone.
     pub fn parts(&self) -> (Vec<Ref>, usize) {
-        (self.chunks.iter().cloned().collect(), self.sent)
+        (self.chunks.iter().take(MOST_PARTS).cloned().collect(), self.sent)
     }
+}
+
+/// Chunks as the kernel takes them; `sent` bytes of the first have gone.
+pub fn slices<'a>(chunks: impl Iterator<Item = &'a Ref>, sent: usize) -> Vec<IoSlice<'a>> {
+    let skipped = std::iter::once(sent).chain(std::iter::repeat(0));
+    let rest = |(chunk, skipped): (&'a Ref, usize)| content(chunk).get(skipped..).unwrap_or_default();
+    chunks.take(MOST_PARTS).zip(skipped).map(rest).map(IoSlice::new).collect()
 }
 
 /// Offers the kernel these bytes; how many it took.

@@ -3,14 +3,14 @@
 use std::io;
 
 use crate::cpython::bytes::{self, Buffer};
-use crate::cpython::object::{self, boolean, none};
+use crate::cpython::object::{self, none};
 use crate::cpython::socket;
 use crate::cpython::spec::Method;
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref};
 use crate::event_loop::EventLoop;
 use crate::state::state;
 
-use super::{SocketTransport, closing, foreign_socket};
+use super::{SocketTransport, closing, foreign_socket, stream};
 
 /// How a protocol takes what comes in. (A layer between transport and protocol will be one more way.)
 #[derive(Clone, Copy, Debug)]
@@ -183,40 +183,6 @@ fn py_set_protocol(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref
     Ok(none().own())
 }
 
-fn py_is_reading(this: &Inst<SocketTransport>) -> Fallible<Ref> {
-    Ok(boolean(this.is_reading()).own())
-}
-
-fn py_pause_reading(this: &Inst<SocketTransport>) -> Fallible<Ref> {
-    if this.is_reading() {
-        this.paused.set(true);
-        this.stop_reading();
-        if this.is_debug() {
-            closing::log_debug(c"%r pauses reading", &[this.obj()])?;
-        }
-    }
-    Ok(none().own())
-}
-
-fn py_resume_reading(this: &Inst<SocketTransport>) -> Fallible<Ref> {
-    if !this.closing.get() && this.paused.get() {
-        this.paused.set(false);
-        this.start_reading()?;
-        if this.is_debug() {
-            closing::log_debug(c"%r resumes reading", &[this.obj()])?;
-        }
-    }
-    Ok(none().own())
-}
-
-/// `_begin_reading()`: called when `connection_made` has been called, which may have paused or closed.
-fn py_begin_reading(this: &Inst<SocketTransport>) -> Fallible<Ref> {
-    if this.is_reading() {
-        this.start_reading()?;
-    }
-    Ok(none().own())
-}
-
 fn py_read_ready(this: &Inst<SocketTransport>) -> Fallible<Ref> {
     ready(this)?;
     Ok(none().own())
@@ -232,13 +198,13 @@ pub fn methods() -> Vec<Method<SocketTransport>> {
     class_methods!(SocketTransport, "SocketTransport";
         c"set_protocol" => any py_set_protocol,
             c"set_protocol($self, protocol)\n--\n\nSet a new protocol.";
-        c"is_reading" => none py_is_reading,
+        c"is_reading" => none stream::py_is_reading,
             c"is_reading($self, /)\n--\n\nReturn True if the transport is receiving.";
-        c"pause_reading" => none py_pause_reading,
+        c"pause_reading" => none stream::py_pause_reading,
             c"pause_reading($self, /)\n--\n\nHand nothing over to the protocol until resume_reading() is called.";
-        c"resume_reading" => none py_resume_reading,
+        c"resume_reading" => none stream::py_resume_reading,
             c"resume_reading($self, /)\n--\n\nGo on handing what comes in over to the protocol.";
-        c"_begin_reading" => none py_begin_reading,
+        c"_begin_reading" => none stream::py_begin_reading,
             c"_begin_reading($self, /)\n--\n\nStart to read, unless reading is paused or the transport is closing.";
         c"_read_ready" => none py_read_ready, c"_read_ready($self, /)\n--\n\nRead once.";
     )

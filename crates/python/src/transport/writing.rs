@@ -10,11 +10,13 @@ use crate::state::state;
 
 use super::outgoing::chunk;
 use super::reading::is_transient;
+use super::stream::Writing;
 use super::{SocketTransport, closing, flow, foreign_socket, turn};
 
 /// From how many writes after the loss of the connection on each is logged, as in asyncio.
 const LOGGED_FROM: u32 = 5;
 const WRITE_FAILED: &str = "Fatal write error on socket transport";
+const SENT_IN_VAIN: &str = "socket.send() raised exception.";
 const SHUT_WR: i64 = 1;
 
 fn py_write(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref> {
@@ -46,7 +48,7 @@ fn write(this: &Inst<SocketTransport>, data: &Obj) -> Fallible<()> {
         return Ok(());
     }
     if this.lost.get() > 0 {
-        return in_vain(this);
+        return in_vain(this, SENT_IN_VAIN);
     }
     match Buffer::readable(data) {
         Ok(buffer) if this.socket.is_plain() => write_content(this, data, buffer.content()),
@@ -73,7 +75,7 @@ fn check_open(this: &Inst<SocketTransport>, method: &str) -> Fallible<()> {
 /// `content` is that of `data`.
 fn write_content(this: &Inst<SocketTransport>, data: &Obj, content: &[u8]) -> Fallible<()> {
     if this.lost.get() > 0 {
-        return in_vain(this);
+        return in_vain(this, SENT_IN_VAIN);
     }
     if this.outgoing.borrow().is_empty() {
         let sent = match send(this, data, content) {
@@ -94,7 +96,7 @@ fn write_content(this: &Inst<SocketTransport>, data: &Obj, content: &[u8]) -> Fa
 }
 
 /// Keeps what is left of `data`, of which `sent` bytes have gone.
-fn keep(this: &Inst<SocketTransport>, data: &Obj, content: &[u8], sent: usize) -> Fallible<()> {
+pub fn keep<T: Writing>(this: &Inst<T>, data: &Obj, content: &[u8], sent: usize) -> Fallible<()> {
     if sent > 0 && !this.outgoing.borrow().is_empty() {
         // A socket's own `send` has written to the transport.
         let rest = bytes::bytes(content.get(sent..).unwrap_or_default())?;
@@ -129,9 +131,9 @@ fn closed() -> Raised {
 
 /// The connection is lost, which the protocol may not have heard yet.
 #[cold]
-fn in_vain(this: &Inst<SocketTransport>) -> Fallible<()> {
+pub fn in_vain<T: Writing>(this: &Inst<T>, message: &str) -> Fallible<()> {
     if this.lost.get() >= LOGGED_FROM {
-        let message = object::text("socket.send() raised exception.")?;
+        let message = object::text(message)?;
         state().logger.call_method(&*object::interned(c"warning")?, &[&message])?;
     }
     this.lost.set(this.lost.get().saturating_add(1));
@@ -234,7 +236,7 @@ fn writelines(this: &Inst<SocketTransport>, lines: &Obj) -> Fallible<()> {
         return Ok(());
     }
     if this.lost.get() > 0 {
-        return in_vain(this);
+        return in_vain(this, SENT_IN_VAIN);
     }
     // All of it is looked at before any of it is accepted.
     let mut chunks = Vec::new();
