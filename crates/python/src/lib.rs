@@ -34,6 +34,7 @@ mod run;
 mod scheduling;
 mod shield;
 mod sleep;
+mod sockets;
 mod state;
 mod task;
 mod task_group;

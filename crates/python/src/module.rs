@@ -44,6 +44,7 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
     module.add(c"OperationIter", &*operation_iter::define()?)?;
     crate::gather::define(&future_class)?;
     crate::shield::define()?;
+    crate::sockets::define()?;
     crate::wait::define()?;
     if minor >= 13 {
         crate::as_completed::define()?;
