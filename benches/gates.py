@@ -37,6 +37,7 @@ SERVERS = [
     ("tcp_1k", "zuvloop", 1),
     ("tcp_100k", "uvloop", 1),
     ("streams_1k", "uvloop", 0.85),
+    ("sockets_1k", "uvloop", 0.5),
     ("uvicorn", "uvloop", 0.75),
     ("uvicorn", "zuvloop", 1),
 ]

@@ -2,7 +2,9 @@
 
 import asyncio
 import importlib
+import socket
 import sys
+import tempfile
 
 
 class Echo(asyncio.Protocol):
@@ -41,6 +43,61 @@ async def streams():
     await asyncio.Event().wait()
 
 
+async def sockets():
+    """Echo by way of the loop's calls on sockets."""
+    loop = asyncio.get_running_loop()
+
+    async def echo(sock):
+        with sock:
+            while data := await loop.sock_recv(sock, 65536):
+                await loop.sock_sendall(sock, data)
+
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as server:
+        server.setblocking(False)
+        print(server.getsockname()[1], flush=True)
+        tasks = set()
+        while True:
+            connection, _address = await loop.sock_accept(server)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            tasks.add(loop.create_task(echo(connection)))
+
+
+class EchoDatagrams(asyncio.DatagramProtocol):
+    """Sends every datagram back."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, addr):
+        self.transport.sendto(data, addr)
+
+
+async def datagrams():
+    """Echo datagrams."""
+    loop = asyncio.get_running_loop()
+    transport, _protocol = await loop.create_datagram_endpoint(EchoDatagrams, ("127.0.0.1", 0))
+    print(transport.get_extra_info("sockname")[1], flush=True)
+    await asyncio.Event().wait()
+
+
+async def files():
+    """Answer each byte with a file of 100 MiB."""
+    loop = asyncio.get_running_loop()
+
+    class Sender(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def data_received(self, data):
+            self.task = loop.create_task(loop.sendfile(self.transport, file))
+
+    with tempfile.TemporaryFile() as file:
+        file.truncate(100 * 1024 * 1024)
+        server = await loop.create_server(Sender, "127.0.0.1", 0)
+        started(server)
+        await asyncio.Event().wait()
+
+
 async def uvicorn():
     """Say hello by way of uvicorn, in plain text."""
     import uvicorn
@@ -74,7 +131,8 @@ async def uvicorn():
 def main():
     """Make the loop that the arguments name, and serve on it."""
     loop, kind = sys.argv[1:]
-    serve = {"protocol": protocol, "streams": streams, "uvicorn": uvicorn}[kind]
+    kinds = [protocol, streams, sockets, datagrams, files, uvicorn]
+    serve = {kind.__name__: kind for kind in kinds}[kind]
     with asyncio.Runner(loop_factory=importlib.import_module(loop).new_event_loop) as runner:
         runner.run(serve())
 

@@ -30,7 +30,7 @@ class ServerRow:
     name: str
     kind: str
     connections: int
-    size: str  # of a message, or "http"
+    size: str  # of a message, after "udp" of a datagram, after "file" of the answer to a byte; or "http"
     messages: int  # in a round: such that a fast loop takes about a tenth of a second
 
 
@@ -39,6 +39,16 @@ SERVER_ROWS = {
     for row in (
         ServerRow("tcp_1k", "TCP, Protocol, 1 KiB, 64 connections", "protocol", 64, "1024", 10_000),
         ServerRow("tcp_100k", "TCP, Protocol, 100 KiB, 16 connections", "protocol", 16, "102400", 1_000),
+        ServerRow(
+            "sockets_1k",
+            "TCP, sock_recv and sock_sendall, 1 KiB, 64 connections",
+            "sockets",
+            64,
+            "1024",
+            8_000,
+        ),
+        ServerRow("udp_1k", "UDP, DatagramProtocol, 1 KiB, 32 sockets", "datagrams", 32, "udp1024", 10_000),
+        ServerRow("sendfile_100m", "TCP, sendfile, 100 MiB, 1 connection", "files", 1, "file104857600", 1),
         ServerRow("streams_1k", "TCP, streams, 1 KiB, 64 connections", "streams", 64, "1024", 8_000),
         ServerRow(
             "uvicorn", "uvicorn with httptools, plain text, 64 connections", "uvicorn", 64, "http", 3_000

@@ -3,6 +3,8 @@
      wire serve                            echoes on a free port of 127.0.0.1, and prints the port
      wire load PORT CONNECTIONS SIZE       has a conversation on each connection: SIZE bytes out, SIZE bytes back
      wire load PORT CONNECTIONS http       the same with GET / and its answer
+     wire load PORT CONNECTIONS udpSIZE    the same with datagrams
+     wire load PORT CONNECTIONS fileSIZE   one byte out, SIZE bytes back
 
    `load` prints "ready" when every connection has been answered once. Then each line on stdin with a number N has
    it exchange N messages more, and print a line of JSON: how many, and their latencies in nanoseconds. One thread
@@ -214,12 +216,15 @@ static void load(int port, int connections, const char *size) {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct talk *talks = calloc(connections, sizeof *talks);
     int poll = epoll_create1(0), http = strcmp(size, "http") == 0;
-    message_size = answer_size = http ? sizeof REQUEST - 1 : strtoul(size, NULL, 10);
+    int udp = strncmp(size, "udp", 3) == 0, file = strncmp(size, "file", 4) == 0;
+    answer_size = http ? sizeof REQUEST - 1 : strtoul(size + 3 * udp + 4 * file, NULL, 10);
+    message_size = file ? 1 : answer_size;
     message = http ? REQUEST : memset(malloc(message_size), 'x', message_size);
     for (int i = 0; i < connections; i++) {
-        talks[i].fd = socket(AF_INET, SOCK_STREAM, 0);
+        talks[i].fd = socket(AF_INET, udp ? SOCK_DGRAM : SOCK_STREAM, 0);
         check(connect(talks[i].fd, (struct sockaddr *)&address, sizeof address) == 0, "connect");
-        no_delay(talks[i].fd);
+        if (!udp)
+            no_delay(talks[i].fd);
         if (http)
             answer_size = measure(talks[i].fd);
         check(fcntl(talks[i].fd, F_SETFL, O_NONBLOCK) == 0, "fcntl");
@@ -246,6 +251,6 @@ int main(int argc, char **argv) {
         load(atoi(argv[2]), atoi(argv[3]), argv[4]);
         return 0;
     }
-    fprintf(stderr, "usage: wire serve | wire load PORT CONNECTIONS SIZE|http\n");
+    fprintf(stderr, "usage: wire serve | wire load PORT CONNECTIONS SIZE|http|udpSIZE|fileSIZE\n");
     return 2;
 }

@@ -683,6 +683,73 @@ async def garbage_pipes(loop):
             await asyncio.sleep(0)
             del transport
             gc.collect()
+# -- sockets
+
+
+def a_call(loop):
+    """A call of a socket that nobody awaits, and what it is natively."""
+    ours, peer = socket.socketpair()
+    with peer:
+        operation = loop.sock_recv(ours, 1)
+        [call] = [thing for thing in gc.get_referents(operation) if type(thing).__name__ == "SocketCall"]
+        return operation, call
+
+
+@use
+async def calls_on_sockets(loop):
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        ours.setblocking(False)
+        peer.setblocking(False)
+        await loop.sock_sendall(peer, b"bytes")
+        await loop.sock_recv(ours, 1)
+        await loop.sock_recv_into(ours, bytearray(1))
+        await loop.sock_recvfrom(ours, 1)
+        await loop.sock_recvfrom_into(ours, bytearray(1))
+        waiting = loop.create_task(loop.sock_recv(ours, 10))
+        try:
+            await asyncio.sleep(0)
+            peer.send(b"bytes")
+            peer.send(b"bytes")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        finally:
+            waiting.cancel()
+
+
+@use
+async def connections_of_sockets(loop):
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
+        server.setblocking(False)
+        client.setblocking(False)
+        await loop.sock_connect(client, server.getsockname())
+        connection, _address = await loop.sock_accept(server)
+        connection.close()
+
+
+@use
+async def datagrams_of_sockets(loop):
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.bind(("127.0.0.1", 0))
+        await loop.sock_sendto(sock, b"bytes", sock.getsockname())
+
+
+@use
+def insides_of_a_call(loop):
+    operation, call = a_call(loop)
+    with contextlib.suppress(TypeError):
+        made(type(call))
+    call._ready()
+    operation.close()
+
+
+@use
+def garbage_calls(loop):
+    operation, call = a_call(loop)
+    abandon(operation)
+    del operation, call
+    gc.collect()
 
 
 # -- locks, queues, timeouts, groups: every attribute is read and set, every method called

@@ -158,28 +158,6 @@ class Network:
     def _transports(self):
         return TransportTable(self)
 
-    # -- Sockets -----------------------------------------------------------------------------------
-
-    sock_recv = _Selector.sock_recv
-    sock_recv_into = _Selector.sock_recv_into
-    sock_recvfrom = _Selector.sock_recvfrom
-    sock_recvfrom_into = _Selector.sock_recvfrom_into
-    sock_sendall = _Selector.sock_sendall
-    sock_sendto = _Selector.sock_sendto
-    sock_connect = _Selector.sock_connect
-    sock_accept = _Selector.sock_accept
-    _sock_recv = _Selector._sock_recv
-    _sock_recv_into = _Selector._sock_recv_into
-    _sock_recvfrom = _Selector._sock_recvfrom
-    _sock_recvfrom_into = _Selector._sock_recvfrom_into
-    _sock_sendall = _Selector._sock_sendall
-    _sock_sendto = _Selector._sock_sendto
-    _sock_connect = _Selector._sock_connect
-    _sock_connect_cb = _Selector._sock_connect_cb
-    _sock_accept = _Selector._sock_accept
-    _sock_read_done = _Selector._sock_read_done
-    _sock_write_done = _Selector._sock_write_done
-
 
 def _is_literal(host):
     """Whether a host is an address for which no file and no server is asked."""

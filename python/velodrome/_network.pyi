@@ -25,12 +25,4 @@ class Network:
     connect_accepted_socket: Any
     sendfile: Any
     start_tls: Any
-    sock_accept: Any
-    sock_connect: Any
-    sock_recv: Any
-    sock_recv_into: Any
-    sock_recvfrom: Any
-    sock_recvfrom_into: Any
-    sock_sendall: Any
     sock_sendfile: Any
-    sock_sendto: Any

@@ -256,6 +256,47 @@ impl<J> Readiness<J> {
         }
     }
 
+    /// Makes a registration anew, for whatever file its number names now.
+    pub(crate) fn renew(
+        &mut self,
+        selector: &mut Selector,
+        fd: BorrowedFd<'_>,
+        key: Key,
+        job: J,
+    ) -> Result<(Key, J), (io::Error, J)> {
+        let slot = key.slot as usize;
+        let source = match self.sources.get_mut(slot) {
+            Some(source) if source.fd == fd.as_raw_fd() => source,
+            _ => return Err((io::ErrorKind::NotFound.into(), job)),
+        };
+        if source.side(key.interest).as_ref().is_none_or(|side| side.stamp != key.stamp) {
+            return Err((io::ErrorKind::NotFound.into(), job));
+        }
+        let stamp = self.stamp + 1;
+        let epoch = stamp as u32;
+        let token = token(key.slot, epoch);
+        let only = Mask { read: key.interest == Interest::Read, write: key.interest == Interest::Write };
+        let Mask { read, write } = source.mask();
+        let both = Mask { read: read || only.read, write: write || only.write };
+        match selector.modify(source.fd, token, both) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Err(error) = selector.add(fd, token, only) {
+                    return Err((error, job));
+                }
+                for side in [&mut source.read, &mut source.write].into_iter().flatten() {
+                    side.armed = false;
+                }
+            }
+            Err(error) => return Err((error, job)),
+        }
+        self.stamp = stamp;
+        source.epoch = epoch;
+        let Some(side) = source.side(key.interest) else { return Err((io::ErrorKind::NotFound.into(), job)) };
+        let old = std::mem::replace(side, Side { stamp, armed: true, job });
+        Ok((Key { stamp, ..key }, old.job))
+    }
+
     fn get_mut(&mut self, key: Key) -> Option<&mut J> {
         let side = self.sources.get_mut(key.slot as usize)?.side(key.interest).as_mut()?;
         (side.stamp == key.stamp).then_some(&mut side.job)

@@ -165,6 +165,44 @@ fn a_replaced_job_fires_in_the_place_of_the_old_one() {
 }
 
 #[test]
+fn a_renewed_registration_fires_for_the_file_that_has_the_number_now() {
+    on_every_backend(|mut engine| {
+        let (old, mut to_old) = pair();
+        let (new, mut to_new) = pair();
+        let read = engine.watch(old.as_fd(), Interest::Read, "read").unwrap();
+        let write = engine.watch(old.as_fd(), Interest::Write, "write").unwrap();
+        let (read, first) = engine.renew(old.as_fd(), read, "read again").unwrap();
+        assert_eq!(first, "read");
+        to_old.write_all(b"x").unwrap();
+        assert_eq!(look(&mut engine), ["read again", "write"]);
+
+        take_the_number(&old, &new);
+        engine.unwatch(write).unwrap();
+        let (read, _) = engine.renew(old.as_fd(), read, "read the new one").unwrap();
+        assert!(look(&mut engine).is_empty());
+        to_new.write_all(b"x").unwrap();
+        assert_eq!(look(&mut engine), ["read the new one"]);
+        engine.unwatch(read).unwrap();
+        assert_eq!(engine.watched(), 0);
+    });
+}
+
+#[test]
+fn a_stale_key_cannot_be_renewed() {
+    on_every_backend(|mut engine| {
+        let (reader, _writer) = pipe();
+        let key = engine.watch(reader.as_fd(), Interest::Read, 1).unwrap();
+        engine.unwatch(key);
+        let (error, job) = engine.renew(reader.as_fd(), key, 2).unwrap_err();
+        assert_eq!((error.kind(), job), (io::ErrorKind::NotFound, 2));
+        let key = engine.watch(reader.as_fd(), Interest::Read, 3).unwrap();
+        let (other, _) = pipe();
+        let (error, job) = engine.renew(other.as_fd(), key, 4).unwrap_err();
+        assert_eq!((error.kind(), job), (io::ErrorKind::NotFound, 4));
+    });
+}
+
+#[test]
 fn a_stale_key_does_nothing() {
     on_every_backend(|mut engine| {
         let (one, _two) = pair();

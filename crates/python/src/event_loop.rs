@@ -21,6 +21,7 @@ use crate::future;
 use crate::job::Job;
 use crate::listener::Listener;
 use crate::readers::{self, Readers};
+use crate::sockets::Resting;
 use crate::state::state;
 use crate::task::{self, Options, Task};
 use crate::transport::turn::Turns;
@@ -36,6 +37,9 @@ pub struct EventLoop {
     pub(crate) transports: Transports,
     /// For reads that bring more than was expected.
     pub(crate) overflow: Overflow,
+    /// What the last `sock_recv` brought, which the next one is likely to bring as well.
+    pub(crate) expected: Cell<usize>,
+    pub(crate) resting: Resting,
     pub(crate) turns: Turns,
     closed: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
@@ -81,6 +85,8 @@ impl Class for EventLoop {
             readers: Readers::default(),
             transports: Transports::default(),
             overflow: Overflow::default(),
+            expected: Cell::new(0),
+            resting: Resting::default(),
             turns: Turns::default(),
             closed: Cell::new(false),
             stopping: Cell::new(false),
@@ -545,6 +551,7 @@ pub fn define() -> Fallible<Ref> {
     methods.extend(scheduling::methods());
     methods.extend(readers::methods());
     methods.extend(run::methods());
+    methods.extend(crate::sockets::methods());
     crate::cpython::spec::define::<EventLoop>(Spec {
         doc: Some(c"The part of velodrome.Loop that is Rust."),
         methods,

@@ -6,6 +6,7 @@ use crate::event_loop::EventLoop;
 use crate::future::{self, Future};
 use crate::handle::{self, Handle};
 use crate::listener::Listener;
+use crate::sockets::{self, SocketCall};
 use crate::state::state;
 use crate::task::{self, Task};
 use crate::thread_safe_handle::{self, ThreadSafeHandle};
@@ -42,6 +43,8 @@ pub enum Job {
     PipeWritable(Own<WritePipe>),
     /// A pipe that is written to has lost its reader.
     PipeHungUp(Own<WritePipe>),
+    /// A socket that a `sock_*` waits for is ready.
+    Socket(Own<SocketCall>),
     /// One that is told natively of a future that is done.
     Listener(Listener),
     /// A timeout whose time is up.
@@ -73,6 +76,7 @@ impl Job {
             Job::PipeReadable(pipe) => read_pipe::run_readable(pipe),
             Job::PipeWritable(pipe) => write_pipe::run_writable(pipe),
             Job::PipeHungUp(pipe) => write_pipe::run_hung_up(pipe),
+            Job::Socket(call) => sockets::run_ready(call),
             Job::Listener(listener) => crate::listener::run(event_loop, listener),
             Job::Expire(timeout) => expire(event_loop, timeout),
             Job::Signal(number) => handle_signal(event_loop, *number),
@@ -100,6 +104,7 @@ impl Job {
             Job::Readable(transport) | Job::Writable(transport) => prefetch::instance(transport),
             Job::PipeReadable(pipe) => prefetch::instance(pipe),
             Job::PipeWritable(pipe) | Job::PipeHungUp(pipe) => prefetch::instance(pipe),
+            Job::Socket(call) => prefetch::instance(call),
             Job::Listener(_) | Job::Expire(_) | Job::Foreign(_) | Job::Signal(_) => {}
         }
     }
@@ -124,6 +129,7 @@ impl Job {
             Job::Readable(transport) | Job::Writable(transport) => visitor.object(transport.obj()),
             Job::PipeReadable(pipe) => visitor.object(pipe.obj()),
             Job::PipeWritable(pipe) | Job::PipeHungUp(pipe) => visitor.object(pipe.obj()),
+            Job::Socket(call) => visitor.object(call.obj()),
             Job::Listener(listener) => visitor.object(listener.obj()),
             Job::Expire(timeout) => visitor.object(timeout.obj()),
             Job::Signal(_) => {}
@@ -144,6 +150,9 @@ impl Job {
             Job::PipeReadable(pipe) => transport::stream::readable_handle(pipe)?,
             Job::PipeWritable(pipe) => transport::stream::writable_handle(pipe)?,
             Job::PipeHungUp(pipe) => transport::stream::readable_handle(pipe)?,
+            Job::Readable(transport) => transport::readable_handle(transport)?,
+            Job::Writable(transport) => transport::writable_handle(transport)?,
+            Job::Socket(call) => sockets::as_handle(call)?,
             Job::Listener(listener) => return listener.as_handle().map(Some),
             Job::Resolve(_) | Job::Expire(_) | Job::Signal(_) => return Ok(None),
         }))

@@ -35,6 +35,7 @@ mod run;
 mod scheduling;
 mod shield;
 mod sleep;
+mod sockets;
 mod state;
 mod task;
 mod task_group;

@@ -45,6 +45,7 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
     module.add(c"OperationFrame", &*operation_frame::define()?)?;
     crate::gather::define(&future_class)?;
     crate::shield::define()?;
+    crate::sockets::define()?;
     crate::wait::define()?;
     crate::wait_for::define()?;
     if minor >= 13 {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use velodrome_engine::{Interest, Key};
 
@@ -11,6 +12,7 @@ use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Vis
 use crate::event_loop::EventLoop;
 use crate::handle::{self, Handle};
 use crate::job::Job;
+use crate::sockets::rests;
 
 /// The registrations made by `add_reader` and `add_writer`, by descriptor.
 ///
@@ -102,10 +104,14 @@ fn add(
     let context = handle::context_or_current(context)?;
     let handle = handle::with_context(this.obj(), callback, arguments, context)?;
     let job = Job::Handle(handle.clone());
-    let known = this.readers.0.borrow().get(&(descriptor, direction)).map(|found| found.key);
+    let noted = this.readers.0.borrow().get(&(descriptor, direction)).map(|found| found.key);
+    let known = noted.or_else(|| of_a_call(this, descriptor, direction));
     let refused = match known {
         Some(key) => match this.with_engine(|engine| engine.replace(key, job))? {
             Ok(old) => {
+                if noted.is_none() {
+                    note(this, (descriptor, direction), key, file);
+                }
                 cancel(Some(old))?;
                 return Ok(handle);
             }
@@ -116,10 +122,14 @@ fn add(
     let fd = crate::cpython::descriptor::borrowed(crate::cpython::descriptor::for_the_kernel(descriptor)?);
     let watched = this.with_engine(|engine| engine.watch(fd, direction.interest(), refused))?;
     let key = watched.map_err(|error| Raised::os_error(&error))?;
-    let registration = Registration { key, file: (!file.is_any_int()).then(|| file.own()) };
-    let old = this.readers.0.borrow_mut().insert((descriptor, direction), registration);
-    drop(old);
+    note(this, (descriptor, direction), key, file);
     Ok(handle)
+}
+
+fn note(this: &Inst<EventLoop>, place: (i64, Direction), key: Key, file: &Obj) {
+    let registration = Registration { key, file: (!file.is_any_int()).then(|| file.own()) };
+    let old = this.readers.0.borrow_mut().insert(place, registration);
+    drop(old);
 }
 
 /// Who asks: a program may not touch what a transport uses, asyncio's own code may, and has contexts to pass.
@@ -139,16 +149,67 @@ fn remove(this: &Inst<EventLoop>, direction: Direction, file: &Obj, caller: Call
         this.transports.refuse(descriptor, file)?;
     }
     let registration = this.readers.0.borrow_mut().remove(&(descriptor, direction));
-    let Some(registration) = registration else { return Ok(boolean(false).own()) };
-    let old = this.with_engine(|engine| engine.unwatch(registration.key))?;
+    let key = registration.as_ref().map(|found| found.key);
+    let Some(key) = key.or_else(|| of_a_call(this, descriptor, direction)) else {
+        return Ok(boolean(false).own());
+    };
+    let old = this.with_engine(|engine| engine.unwatch(key))?;
     cancel(old)?;
     Ok(boolean(true).own())
+}
+
+/// Watches for a `sock_*`, in place of whatever watched the same direction of the descriptor.
+pub fn watch_call(
+    this: &Inst<EventLoop>,
+    descriptor: BorrowedFd<'_>,
+    interest: Interest,
+    job: Job,
+) -> Fallible<Key> {
+    let number = descriptor.as_raw_fd();
+    let renewed = this.with_engine(|engine| match engine.find(number, interest) {
+        Some((key, known)) if rests(known) => engine.renew(descriptor, key, job).map_err(|(_, job)| job),
+        _ => Err(job),
+    })?;
+    let job = match renewed {
+        Ok((key, old)) => {
+            drop(old);
+            return Ok(key);
+        }
+        Err(job) => job,
+    };
+    let key = this.watch(descriptor, interest, job)?;
+    let direction = if interest == Interest::Read { Direction::Read } else { Direction::Write };
+    let number = i64::from(descriptor.as_raw_fd());
+    let replaced = this.readers.0.borrow_mut().remove(&(number, direction));
+    drop(replaced);
+    Ok(key)
+}
+
+/// The registration of a `sock_*` that waits for this direction of a descriptor. One that rests is ended, since the number
+/// may be another's by now.
+fn of_a_call(this: &Inst<EventLoop>, descriptor: i64, direction: Direction) -> Option<Key> {
+    let descriptor = RawFd::try_from(descriptor).ok()?;
+    let ended = {
+        let mut engine = this.engine.borrow_mut();
+        let engine = engine.as_mut()?;
+        let (key, job) = engine.find(descriptor, direction.interest())?;
+        if !rests(job) {
+            return matches!(job, Job::Socket(_)).then_some(key);
+        }
+        engine.unwatch(key)
+    };
+    drop(ended);
+    None
 }
 
 /// An event that is queued already must not call a callback that was removed.
 pub fn cancel(job: Option<Job>) -> Fallible<()> {
     match job {
         Some(Job::Handle(handle)) => handle::cancel(&*handle),
+        Some(Job::Socket(call)) => {
+            crate::sockets::forget(&call);
+            Ok(())
+        }
         _ => Ok(()),
     }
 }
@@ -193,7 +254,7 @@ fn py_remove_writer_private(this: &Inst<EventLoop>, file: &Obj) -> Fallible<Ref>
 pub fn py_watched(this: &Inst<EventLoop>, number: &Obj) -> Fallible<Ref> {
     let descriptor = crate::cpython::descriptor::for_the_kernel(number.to_i64()?)?;
     let watched = |interest, bit| match this.engine.borrow().as_ref() {
-        Some(engine) if engine.find(descriptor, interest).is_some() => bit,
+        Some(engine) if engine.find(descriptor, interest).is_some_and(|(_, job)| !rests(job)) => bit,
         _ => 0,
     };
     object::int(watched(Interest::Read, 1) | watched(Interest::Write, 2))

@@ -32,15 +32,17 @@ fn run_until_stopped(this: &Inst<EventLoop>) -> Fallible<()> {
     // The first iteration always asks: `stop(); run_forever()` serves what is ready.
     let mut unasked = u32::MAX;
     loop {
-        iteration(this, &mut unasked)?;
-        if this.stopping.get() {
-            return Ok(());
+        let outcome = iteration(this, &mut unasked);
+        if outcome.is_err() || this.stopping.get() {
+            this.resting.end(this);
+            return outcome;
         }
     }
 }
 
 #[inline]
 fn iteration(this: &Inst<EventLoop>, unasked: &mut u32) -> Fallible<()> {
+    this.resting.turn(this);
     let (ask, mut timers) = this.with_engine(|engine| {
         let idle = engine.ready_len() == 0 && engine.inbox_is_empty();
         (idle || engine.watched() > 0, engine.timer_count() > 0)

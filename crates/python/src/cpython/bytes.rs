@@ -49,6 +49,18 @@ pub fn view(object: &Obj) -> Fallible<Ref> {
     unsafe { Ref::from_owned(ffi::PyMemoryView_FromObject(object.as_ptr())) }
 }
 
+/// `memoryview(object)[start:]`.
+pub fn from(object: &Obj, start: usize) -> Fallible<Ref> {
+    let view = view(object)?;
+    // SAFETY: plain calls with live arguments; NULL is no bound, and what is asked for is owned.
+    unsafe {
+        let start = super::object::int(start as i64)?;
+        let null = std::ptr::null_mut();
+        let slice = Ref::from_owned(ffi::PySlice_New(start.as_ptr(), null, null))?;
+        Ref::from_owned(ffi::PyObject_GetItem(view.as_ptr(), slice.as_ptr()))
+    }
+}
+
 /// Memory that an object lends; given back when dropped, which can run Python.
 pub struct Buffer(ffi::Py_buffer);
 

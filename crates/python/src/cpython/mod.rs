@@ -23,6 +23,7 @@ pub mod metaclass;
 pub mod module;
 #[macro_use]
 pub mod tables;
+pub mod address;
 pub mod args;
 pub mod bytes;
 pub mod class;

@@ -5,13 +5,16 @@
 //! number that the kernel has meanwhile given to somebody else is never read from nor written to.
 
 use std::cell::{Cell, RefCell};
+use std::ffi::{c_int, c_void};
 use std::io;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::ffi;
 
+use super::address::Address;
 use super::bytes::Buffer;
 use super::class::Visitor;
 use super::object::{self, Obj, Ref};
@@ -30,12 +33,21 @@ pub struct Socket {
 
 /// Whether the descriptor is the first field of `_socket.socket`, which has no public layout: found out at import.
 static FIRST_FIELD: AtomicBool = AtomicBool::new(false);
+/// Whether the fields behind it are those of `Head` as well.
+static WHOLE_HEAD: AtomicBool = AtomicBool::new(false);
 
-/// The head of `_socket.socket` as far as it is used, if that is what `FIRST_FIELD` says.
+/// The head of `_socket.socket` as far as it is used: the descriptor if that is what `FIRST_FIELD` says, the rest if
+/// `WHOLE_HEAD` says so.
 #[repr(C)]
 struct Head {
     object: ffi::PyObject,
     descriptor: RawFd,
+    family: c_int,
+    _kind: c_int,
+    _protocol: c_int,
+    _fail: *mut c_void,
+    /// Nanoseconds; 0 is a socket that does not block.
+    timeout: i64,
 }
 
 /// Makes a socket, and looks where its descriptor is. Called at import.
@@ -56,14 +68,70 @@ pub fn probe() -> Fallible<()> {
     let descriptor = sample.call_method(&*object::interned(c"fileno")?, &[])?.to_i64()?;
     // SAFETY: an instance of that class, large enough for the read.
     let open = large_enough && i64::from(unsafe { descriptor_in(&sample) }) == descriptor;
+    let rest = large_enough && rest_is_known(&sample)?;
     sample.call_method(&*object::interned(c"close")?, &[])?;
     // SAFETY: as above.
     let closed = large_enough && unsafe { descriptor_in(&sample) } == -1;
-    FIRST_FIELD.store(
-        open && closed && std::env::var_os("VELODROME_LAYOUT").is_none_or(|value| value != "0"),
-        Ordering::Relaxed,
-    );
+    let wanted = std::env::var_os("VELODROME_LAYOUT").is_none_or(|value| value != "0");
+    FIRST_FIELD.store(open && closed && wanted, Ordering::Relaxed);
+    WHOLE_HEAD.store(open && closed && wanted && rest, Ordering::Relaxed);
     Ok(())
+}
+
+/// Whether the family and the timeout are where `Head` has them; `sample` is large enough.
+fn rest_is_known(sample: &Obj) -> Fallible<bool> {
+    // SAFETY: by contract.
+    let head = unsafe { &*sample.as_ptr().cast::<Head>() };
+    let set_timeout = object::interned(c"settimeout")?;
+    let mut known = i64::from(head.family) == sample.get(&*object::interned(c"family")?)?.to_i64()?;
+    for seconds in [1.5, 0.0, 86400.25] {
+        sample.call_method(&set_timeout, &[&*object::float(seconds)?])?;
+        // SAFETY: as above; read anew, since the call has written there.
+        let timeout = unsafe { (&raw const head.timeout).read_volatile() };
+        known &= timeout == (seconds * 1e9) as i64;
+    }
+    Ok(known)
+}
+
+/// What the structure of a socket tells.
+#[derive(Debug)]
+pub struct Known<'a> {
+    descriptor: RawFd,
+    /// `AF_…`.
+    pub family: c_int,
+    /// Whether calls on it may wait, for a time or for ever.
+    pub waits: bool,
+    _socket: PhantomData<&'a Obj>,
+}
+
+impl Known<'_> {
+    /// Looks into a socket whose class is exactly one of these two: `socket.socket` and `_socket.socket`. Nothing if the
+    /// structure is unknown.
+    #[inline]
+    pub fn of<'a>(socket: &'a Obj, classes: [&Obj; 2]) -> Option<Known<'a>> {
+        let exact = classes.into_iter().any(|class| socket.is_exactly(class));
+        if !exact || !WHOLE_HEAD.load(Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: an instance of `_socket.socket`, whose head `probe` has recognised.
+        let head = unsafe { &*socket.as_ptr().cast::<Head>() };
+        Some(Known {
+            descriptor: head.descriptor,
+            family: head.family,
+            waits: head.timeout != 0,
+            _socket: PhantomData,
+        })
+    }
+
+    /// The descriptor, to be used before Python can run again.
+    #[inline]
+    pub fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
+        if self.descriptor < 0 {
+            return Err(rustix::io::Errno::BADF.into());
+        }
+        // SAFETY: the socket says that it owns this descriptor, and it cannot be closed before Python runs.
+        Ok(unsafe { BorrowedFd::borrow_raw(self.descriptor) })
+    }
 }
 
 /// # Safety
@@ -173,6 +241,13 @@ impl Overflow {
     pub(super) fn put_back(&self, memory: Vec<u8>) {
         self.0.replace(memory);
     }
+
+    /// Lends `length` bytes of it; there may be anything in them.
+    pub(super) fn lend<R>(&self, length: usize, work: impl FnOnce(&mut [MaybeUninit<u8>]) -> R) -> R {
+        let mut memory = self.0.borrow_mut();
+        memory.reserve(length);
+        work(&mut memory.spare_capacity_mut()[..length])
+    }
 }
 
 /// From what size on it pays to read into the `bytes` itself: two places to read to cost the kernel more than copying
@@ -188,14 +263,40 @@ pub fn receive(
     expected: usize,
     overflow: &Overflow,
 ) -> Fallible<io::Result<Ref>> {
+    if expected < READ_DIRECTLY {
+        return overflow.lend(LARGEST_READ, |space| receive_by_copy(descriptor, space));
+    }
     let mut overflow = overflow.0.borrow_mut();
     overflow.reserve(LARGEST_READ);
-    if expected >= READ_DIRECTLY {
-        return fill(expected.min(LARGEST_READ), &mut overflow, |parts| receive_parts(descriptor, parts));
-    }
-    let space = &mut overflow.spare_capacity_mut()[..LARGEST_READ];
+    fill(expected.min(LARGEST_READ), &mut overflow, |parts| receive_parts(descriptor, parts))
+}
+
+fn receive_by_copy(descriptor: BorrowedFd<'_>, space: &mut [MaybeUninit<u8>]) -> Fallible<io::Result<Ref>> {
     match rustix::net::recv(descriptor, space, DO_NOT_WAIT) {
         Ok(((content, _rest), _length)) => super::bytes::bytes(content).map(Ok),
+        Err(error) => Ok(Err(error.into())),
+    }
+}
+
+/// Reads at most `most` bytes once into a new `bytes`. What is likely to be little, because little is `expected` or
+/// allowed, is copied.
+#[inline]
+pub fn receive_at_most(
+    descriptor: BorrowedFd<'_>,
+    most: usize,
+    expected: usize,
+    overflow: &Overflow,
+) -> Fallible<io::Result<Ref>> {
+    if most < READ_DIRECTLY || (expected < READ_DIRECTLY && most <= LARGEST_READ) {
+        return overflow.lend(most, |space| receive_by_copy(descriptor, space));
+    }
+    let mut bytes = new_bytes(most)?;
+    let space = space_of(&mut bytes, most);
+    match rustix::net::recv(descriptor, space, DO_NOT_WAIT) {
+        Ok(((content, _rest), _length)) => {
+            let length = content.len();
+            shortened(bytes, length).map(Ok)
+        }
         Err(error) => Ok(Err(error.into())),
     }
 }
@@ -261,6 +362,12 @@ fn new_bytes(length: usize) -> Fallible<Ref> {
     unsafe { Ref::from_owned(ffi::PyBytes_FromStringAndSize(std::ptr::null(), length as isize)) }
 }
 
+/// The memory of a new `bytes` of this length, which nobody else has seen.
+fn space_of(bytes: &mut Ref, length: usize) -> &mut [MaybeUninit<u8>] {
+    // SAFETY: by contract.
+    unsafe { std::slice::from_raw_parts_mut(content_of(bytes).cast::<MaybeUninit<u8>>(), length) }
+}
+
 fn content_of(bytes: &Obj) -> *mut u8 {
     // SAFETY: callers pass a `bytes`.
     unsafe { ffi::PyBytes_AsString(bytes.as_ptr()).cast() }
@@ -282,6 +389,73 @@ fn shortened(bytes: Ref, length: usize) -> Fallible<Ref> {
 unsafe extern "C" {
     /// `bytesobject.h`.
     fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, length: ffi::Py_ssize_t) -> std::ffi::c_int;
+}
+
+/// Reads one datagram, or what is there of a stream, into a new `bytes`; and who sent it.
+pub fn receive_from(
+    descriptor: BorrowedFd<'_>,
+    most: usize,
+    overflow: &Overflow,
+) -> Fallible<io::Result<(Ref, Address)>> {
+    if most <= LARGEST_READ {
+        return overflow.lend(most, |space| match receive_with_address(descriptor, space) {
+            Ok((content, address)) => Ok(Ok((super::bytes::bytes(content)?, address))),
+            Err(error) => Ok(Err(error)),
+        });
+    }
+    let mut bytes = new_bytes(most)?;
+    match receive_with_address(descriptor, space_of(&mut bytes, most)) {
+        Ok((content, address)) => {
+            let length = content.len();
+            Ok(Ok((shortened(bytes, length)?, address)))
+        }
+        Err(error) => Ok(Err(error)),
+    }
+}
+
+/// Reads one datagram into lent memory, at most `most` bytes of it; how much it was, and who sent it.
+pub fn receive_from_into(
+    descriptor: BorrowedFd<'_>,
+    buffer: &mut Buffer,
+    most: usize,
+) -> io::Result<(usize, Address)> {
+    let (memory, length) = buffer.space();
+    let space: &mut [MaybeUninit<u8>] = if length == 0 {
+        &mut []
+    } else {
+        // SAFETY: writable memory of that length; nobody looks there while the call lasts, since the GIL is held.
+        unsafe { std::slice::from_raw_parts_mut(memory.cast(), length.min(most)) }
+    };
+    let (content, address) = receive_with_address(descriptor, space)?;
+    Ok((content.len(), address))
+}
+
+fn receive_with_address<'a>(
+    descriptor: BorrowedFd<'_>,
+    space: &'a mut [MaybeUninit<u8>],
+) -> io::Result<(&'a [u8], Address)> {
+    let mut address = Address::room();
+    // SAFETY: memory of that length, and room for an address with its length.
+    let count = unsafe {
+        let (room, length) = address.room_and_length();
+        let memory = space.as_mut_ptr().cast();
+        libc::recvfrom(descriptor.as_raw_fd(), memory, space.len(), libc::MSG_DONTWAIT, room, length)
+    };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has filled so much of it.
+    let content = unsafe { std::slice::from_raw_parts(space.as_ptr().cast(), count) };
+    Ok((content, address))
+}
+
+/// Sends one datagram to an address.
+pub fn send_to(descriptor: BorrowedFd<'_>, content: &[u8], address: &Address) -> io::Result<usize> {
+    let (room, length) = address.content();
+    // SAFETY: memory of those lengths.
+    let count = unsafe {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        libc::sendto(descriptor.as_raw_fd(), content.as_ptr().cast(), content.len(), flags, room, length)
+    };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
 /// Reads once into lent memory.

@@ -52,7 +52,7 @@ fn count(outcome: Fallible<Ref>) -> Fallible<Option<usize>> {
 }
 
 /// None for what only says that it is too early.
-fn unless_transient<T>(outcome: Fallible<T>) -> Fallible<Option<T>> {
+pub fn unless_transient<T>(outcome: Fallible<T>) -> Fallible<Option<T>> {
     match outcome {
         Ok(value) => Ok(Some(value)),
         Err(raised) if is_transient(&raised) => {

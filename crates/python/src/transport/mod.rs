@@ -15,11 +15,11 @@
 
 mod closing;
 mod flow;
-mod foreign_socket;
-mod outgoing;
+pub mod foreign_socket;
+pub mod outgoing;
 mod pipe;
 pub mod read_pipe;
-mod reading;
+pub mod reading;
 pub mod stream;
 pub mod turn;
 pub mod write_pipe;
