@@ -150,8 +150,6 @@ impl Job {
             Job::PipeReadable(pipe) => transport::stream::readable_handle(pipe)?,
             Job::PipeWritable(pipe) => transport::stream::writable_handle(pipe)?,
             Job::PipeHungUp(pipe) => transport::stream::readable_handle(pipe)?,
-            Job::Readable(transport) => transport::readable_handle(transport)?,
-            Job::Writable(transport) => transport::writable_handle(transport)?,
             Job::Socket(call) => sockets::as_handle(call)?,
             Job::Listener(listener) => return listener.as_handle().map(Some),
             Job::Resolve(_) | Job::Expire(_) | Job::Signal(_) => return Ok(None),
