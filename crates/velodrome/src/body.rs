@@ -7,13 +7,13 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+use crate::abi::CellRef;
 use crate::join_error::JoinError;
-use crate::task_cell::{TaskCell, Told};
+use crate::task_cell::Told;
 
 /// Who is told of the outcome, and what becomes of it.
 pub(crate) trait Deliver<T> {
@@ -39,7 +39,7 @@ pin_project! {
     pub(crate) struct Body<F, D> {
         #[pin]
         future: Option<F>,
-        cell: Rc<TaskCell>,
+        cell: CellRef,
         deliver: Option<D>,
     }
 
@@ -52,7 +52,7 @@ pin_project! {
 }
 
 impl<F, D> Body<F, D> {
-    pub(crate) fn new(future: F, cell: Rc<TaskCell>, deliver: D) -> Self {
+    pub(crate) fn new(future: F, cell: CellRef, deliver: D) -> Self {
         Body { future: Some(future), cell, deliver: Some(deliver) }
     }
 }
@@ -63,13 +63,12 @@ impl<F: Future, D: Deliver<F::Output>> Future for Body<F, D> {
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<D::Output> {
         let mut this = self.project();
-        let cell = &**this.cell;
+        let cell = &*this.cell;
         let entered = this.cell.enter();
         let polled = catch_unwind(AssertUnwindSafe(|| {
             if cell.told() != Told::Nothing {
                 return Poll::Ready(Err(JoinError::Cancelled));
             }
-            cell.keep_waker(cx.waker());
             let future = this.future.as_mut().as_pin_mut().expect("a task is not polled after its end");
             match future.poll(cx) {
                 Poll::Ready(output) => Poll::Ready(Ok(output)),

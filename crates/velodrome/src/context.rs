@@ -8,8 +8,7 @@ use std::rc::Rc;
 
 use slab::Slab;
 
-use crate::abi::LocalHost;
-use crate::task_cell::TaskCell;
+use crate::abi::{CellRef, HostRef, LocalHost};
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
@@ -18,7 +17,7 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) host: LocalHost,
-    pub(crate) tasks: RefCell<Slab<Rc<TaskCell>>>,
+    pub(crate) tasks: RefCell<Slab<CellRef>>,
 }
 
 impl Context {
@@ -47,9 +46,25 @@ impl Context {
         Entered(CURRENT.replace(Some(Rc::clone(self))))
     }
 
+    /// Takes a share of a loop that a task needs no more.
+    #[inline]
+    pub(crate) fn keep_share(share: HostRef) {
+        // Elsewhere, and at the end of the thread, it is simply given up.
+        let _ = CURRENT.try_with(|current| {
+            if let Some(context) = &*current.borrow() {
+                context.host.keep_share(share);
+            }
+        });
+    }
+
+    /// Whether a loop is running in this thread, or the thread is ending, so that none can.
+    pub(crate) fn is_taken() -> bool {
+        CURRENT.try_with(|current| current.borrow().is_some()).unwrap_or(true)
+    }
+
     /// All tasks that are not done.
-    pub(crate) fn all_tasks(&self) -> Vec<Rc<TaskCell>> {
-        self.tasks.borrow().iter().map(|(_, cell)| Rc::clone(cell)).collect()
+    pub(crate) fn all_tasks(&self) -> Vec<CellRef> {
+        self.tasks.borrow().iter().map(|(_, cell)| cell.clone()).collect()
     }
 }
 

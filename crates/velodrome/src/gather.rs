@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
-use crate::abi::Callee;
+use crate::abi::{Callee, CellRef};
 use crate::body::Deliver;
 use crate::context::Context;
 use crate::join_error::JoinError;
@@ -105,7 +105,7 @@ struct State<T, E> {
     results: RefCell<Vec<Option<T>>>,
     error: Cell<Option<E>>,
     left: Cell<usize>,
-    tasks: RefCell<Vec<Rc<TaskCell>>>,
+    tasks: RefCell<Vec<CellRef>>,
     /// The loop was told, and has come back to it: as asyncio's callback of a done task, an iteration later.
     heard: Cell<bool>,
     waker: Cell<Option<Waker>>,

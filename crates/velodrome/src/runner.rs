@@ -15,7 +15,7 @@ use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
 use velodrome_engine::Backend;
 
-use crate::abi::host_of;
+use crate::abi::{CellRef, host_of};
 use crate::body::{Body, Keep};
 use crate::context::Context;
 use crate::event_loop::{EventLoop, Next};
@@ -194,7 +194,10 @@ impl Runner {
             queued: AtomicBool::new(false),
         });
         let waker = Waker::from(Arc::clone(&main));
-        let mut body = pin!(Body::new(future, TaskCell::new(&self.context), Keep));
+        let cell = CellRef::alone(&self.context.host, TaskCell::new());
+        cell.set_waker(waker.clone());
+        cell.register(&self.context);
+        let mut body = pin!(Body::new(future, cell, Keep));
         let outcome = RefCell::new(None);
         main.wake_by_ref();
         let poll = || {
@@ -281,8 +284,8 @@ impl Runner {
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        if Context::try_current().is_some() {
-            // Dropped by what another loop runs: nothing can be run here. What is left is never polled again.
+        if Context::is_taken() {
+            // Dropped by what another loop runs, or at the thread's end: nothing can be run here, and what is left is leaked.
             return;
         }
         self.shut();

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll};
 
-use crate::abi::spawn;
+use crate::abi::{CellRef, JoinHandle, spawn};
 use crate::body::{Body, Deliver, Keep};
 use crate::context::Context;
 use crate::join_error::JoinError;
@@ -47,9 +47,9 @@ where
     F: Future + 'static,
     D: Deliver<F::Output, Output = Result<T, JoinError>> + 'static,
 {
-    let cell = TaskCell::new(context);
-    let task = spawn(&context.host, Body::new(future, Rc::clone(&cell), deliver));
-    Task { task: Some(task), cell }
+    let (task, cell) = spawn(&context.host, TaskCell::new(), |cell| Body::new(future, cell, deliver));
+    cell.register(context);
+    Task { task, cell }
 }
 
 /// A task: await it for its result.
@@ -71,9 +71,8 @@ where
 /// ```
 #[must_use = "a task runs on when it is dropped; say so with `detach`"]
 pub struct Task<T> {
-    /// `None` when it was dropped.
-    task: Option<async_task::Task<Result<T, JoinError>>>,
-    cell: Rc<TaskCell>,
+    task: JoinHandle<Result<T, JoinError>>,
+    cell: CellRef,
 }
 
 impl<T> Task<T> {
@@ -117,7 +116,7 @@ impl<T> Task<T> {
     ///
     /// run(async {
     ///     let task = create_task(async {}).named("worker");
-    ///     assert_eq!(&*task.name(), "worker");
+    ///     assert_eq!(task.name(), "worker");
     /// });
     /// ```
     pub fn named(self, name: &str) -> Self {
@@ -134,7 +133,7 @@ impl<T> Task<T> {
     ///     assert!(create_task(async {}).name().starts_with("Task-"));
     /// });
     /// ```
-    pub fn name(&self) -> Rc<str> {
+    pub fn name(&self) -> String {
         self.cell.name()
     }
 
@@ -172,13 +171,13 @@ impl<T> Task<T> {
         self.cell.is_done()
     }
 
-    pub(crate) fn cell(&self) -> Rc<TaskCell> {
-        Rc::clone(&self.cell)
+    pub(crate) fn cell(&self) -> CellRef {
+        self.cell.clone()
     }
 
     /// Lets the task run on, and keeps what is known of it.
-    pub(crate) fn into_cell(self) -> Rc<TaskCell> {
-        self.cell()
+    pub(crate) fn into_cell(self) -> CellRef {
+        self.cell
     }
 
     /// The task, without its result.
@@ -192,7 +191,7 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn task_ref(&self) -> TaskRef {
-        TaskRef(Rc::clone(&self.cell))
+        TaskRef(self.cell.clone())
     }
 }
 
@@ -201,17 +200,7 @@ impl<T> Future for Task<T> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let task = self.task.as_mut().expect("a task's handle is there until it is dropped");
-        Pin::new(task).poll(cx)
-    }
-}
-
-impl<T> Drop for Task<T> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.detach();
-        }
+        Pin::new(&mut self.task).poll(cx)
     }
 }
 
@@ -268,7 +257,7 @@ impl<T> Drop for CancelOnDrop<T> {
 /// });
 /// ```
 #[derive(Clone, Debug)]
-pub struct TaskRef(pub(crate) Rc<TaskCell>);
+pub struct TaskRef(pub(crate) CellRef);
 
 impl TaskRef {
     /// Its number, which no other task of the thread has.
@@ -289,7 +278,7 @@ impl TaskRef {
     ///     assert!(velodrome::current_task().unwrap().name().starts_with("Task-"));
     /// });
     /// ```
-    pub fn name(&self) -> Rc<str> {
+    pub fn name(&self) -> String {
         self.0.name()
     }
 
@@ -299,7 +288,7 @@ impl TaskRef {
     /// velodrome::run(async {
     ///     let me = velodrome::current_task().unwrap();
     ///     me.set_name("main");
-    ///     assert_eq!(&*me.name(), "main");
+    ///     assert_eq!(me.name(), "main");
     /// });
     /// ```
     pub fn set_name(&self, name: &str) {
@@ -365,7 +354,7 @@ impl TaskRef {
 
 impl PartialEq for TaskRef {
     fn eq(&self, other: &Self) -> bool {
-        Rc::ptr_eq(&self.0, &other.0)
+        self.0.is(&other.0)
     }
 }
 
@@ -379,7 +368,7 @@ impl Eq for TaskRef {}
 /// assert!(current_task().is_none());
 /// run(async {
 ///     let task = create_task(async { current_task() }).named("worker");
-///     assert_eq!(&*task.await.unwrap().unwrap().name(), "worker");
+///     assert_eq!(task.await.unwrap().unwrap().name(), "worker");
 /// });
 /// ```
 pub fn current_task() -> Option<TaskRef> {

@@ -16,6 +16,7 @@ use std::task::Waker;
 
 use slab::Slab;
 
+use crate::abi::CellRef;
 use crate::context::Context;
 
 /// The scope that is the task itself.
@@ -52,9 +53,10 @@ struct Scope {
 }
 
 pub(crate) struct TaskCell {
-    pub(crate) context: Rc<Context>,
+    /// What knows of the task, until it is done. (What is left then can be dropped on any thread.)
+    context: Cell<Option<Rc<Context>>>,
     id: u64,
-    name: RefCell<Option<Rc<str>>>,
+    name: RefCell<Option<Box<str>>>,
     /// Where the context keeps it.
     slot: Cell<usize>,
     done: Cell<bool>,
@@ -63,40 +65,37 @@ pub(crate) struct TaskCell {
     scopes: RefCell<Slab<Scope>>,
     /// The innermost scope that is being polled.
     current: Cell<usize>,
-    /// Wakes the task. `None` before its first step, which is queued.
+    /// Wakes a main future. (Other tasks need none.)
     waker: Cell<Option<Waker>>,
 }
 
 thread_local! {
-    static TASK: Cell<Option<Rc<TaskCell>>> = const { Cell::new(None) };
+    static TASK: Cell<Option<CellRef>> = const { Cell::new(None) };
     static LAST_ID: Cell<u64> = const { Cell::new(0) };
 }
 
 impl TaskCell {
-    /// A new task, known to the context.
-    pub(crate) fn new(context: &Rc<Context>) -> Rc<Self> {
+    /// What is known of a new task.
+    #[inline]
+    pub(crate) fn new() -> Self {
         let id = LAST_ID.get() + 1;
         LAST_ID.set(id);
-        let mut tasks = context.tasks.borrow_mut();
-        let entry = tasks.vacant_entry();
-        let cell = Rc::new(TaskCell {
-            context: Rc::clone(context),
+        TaskCell {
+            context: Cell::new(None),
             id,
             name: RefCell::new(None),
-            slot: Cell::new(entry.key()),
+            slot: Cell::new(0),
             done: Cell::new(false),
             told: Cell::new(Told::Nothing),
             cancelling: Cell::new(0),
             scopes: RefCell::new(Slab::new()),
             current: Cell::new(ROOT),
             waker: Cell::new(None),
-        });
-        entry.insert(Rc::clone(&cell));
-        cell
+        }
     }
 
     /// The task that is being polled.
-    pub(crate) fn current() -> Option<Rc<TaskCell>> {
+    pub(crate) fn current() -> Option<CellRef> {
         TASK.with(|slot| {
             let current = slot.take();
             let copy = current.clone();
@@ -105,21 +104,12 @@ impl TaskCell {
         })
     }
 
-    /// Makes this the task that is being polled, until the guard is dropped.
-    #[inline]
-    pub(crate) fn enter(self: &Rc<Self>) -> Entered {
-        Entered(TASK.replace(Some(Rc::clone(self))))
-    }
-
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
-    pub(crate) fn name(&self) -> Rc<str> {
-        match &*self.name.borrow() {
-            Some(name) => Rc::clone(name),
-            None => format!("Task-{}", self.id).into(),
-        }
+    pub(crate) fn name(&self) -> String {
+        self.name.borrow().as_deref().map_or_else(|| format!("Task-{}", self.id), str::to_owned)
     }
 
     pub(crate) fn set_name(&self, name: &str) {
@@ -141,11 +131,17 @@ impl TaskCell {
         self.cancelling.get()
     }
 
-    /// Remembers how the task is woken, before its first step.
-    #[inline]
-    pub(crate) fn keep_waker(&self, waker: &Waker) {
-        let kept = self.waker.take();
-        self.waker.set(Some(kept.unwrap_or_else(|| waker.clone())));
+    /// How a main future is woken.
+    pub(crate) fn set_waker(&self, waker: Waker) {
+        self.waker.set(Some(waker));
+    }
+
+    pub(crate) fn wake_main(&self) {
+        let waker = self.waker.take();
+        if let Some(waker) = &waker {
+            waker.wake_by_ref();
+        }
+        self.waker.set(waker);
     }
 
     /// The task ended: the context forgets it.
@@ -154,24 +150,9 @@ impl TaskCell {
             return;
         }
         let _waker = self.waker.take();
-        let _cell = self.context.tasks.borrow_mut().try_remove(self.slot.get());
-    }
-
-    /// Asks the task to end. `false` if it has.
-    pub(crate) fn cancel(&self) -> bool {
-        if self.done.get() {
-            return false;
+        if let Some(context) = self.context.take() {
+            let _cell = context.tasks.borrow_mut().try_remove(self.slot.get());
         }
-        self.cancelling.set(self.cancelling.get().saturating_add(1));
-        if !self.send_into(ROOT) {
-            self.told.set(Told::Cancel);
-            let waker = self.waker.take();
-            if let Some(waker) = &waker {
-                waker.wake_by_ref();
-            }
-            self.waker.set(waker);
-        }
-        true
     }
 
     /// What the root was told.
@@ -238,8 +219,36 @@ impl std::fmt::Debug for TaskCell {
     }
 }
 
+impl CellRef {
+    /// The context knows of the task from now on.
+    #[inline]
+    pub(crate) fn register(&self, context: &Rc<Context>) {
+        self.context.set(Some(Rc::clone(context)));
+        self.slot.set(context.tasks.borrow_mut().insert(self.clone()));
+    }
+
+    /// Makes this the task that is being polled, until the guard is dropped.
+    #[inline]
+    pub(crate) fn enter(&self) -> Entered {
+        Entered(TASK.replace(Some(self.clone())))
+    }
+
+    /// Asks the task to end. `false` if it has.
+    pub(crate) fn cancel(&self) -> bool {
+        if self.done.get() {
+            return false;
+        }
+        self.cancelling.set(self.cancelling.get().saturating_add(1));
+        if !self.send_into(ROOT) {
+            self.told.set(Told::Cancel);
+            self.wake();
+        }
+        true
+    }
+}
+
 /// Puts back what was before.
-pub(crate) struct Entered(Option<Rc<TaskCell>>);
+pub(crate) struct Entered(Option<CellRef>);
 
 impl Drop for Entered {
     #[inline]
@@ -251,7 +260,7 @@ impl Drop for Entered {
 /// A scope of the task in which it was made; the scope ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct ScopeGuard {
-    cell: Rc<TaskCell>,
+    cell: CellRef,
     scope: usize,
 }
 

@@ -19,7 +19,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use pin_project_lite::pin_project;
 use slab::Slab;
 
-use crate::abi::Callee;
+use crate::abi::{Callee, CellRef};
 use crate::body::Deliver;
 use crate::context::Context;
 use crate::join_error::{JoinError, Panic};
@@ -101,7 +101,7 @@ pub struct TaskGroup<E> {
 
 struct State<E> {
     context: Rc<Context>,
-    members: RefCell<Slab<Rc<TaskCell>>>,
+    members: RefCell<Slab<CellRef>>,
     errors: RefCell<Vec<MemberError<E>>>,
     /// The others are cancelled: whoever joins now is born cancelled.
     aborting: Cell<bool>,
@@ -230,7 +230,7 @@ impl<E> State<E> {
         if self.aborting.replace(true) {
             return;
         }
-        let members: Vec<_> = self.members.borrow().iter().map(|(_, cell)| Rc::clone(cell)).collect();
+        let members: Vec<_> = self.members.borrow().iter().map(|(_, cell)| cell.clone()).collect();
         for member in members {
             member.cancel();
         }

@@ -3,17 +3,21 @@
 //! What must stay true: a `HostRef` owns one share of its loop, so the table stays valid as long as there is one. What
 //! must happen on the loop's thread is asked of a `LocalHost`, which is made on that thread and cannot leave it.
 
+use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use async_task::Runnable;
+use crate::context::Context;
+use crate::host::{CallFn, Host, Interest, TimerId, Watch};
 
-use crate::host::{Host, Interest, TimerId, Watch};
+/// How many shares a loop keeps ready.
+const KEEP: usize = 1024;
 
 /// A loop, from any thread.
 #[derive(Debug)]
@@ -38,17 +42,6 @@ impl HostRef {
     fn table(&self) -> &Host {
         // SAFETY: the table is valid as long as its context is retained, which this value does.
         unsafe { self.0.as_ref() }
-    }
-
-    /// Queues a task's next step. From any thread.
-    #[inline]
-    pub(super) fn schedule(&self, runnable: Runnable) {
-        let host = self.table();
-        // SAFETY: `run` is called once, with what `into_raw` gave; if not, the runnable is leaked, see below.
-        let taken = unsafe { (host.schedule)(host.context, run, runnable.into_raw().as_ptr().cast()) };
-        // A closed loop has no unfinished task that could be woken, unless somebody made one while it was closing. Such
-        // a future may not be dropped on a stranger's thread: better leaked.
-        debug_assert!(taken || std::thread::panicking(), "a task woken on a closed loop");
     }
 
     /// Has a function called on the loop's thread. Gives it back if the loop is closed. From any thread.
@@ -89,6 +82,46 @@ impl PartialEq for HostRef {
     }
 }
 
+/// A share of a loop, as a task has one: given back to those that the loop's thread keeps ready, which spares two atomic
+/// operations a task.
+pub(super) struct HostShare(ManuallyDrop<HostRef>);
+
+impl HostShare {
+    /// Queues a call of a task that is not done.
+    ///
+    /// # Safety
+    ///
+    /// `call` may be called with `data` once, on the loop's thread.
+    #[inline]
+    pub(super) unsafe fn schedule(&self, call: CallFn, data: *mut c_void) {
+        // SAFETY: as promised.
+        let taken = unsafe { self.try_schedule(call, data) };
+        // A loop is closed when no task is left; one that somebody makes meanwhile is never run, and leaked.
+        debug_assert!(taken || std::thread::panicking(), "a task woken on a closed loop");
+    }
+
+    /// Queues a call, if the loop is not closed.
+    ///
+    /// # Safety
+    ///
+    /// As [`HostShare::schedule`].
+    #[inline]
+    pub(super) unsafe fn try_schedule(&self, call: CallFn, data: *mut c_void) -> bool {
+        let host = self.0.table();
+        // SAFETY: as promised.
+        unsafe { (host.schedule)(host.context, call, data) }
+    }
+}
+
+impl Drop for HostShare {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: it is not used any more.
+        let host = unsafe { ManuallyDrop::take(&mut self.0) };
+        Context::keep_share(host);
+    }
+}
+
 /// What a loop can call: timers, readiness, and what was put off.
 pub(crate) trait Callee {
     fn called(self: Rc<Self>);
@@ -98,6 +131,8 @@ pub(crate) trait Callee {
 #[derive(Debug)]
 pub(crate) struct LocalHost {
     host: HostRef,
+    /// Shares of tasks that have ended, for those to come.
+    shares: RefCell<Vec<HostRef>>,
     own_thread: PhantomData<Rc<()>>,
 }
 
@@ -106,12 +141,40 @@ impl LocalHost {
     ///
     /// This is the thread of the loop.
     pub(super) unsafe fn new(host: HostRef) -> Self {
-        LocalHost { host, own_thread: PhantomData }
+        LocalHost { host, shares: RefCell::new(Vec::new()), own_thread: PhantomData }
     }
 
     #[inline]
     pub(crate) fn host(&self) -> &HostRef {
         &self.host
+    }
+
+    /// A share for a task.
+    #[inline]
+    pub(super) fn share(&self) -> HostShare {
+        let kept = self.shares.borrow_mut().pop();
+        HostShare(ManuallyDrop::new(kept.unwrap_or_else(|| self.host.clone())))
+    }
+
+    /// Keeps a share for the next task, if it is of this loop.
+    #[inline]
+    pub(crate) fn keep_share(&self, share: HostRef) {
+        let mut shares = self.shares.borrow_mut();
+        if share == self.host && shares.len() < KEEP {
+            shares.push(share);
+        }
+    }
+
+    /// Queues a call.
+    ///
+    /// # Safety
+    ///
+    /// `call` may be called with `data` once.
+    #[inline]
+    pub(super) unsafe fn schedule(&self, call: CallFn, data: *mut c_void) {
+        let host = self.host.table();
+        // SAFETY: as promised.
+        unsafe { (host.schedule)(host.context, call, data) };
     }
 
     #[inline]
@@ -195,19 +258,11 @@ impl LocalHost {
 }
 
 /// A panic that reaches the table was printed by the panic hook; the loop goes on.
-fn contain(function: impl FnOnce()) {
+pub(super) fn contain(function: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(function)) {
         // Dropping a payload can panic again.
         std::mem::forget(payload);
     }
-}
-
-unsafe extern "C" fn run(data: *mut c_void) {
-    contain(|| {
-        // SAFETY: it came from `Runnable::into_raw` and is run once, on the thread of the loop.
-        let runnable: Runnable = unsafe { Runnable::from_raw(NonNull::new_unchecked(data.cast())) };
-        runnable.run();
-    });
 }
 
 unsafe extern "C" fn call_once(data: *mut c_void) {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The number of this thread; never zero.
 #[inline]
-fn this_thread() -> u64 {
+pub(super) fn this_thread() -> u64 {
     thread_local!(static NUMBER: Cell<u64> = const { Cell::new(0) });
 
     #[cold]
