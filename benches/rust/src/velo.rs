@@ -1,9 +1,9 @@
 //! The programs, on Velodrome.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use velodrome::net::{TcpListener, TcpStream};
 use velodrome::{Future, Lock, Queue, Runner, create_task, gather, sleep, task_group, yield_now};
 
 use crate::harness::{CONNECTIONS, Contestant, GROUP, MESSAGE, timed};
@@ -125,9 +125,37 @@ impl Contestant for Velodrome {
         })
     }
 
-    fn echo(_count: u32) -> Duration {
-        let _ = (RefCell::new(()), CONNECTIONS, MESSAGE);
-        Duration::from_secs(1)
+    fn echo(count: u32) -> Duration {
+        run(async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.as_ref().local_addr().unwrap();
+            let mut tasks = Vec::new();
+            for _ in 0..CONNECTIONS {
+                let (client, accepted) = gather!(TcpStream::connect(address), listener.accept());
+                let (client, server) = (client.unwrap(), accepted.unwrap().0);
+                create_task(async move {
+                    let mut buffer = vec![0; 64 * 1024];
+                    loop {
+                        let size = server.read(&mut buffer).await.unwrap();
+                        if size == 0 {
+                            break;
+                        }
+                        server.write_all(&buffer[..size]).await.unwrap();
+                    }
+                })
+                .detach();
+                tasks.push(create_task(async move {
+                    let mut buffer = vec![0; MESSAGE];
+                    for _ in 0..count / CONNECTIONS {
+                        client.write_all(&buffer).await.unwrap();
+                        client.read_exact(&mut buffer).await.unwrap();
+                    }
+                }));
+            }
+            for task in tasks {
+                task.await.unwrap();
+            }
+        })
     }
 }
 

@@ -46,6 +46,7 @@
 
 #[allow(unsafe_code)]
 mod abi;
+mod async_fd;
 mod blocking;
 mod body;
 mod cancellation;
@@ -59,9 +60,18 @@ mod handle;
 pub mod host;
 mod join_error;
 mod locks;
+#[cfg(feature = "net")]
+pub mod net;
+#[cfg(all(feature = "process", target_os = "linux"))]
+mod process;
 mod queue;
+mod readiness;
 mod runner;
+#[cfg(feature = "signal")]
+mod signal;
 mod sleep;
+#[cfg(any(feature = "net", feature = "process"))]
+mod stream;
 mod task;
 mod task_cell;
 mod task_group;
@@ -69,6 +79,7 @@ mod timeout;
 mod waiters;
 mod yield_now;
 
+pub use async_fd::AsyncFd;
 pub use blocking::{Blocking, spawn_blocking};
 pub use cancellation::{Cancelled, CatchCancel, catch_cancel};
 pub use future::{BrokenPromise, Future, InvalidState, Promise};
@@ -76,8 +87,12 @@ pub use gather::{Gather, gather, try_gather};
 pub use handle::{Closed, Handle, RemoteTask};
 pub use join_error::{JoinError, Panic};
 pub use locks::{Barrier, BrokenBarrier, Condition, Event, Lock, LockGuard, Permit, Semaphore};
+#[cfg(all(feature = "process", target_os = "linux"))]
+pub use process::{Child, ChildStderr, ChildStdin, ChildStdout};
 pub use queue::{GetError, LifoQueue, Order, PriorityQueue, PutError, Queue, ShutDown};
 pub use runner::{Builder, Runner, run};
+#[cfg(feature = "signal")]
+pub use signal::{Signal, ctrl_c};
 pub use sleep::{Sleep, sleep, sleep_until};
 pub use task::{CancelOnDrop, Task, TaskRef, all_tasks, create_task, current_task};
 pub use task_group::{GroupError, MemberError, TaskGroup, task_group};
