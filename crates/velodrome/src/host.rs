@@ -6,40 +6,42 @@
 //!
 //! What must stay true: fields are only ever added, at the end; `size` says how many there are, so an older reader
 //! ignores the newer ones and a newer reader looks before it uses them; and every function is called on the loop's
-//! own thread, `schedule` alone from any.
+//! own thread, `schedule`, `retain` and `release` alone from any.
 
 use std::ffi::{c_int, c_void};
 
 /// The version of the table's layout that this crate speaks.
 ///
 /// ```
-/// assert_eq!(velodrome::HOST_VERSION, 1);
+/// assert_eq!(velodrome::host::HOST_VERSION, 1);
 /// ```
 pub const HOST_VERSION: u32 = 1;
 
-/// A timer, as the host numbers it. Numbers are not used again.
+/// A timer, as the host numbers it: two words, so that a host can find it without a table. Never used again.
 ///
 /// ```
-/// assert_ne!(velodrome::TimerId(1), velodrome::TimerId(2));
+/// use velodrome::host::TimerId;
+/// assert_ne!(TimerId(1, 0), TimerId(2, 0));
 /// ```
-#[repr(transparent)]
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TimerId(pub u64);
+pub struct TimerId(pub u64, pub u64);
 
-/// A registration of a descriptor, as the host numbers it. Numbers are not used again.
+/// A registration of a descriptor, as the host numbers it. Never used again.
 ///
 /// ```
-/// assert_ne!(velodrome::Watch(1), velodrome::Watch(2));
+/// use velodrome::host::Watch;
+/// assert_ne!(Watch(1, 0), Watch(2, 0));
 /// ```
-#[repr(transparent)]
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Watch(pub u64);
+pub struct Watch(pub u64, pub u64);
 
-/// What a descriptor is watched for; the two can be combined.
+/// What a descriptor is watched for. Each direction is a registration of its own.
 ///
 /// ```
-/// use velodrome::Interest;
-/// assert_eq!(Interest::READ.0 | Interest::WRITE.0, 3);
+/// use velodrome::host::Interest;
+/// assert_ne!(Interest::READ, Interest::WRITE);
 /// ```
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,15 +54,26 @@ impl Interest {
     pub const WRITE: Interest = Interest(2);
 }
 
+/// A function that a host calls, on its own thread and outside of any of its borrows. It never unwinds.
+///
+/// ```
+/// use std::ffi::c_void;
+/// use velodrome::host::CallFn;
+///
+/// extern "C" fn nothing(_data: *mut c_void) {}
+/// let call: CallFn = nothing;
+/// ```
+pub type CallFn = unsafe extern "C" fn(data: *mut c_void);
+
 /// The functions of a loop, for futures that it polls.
 ///
-/// `call` arguments are functions that the host calls once, with `data`, on its own thread and outside of any of its
-/// borrows. Whoever passes them keeps `data` alive until then, or until the matching cancellation has returned
-/// `true`.
+/// A pointer to a table is valid as long as its `context` is retained. `data` that is handed in belongs to the host
+/// until it has called the function with it, or has given it back: by a `false` or an error, or by a cancellation
+/// that returns `true`.
 ///
 /// ```
 /// use std::mem::offset_of;
-/// use velodrome::Host;
+/// use velodrome::host::Host;
 /// // Readers look at these two before anything else.
 /// assert_eq!(offset_of!(Host, version), 0);
 /// assert_eq!(offset_of!(Host, size), 4);
@@ -74,31 +87,29 @@ pub struct Host {
     pub size: u32,
     /// The loop; the first argument of every function.
     pub context: *mut c_void,
-    /// Queues a call. From any thread.
-    pub schedule: extern "C" fn(context: *mut c_void, call: extern "C" fn(*mut c_void), data: *mut c_void),
-    /// Calls at a time, in nanoseconds of `now`'s clock.
-    pub timer_set: extern "C" fn(
-        context: *mut c_void,
-        at: u64,
-        call: extern "C" fn(*mut c_void),
-        data: *mut c_void,
-    ) -> TimerId,
-    /// Cancels a timer; `false` if it has fired or was cancelled.
-    pub timer_cancel: extern "C" fn(context: *mut c_void, timer: TimerId) -> bool,
-    /// Watches a descriptor, level triggered: calls in each iteration in which it is ready, with what it is ready
-    /// for. Returns 0 and stores the registration, or returns an `errno`.
-    pub descriptor_add: extern "C" fn(
+    /// One owner more. From any thread.
+    pub retain: unsafe extern "C" fn(context: *mut c_void),
+    /// One owner less. From any thread.
+    pub release: unsafe extern "C" fn(context: *mut c_void),
+    /// Queues a call behind all that is ready. From any thread. `false` if the loop is closed.
+    pub schedule: unsafe extern "C" fn(context: *mut c_void, call: CallFn, data: *mut c_void) -> bool,
+    /// Calls once, at a time in nanoseconds of `now`'s clock.
+    pub timer_set:
+        unsafe extern "C" fn(context: *mut c_void, at: u64, call: CallFn, data: *mut c_void) -> TimerId,
+    /// Cancels a timer. `false` if it was too late: then its call has come or will come.
+    pub timer_cancel: unsafe extern "C" fn(context: *mut c_void, timer: TimerId) -> bool,
+    /// Watches one direction of a descriptor, level triggered: calls in each iteration that finds it ready. Stores the
+    /// registration and returns 0, or returns an `errno`.
+    pub descriptor_add: unsafe extern "C" fn(
         context: *mut c_void,
         descriptor: c_int,
         interest: Interest,
-        call: extern "C" fn(*mut c_void, Interest),
+        call: CallFn,
         data: *mut c_void,
         watch: *mut Watch,
     ) -> c_int,
-    /// Changes what a descriptor is watched for. Returns 0 or an `errno`.
-    pub descriptor_modify: extern "C" fn(context: *mut c_void, watch: Watch, interest: Interest) -> c_int,
-    /// Ends a registration; nothing is called any more. `false` if there was none.
-    pub descriptor_remove: extern "C" fn(context: *mut c_void, watch: Watch) -> bool,
+    /// Ends a registration: nothing is called any more, and its `data` is given back. `false` if there was none.
+    pub descriptor_remove: unsafe extern "C" fn(context: *mut c_void, watch: Watch) -> bool,
     /// The monotonic clock, in nanoseconds.
-    pub now: extern "C" fn(context: *mut c_void) -> u64,
+    pub now: unsafe extern "C" fn(context: *mut c_void) -> u64,
 }

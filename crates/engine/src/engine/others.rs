@@ -24,7 +24,7 @@ impl<J> Engine<J> {
         Remote::new(Arc::clone(&self.inbox))
     }
 
-    /// [`Remote::push`], for whoever has the engine at hand.
+    /// [`Remote::push`], for whoever has the engine at hand. Panics after [`Engine::close_inbox`].
     ///
     /// ```
     /// use velodrome_engine::Engine;
@@ -36,7 +36,7 @@ impl<J> Engine<J> {
     /// ```
     pub fn remote_push(&self, job: J) {
         if self.inbox.push(job).is_err() {
-            unreachable!("the inbox closes when the engine is dropped");
+            panic!("the inbox was closed");
         }
     }
 
@@ -55,6 +55,24 @@ impl<J> Engine<J> {
     /// ```
     pub fn inbox(&self, look: impl FnMut(&J)) {
         self.inbox.show(look);
+    }
+
+    /// Takes nothing from other threads any more: [`Remote::push`] gives their jobs back. What came before is moved to the end of
+    /// the ready queue.
+    ///
+    /// ```
+    /// use velodrome_engine::Engine;
+    ///
+    /// let mut engine = Engine::new()?;
+    /// let remote = engine.remote();
+    /// remote.push("in time").unwrap();
+    /// engine.close_inbox();
+    /// assert_eq!(remote.push("too late"), Err("too late"));
+    /// assert_eq!(engine.pop(), Some("in time"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn close_inbox(&mut self) {
+        self.ready.extend(self.inbox.close());
     }
 
     /// Whether nothing came from other threads since the inbox was moved in.

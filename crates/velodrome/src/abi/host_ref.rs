@@ -1,0 +1,292 @@
+//! [`HostRef`] and [`LocalHost`]: a loop, as everything else in this crate sees it.
+//!
+//! What must stay true: a `HostRef` owns one share of its loop, so the table stays valid as long as there is one. What
+//! must happen on the loop's thread is asked of a `LocalHost`, which is made on that thread and cannot leave it.
+
+use std::cell::RefCell;
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use crate::context::Context;
+use crate::host::{CallFn, Host, Interest, TimerId, Watch};
+
+/// How many shares a loop keeps ready.
+const KEEP: usize = 1024;
+
+/// A loop, from any thread.
+#[derive(Debug)]
+pub(crate) struct HostRef(NonNull<Host>);
+
+// SAFETY: retain, release and schedule may be called from any thread, and the methods of this type call no others.
+unsafe impl Send for HostRef {}
+// SAFETY: as above.
+unsafe impl Sync for HostRef {}
+
+impl HostRef {
+    /// Takes over one share of the loop.
+    ///
+    /// # Safety
+    ///
+    /// `host` points to a table that keeps the contract of [`Host`], and the caller owns a share of its context.
+    pub(super) unsafe fn from_raw(host: NonNull<Host>) -> Self {
+        HostRef(host)
+    }
+
+    #[inline]
+    fn table(&self) -> &Host {
+        // SAFETY: the table is valid as long as its context is retained, which this value does.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Has a function called on the loop's thread. Gives it back if the loop is closed. From any thread.
+    pub(crate) fn send(&self, function: Box<dyn FnOnce() + Send>) -> Result<(), Box<dyn FnOnce() + Send>> {
+        let host = self.table();
+        let data = Box::into_raw(Box::new(function));
+        // SAFETY: `call_once` takes the box over that was just made, unless the host refuses it.
+        if unsafe { (host.schedule)(host.context, call_once, data.cast()) } {
+            return Ok(());
+        }
+        // SAFETY: it was refused, so it is ours again.
+        Err(*unsafe { Box::from_raw(data) })
+    }
+}
+
+impl Clone for HostRef {
+    #[inline]
+    fn clone(&self) -> Self {
+        let host = self.table();
+        // SAFETY: the context is alive.
+        unsafe { (host.retain)(host.context) };
+        HostRef(self.0)
+    }
+}
+
+impl Drop for HostRef {
+    #[inline]
+    fn drop(&mut self) {
+        let (release, context) = (self.table().release, self.table().context);
+        // SAFETY: the share that this value owns ends here.
+        unsafe { release(context) };
+    }
+}
+
+impl PartialEq for HostRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+/// A share of a loop, as a task has one: given back to those that the loop's thread keeps ready, which spares two atomic
+/// operations a task.
+pub(super) struct HostShare(ManuallyDrop<HostRef>);
+
+impl HostShare {
+    /// Queues a call of a task that is not done.
+    ///
+    /// # Safety
+    ///
+    /// `call` may be called with `data` once, on the loop's thread.
+    #[inline]
+    pub(super) unsafe fn schedule(&self, call: CallFn, data: *mut c_void) {
+        // SAFETY: as promised.
+        let taken = unsafe { self.try_schedule(call, data) };
+        // A loop is closed when no task is left; one that somebody makes meanwhile is never run, and leaked.
+        debug_assert!(taken || std::thread::panicking(), "a task woken on a closed loop");
+    }
+
+    /// Queues a call, if the loop is not closed.
+    ///
+    /// # Safety
+    ///
+    /// As [`HostShare::schedule`].
+    #[inline]
+    pub(super) unsafe fn try_schedule(&self, call: CallFn, data: *mut c_void) -> bool {
+        let host = self.0.table();
+        // SAFETY: as promised.
+        unsafe { (host.schedule)(host.context, call, data) }
+    }
+}
+
+impl Drop for HostShare {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: it is not used any more.
+        let host = unsafe { ManuallyDrop::take(&mut self.0) };
+        Context::keep_share(host);
+    }
+}
+
+/// What a loop can call: timers, readiness, and what was put off.
+pub(crate) trait Callee {
+    fn called(self: Rc<Self>);
+}
+
+/// A loop, on its own thread.
+#[derive(Debug)]
+pub(crate) struct LocalHost {
+    host: HostRef,
+    /// Shares of tasks that have ended, for those to come.
+    shares: RefCell<Vec<HostRef>>,
+    own_thread: PhantomData<Rc<()>>,
+}
+
+impl LocalHost {
+    /// # Safety
+    ///
+    /// This is the thread of the loop.
+    pub(super) unsafe fn new(host: HostRef) -> Self {
+        LocalHost { host, shares: RefCell::new(Vec::new()), own_thread: PhantomData }
+    }
+
+    #[inline]
+    pub(crate) fn host(&self) -> &HostRef {
+        &self.host
+    }
+
+    /// A share for a task.
+    #[inline]
+    pub(super) fn share(&self) -> HostShare {
+        let kept = self.shares.borrow_mut().pop();
+        HostShare(ManuallyDrop::new(kept.unwrap_or_else(|| self.host.clone())))
+    }
+
+    /// Keeps a share for the next task, if it is of this loop.
+    #[inline]
+    pub(crate) fn keep_share(&self, share: HostRef) {
+        let mut shares = self.shares.borrow_mut();
+        if share == self.host && shares.len() < KEEP {
+            shares.push(share);
+        }
+    }
+
+    /// Queues a call.
+    ///
+    /// # Safety
+    ///
+    /// `call` may be called with `data` once.
+    #[inline]
+    pub(super) unsafe fn schedule(&self, call: CallFn, data: *mut c_void) {
+        let host = self.host.table();
+        // SAFETY: as promised.
+        unsafe { (host.schedule)(host.context, call, data) };
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        let host = self.host.table();
+        // SAFETY: the context is alive, and this is its thread.
+        unsafe { (host.now)(host.context) }
+    }
+
+    /// Has `callee` called behind all that is ready.
+    pub(crate) fn defer<C: Callee>(&self, callee: Rc<C>) {
+        let host = self.host.table();
+        let data = Rc::into_raw(callee);
+        // SAFETY: `call_rc` takes the share over, on this thread, unless the host refuses it.
+        if !unsafe { (host.schedule)(host.context, call_rc::<C>, data.cast_mut().cast()) } {
+            // SAFETY: it was refused, so it is ours again.
+            drop(unsafe { Rc::from_raw(data) });
+        }
+    }
+
+    /// Has `callee` called at a time.
+    #[inline]
+    pub(crate) fn timer_set<C: Callee>(&self, at: u64, callee: Rc<C>) -> TimerId {
+        let host = self.host.table();
+        // SAFETY: `call_rc` takes the share over that is handed in, on this thread.
+        unsafe { (host.timer_set)(host.context, at, call_rc::<C>, Rc::into_raw(callee).cast_mut().cast()) }
+    }
+
+    /// Cancels a timer that was set for `callee`; `false` if it was too late.
+    #[inline]
+    pub(crate) fn timer_cancel<C: Callee>(&self, timer: TimerId, callee: &Rc<C>) -> bool {
+        let host = self.host.table();
+        // SAFETY: the context is alive, and this is its thread.
+        let cancelled = unsafe { (host.timer_cancel)(host.context, timer) };
+        if cancelled {
+            // SAFETY: the share that was handed in with the timer is given back.
+            unsafe { Rc::decrement_strong_count(Rc::as_ptr(callee)) };
+        }
+        cancelled
+    }
+
+    /// Has `callee` called in each iteration in which the descriptor is ready, until [`LocalHost::unwatch`].
+    pub(crate) fn watch<C: Callee>(
+        &self,
+        descriptor: BorrowedFd<'_>,
+        interest: Interest,
+        callee: &Rc<C>,
+    ) -> io::Result<Watch> {
+        let host = self.host.table();
+        let data = Rc::into_raw(Rc::clone(callee));
+        let mut watch = Watch(0, 0);
+        // SAFETY: the registration owns the share that is handed in, and gives it back in `unwatch`; `call_rc_ref` only
+        // uses it. `watch` is written to.
+        let errno = unsafe {
+            (host.descriptor_add)(
+                host.context,
+                descriptor.as_raw_fd() as c_int,
+                interest,
+                call_rc_ref::<C>,
+                data.cast_mut().cast(),
+                &mut watch,
+            )
+        };
+        if errno == 0 {
+            return Ok(watch);
+        }
+        // SAFETY: it was refused, so it is ours again.
+        drop(unsafe { Rc::from_raw(data) });
+        Err(io::Error::from_raw_os_error(errno))
+    }
+
+    /// Ends a registration that was made for `callee`.
+    pub(crate) fn unwatch<C: Callee>(&self, watch: Watch, callee: &Rc<C>) {
+        let host = self.host.table();
+        // SAFETY: the context is alive, and this is its thread.
+        if unsafe { (host.descriptor_remove)(host.context, watch) } {
+            // SAFETY: the share that was handed in with the registration is given back.
+            unsafe { Rc::decrement_strong_count(Rc::as_ptr(callee)) };
+        }
+    }
+}
+
+/// A panic that reaches the table was printed by the panic hook; the loop goes on.
+pub(super) fn contain(function: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(function)) {
+        // Dropping a payload can panic again.
+        std::mem::forget(payload);
+    }
+}
+
+unsafe extern "C" fn call_once(data: *mut c_void) {
+    contain(|| {
+        // SAFETY: it came from `HostRef::send`, and is called once.
+        let function = unsafe { Box::from_raw(data.cast::<Box<dyn FnOnce() + Send>>()) };
+        function();
+    });
+}
+
+unsafe extern "C" fn call_rc<C: Callee>(data: *mut c_void) {
+    // SAFETY: it came from `Rc::into_raw` on this thread, and the share is handed over.
+    contain(|| unsafe { Rc::from_raw(data.cast_const().cast::<C>()) }.called());
+}
+
+unsafe extern "C" fn call_rc_ref<C: Callee>(data: *mut c_void) {
+    contain(|| {
+        let callee = data.cast_const().cast::<C>();
+        // SAFETY: it came from `Rc::into_raw` on this thread, and the registration owns a share. One more, because the
+        // registration may end meanwhile.
+        let callee = unsafe {
+            Rc::increment_strong_count(callee);
+            Rc::from_raw(callee)
+        };
+        callee.called();
+    });
+}

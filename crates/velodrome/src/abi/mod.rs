@@ -1,0 +1,20 @@
+//! The one room of this crate in which `unsafe` may stand: where Rust meets the [`Host`](crate::host::Host) table,
+//! on both of its sides, and where a future becomes a task.
+//!
+//! - `host_ref.rs` calls a table: safe methods over a loop that may be anybody's.
+//! - `serve.rs` fills one: the table of this crate's own loop.
+//! - `own_thread.rs` keeps what belongs to the loop's thread from the others, who may hold the loop too.
+//! - `raw_task.rs` is a task's memory and its wakers.
+//!
+//! What must stay true: everything that is called through the table is called with the `data` that it was made for;
+//! nothing unwinds out of an `extern "C"` function.
+
+mod host_ref;
+mod own_thread;
+mod raw_task;
+mod serve;
+
+pub(crate) use host_ref::{Callee, HostRef, LocalHost};
+pub(crate) use own_thread::OwnThread;
+pub(crate) use raw_task::{CellRef, JoinHandle, spawn};
+pub(crate) use serve::{Call, HostTable, host_of, table};

@@ -1,0 +1,452 @@
+//! A task's memory: its header, what is known of it ([`TaskCell`]), and its future or what that gave; and the wakers of
+//! the task, which may be anywhere.
+//!
+//! Measured, this is why it is not `async_task`, which smol uses too: there every change of state is an atomic operation,
+//! because tasks may run on any thread, and a second allocation holds what we know of a task. Here the state belongs to the
+//! loop's thread and only wakers count atomically. A spawn and join went from 112 ns to 50, a yield from 26 to 13.
+//!
+//! What must stay true:
+//!
+//! - `state`, `local`, `join` and `stage` are touched on the loop's thread only. `refs`, `waking`, `owner`, `host` and
+//!   `vtable` may be read anywhere; the first two are atomic, the others never change.
+//! - `local` counts what the loop's thread holds: the queue, the handle, [`CellRef`]s. All of them together are one of
+//!   `refs`, every waker is one more, and whoever takes `refs` to zero frees the memory. The future was dropped before, because the
+//!   queue's or the cell's share ends with it; so nothing is left to drop but the memory and the share of the host.
+//! - The future is polled and dropped on the loop's thread, in place, and once.
+//! - A wake from another thread sets `waking` before it queues the call that runs the task; that call clears it before
+//!   it polls. So a wake either finds it clear, and queues a call, or what it announces is seen by the poll to come.
+
+use std::alloc::{Layout, dealloc};
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::c_void;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+
+use super::host_ref::{HostShare, LocalHost, contain};
+use super::own_thread::this_thread;
+use crate::task_cell::TaskCell;
+
+/// In the ready queue.
+const QUEUED: u8 = 1;
+/// Being polled.
+const RUNNING: u8 = 2;
+/// Woken while it was being polled.
+const WOKEN: u8 = 4;
+/// Over: the future is dropped.
+const DONE: u8 = 8;
+/// Nobody wants what it gives.
+const DETACHED: u8 = 16;
+/// It has no future here.
+const ALONE: u8 = 32;
+
+pub(crate) struct Header {
+    refs: AtomicUsize,
+    /// A wake from another thread is on its way.
+    waking: AtomicBool,
+    state: Cell<u8>,
+    local: Cell<u32>,
+    owner: u64,
+    host: HostShare,
+    vtable: &'static Vtable,
+    /// Who awaits the task.
+    join: Cell<Option<Waker>>,
+    cell: TaskCell,
+}
+
+struct Vtable {
+    /// Polls the future; stores what it gives, and says so.
+    poll: unsafe fn(NonNull<Header>, &mut Context<'_>) -> bool,
+    /// Moves what the future gave to an `Option` of its type.
+    take: unsafe fn(NonNull<Header>, *mut ()),
+    /// Drops what the future gave.
+    discard: unsafe fn(NonNull<Header>),
+    layout: Layout,
+}
+
+enum Stage<F: Future> {
+    Future(F),
+    Output(F::Output),
+    Empty,
+}
+
+#[repr(C)]
+struct RawTask<F: Future> {
+    header: Header,
+    stage: UnsafeCell<Stage<F>>,
+}
+
+impl<F: Future> RawTask<F> {
+    const VTABLE: Vtable = Vtable {
+        poll: Self::poll,
+        take: Self::take,
+        discard: Self::discard,
+        layout: Layout::new::<RawTask<F>>(),
+    };
+
+    /// # Safety
+    ///
+    /// `header` is that of a `RawTask<F>`, on the loop's thread, and nobody else uses the stage.
+    unsafe fn stage<'a>(header: NonNull<Header>) -> &'a mut Stage<F> {
+        // SAFETY: as promised. The pointer is to the whole task.
+        unsafe { &mut *header.cast::<RawTask<F>>().as_ref().stage.get() }
+    }
+
+    unsafe fn poll(header: NonNull<Header>, cx: &mut Context<'_>) -> bool {
+        // SAFETY: only the step of the task, which does not nest, comes here.
+        let stage = unsafe { Self::stage(header) };
+        let Stage::Future(future) = stage else { return false };
+        // SAFETY: the future lies in the task's memory until it is dropped there, by the assignment below.
+        match unsafe { Pin::new_unchecked(future) }.poll(cx) {
+            Poll::Ready(output) => {
+                *stage = Stage::Output(output);
+                true
+            }
+            Poll::Pending => false,
+        }
+    }
+
+    unsafe fn take(header: NonNull<Header>, to: *mut ()) {
+        // SAFETY: only the task's handle comes here, after the last step.
+        let stage = unsafe { Self::stage(header) };
+        if let Stage::Output(output) = std::mem::replace(stage, Stage::Empty) {
+            // SAFETY: the caller gives a place for this type.
+            unsafe { *to.cast::<Option<F::Output>>() = Some(output) };
+        }
+    }
+
+    unsafe fn discard(header: NonNull<Header>) {
+        // SAFETY: only the last step comes here, when there is no handle any more.
+        *unsafe { Self::stage(header) } = Stage::Empty;
+    }
+}
+
+/// Makes a task of a future, and queues its first step. `body` is given what is known of the task.
+#[inline]
+pub(crate) fn spawn<F: Future + 'static>(
+    host: &LocalHost,
+    cell: TaskCell,
+    body: impl FnOnce(CellRef) -> F,
+) -> (JoinHandle<F::Output>, CellRef) {
+    // One for the handle, one for the queue, one to return.
+    let header = allocate::<F>(host, cell, QUEUED, 3);
+    // SAFETY: it was made just now.
+    unsafe { header.as_ref() }.retain();
+    let future = body(CellRef { header, own_thread: PhantomData });
+    // SAFETY: nobody else knows of the task's stage yet.
+    unsafe { *RawTask::<F>::stage(header) = Stage::Future(future) };
+    // SAFETY: `step` takes the queue's share over.
+    unsafe { host.schedule(step, header.as_ptr().cast()) };
+    (JoinHandle { header, output: PhantomData }, CellRef { header, own_thread: PhantomData })
+}
+
+#[inline]
+fn allocate<F: Future>(host: &LocalHost, cell: TaskCell, state: u8, local: u32) -> NonNull<Header> {
+    let task = Box::new(RawTask::<F> {
+        header: Header {
+            refs: AtomicUsize::new(1),
+            waking: AtomicBool::new(false),
+            state: Cell::new(state),
+            local: Cell::new(local),
+            owner: this_thread(),
+            host: host.share(),
+            vtable: &RawTask::<F>::VTABLE,
+            join: Cell::new(None),
+            cell,
+        },
+        stage: UnsafeCell::new(Stage::Empty),
+    });
+    NonNull::from(Box::leak(task)).cast()
+}
+
+impl Header {
+    #[inline]
+    fn is(&self, flags: u8) -> bool {
+        self.state.get() & flags != 0
+    }
+
+    #[inline]
+    fn set(&self, flags: u8) {
+        self.state.set(self.state.get() | flags);
+    }
+
+    #[inline]
+    fn clear(&self, flags: u8) {
+        self.state.set(self.state.get() & !flags);
+    }
+
+    /// One owner more on the loop's thread.
+    #[inline]
+    fn retain(&self) {
+        self.local.set(self.local.get() + 1);
+    }
+}
+
+/// One owner less on the loop's thread.
+///
+/// # Safety
+///
+/// The caller owns that share, and does not use it any more.
+#[inline]
+unsafe fn release_local(header: NonNull<Header>) {
+    // SAFETY: the share keeps the memory until here.
+    let it = unsafe { header.as_ref() };
+    let local = it.local.get() - 1;
+    it.local.set(local);
+    if local == 0 {
+        // SAFETY: the share that all of them had together.
+        unsafe { release(header) };
+    }
+}
+
+/// One owner less, on any thread.
+///
+/// # Safety
+///
+/// The caller owns that share, and does not use it any more.
+#[inline]
+unsafe fn release(header: NonNull<Header>) {
+    // SAFETY: the share keeps the memory until here.
+    if unsafe { header.as_ref() }.refs.fetch_sub(1, Ordering::Release) == 1 {
+        fence(Ordering::Acquire);
+        // SAFETY: nobody else has a share any more.
+        unsafe { free(header) };
+    }
+}
+
+/// # Safety
+///
+/// Nobody has a share of the task any more.
+unsafe fn free(header: NonNull<Header>) {
+    // SAFETY: the loop's thread has no share any more, so future and output are gone, see the top of the file. What is left to
+    // drop in the header can be dropped anywhere: an empty cell (`TaskCell::finish` has emptied it), and the host's share.
+    unsafe {
+        let layout = header.as_ref().vtable.layout;
+        header.drop_in_place();
+        dealloc(header.as_ptr().cast(), layout);
+    }
+}
+
+/// One step of a task that was queued. The queue's share is handed over.
+unsafe extern "C" fn step(data: *mut c_void) {
+    // SAFETY: it was queued with this.
+    let header = unsafe { NonNull::new_unchecked(data.cast::<Header>()) };
+    // SAFETY: the share keeps it.
+    let it = unsafe { header.as_ref() };
+    it.clear(QUEUED);
+    // SAFETY: on the loop's thread, with a share.
+    unsafe { run(header) };
+}
+
+/// One step of a task that another thread has woken. That waker's share is handed over.
+unsafe extern "C" fn step_remote(data: *mut c_void) {
+    // SAFETY: it was queued with this.
+    let header = unsafe { NonNull::new_unchecked(data.cast::<Header>()) };
+    // SAFETY: the share keeps it.
+    let it = unsafe { header.as_ref() };
+    // Acquire: what the other thread did before it woke is visible to the poll.
+    it.waking.swap(false, Ordering::AcqRel);
+    if !it.is(QUEUED | RUNNING | DONE) {
+        it.retain();
+        // SAFETY: on the loop's thread, with the share just taken.
+        unsafe { run(header) };
+    }
+    // SAFETY: the share that was handed over.
+    unsafe { release(header) };
+}
+
+/// Polls the task. A share of the loop's thread is handed over.
+#[inline]
+unsafe fn run(header: NonNull<Header>) {
+    // SAFETY: the share keeps it.
+    let it = unsafe { header.as_ref() };
+    if it.is(DONE) {
+        // SAFETY: the share that was handed over.
+        unsafe { release_local(header) };
+        return;
+    }
+    it.set(RUNNING);
+    // Lent: the waker owns no share, and is not dropped.
+    // SAFETY: the table is for headers.
+    let waker = ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(header.as_ptr().cast(), &WAKER)) });
+    // SAFETY: this is the step. A future of ours does not unwind (`Body`); if it did, this function would abort.
+    let done = unsafe { (it.vtable.poll)(header, &mut Context::from_waker(&waker)) };
+    it.clear(RUNNING);
+    if done {
+        it.set(DONE);
+        if it.is(DETACHED) {
+            // SAFETY: the task is over, and its handle is gone.
+            contain(|| unsafe { (it.vtable.discard)(header) });
+        } else if let Some(waker) = it.join.take() {
+            contain(|| waker.wake());
+        }
+    } else if it.is(WOKEN) {
+        it.clear(WOKEN);
+        it.set(QUEUED);
+        // SAFETY: the share goes to the queue.
+        unsafe { it.host.schedule(step, header.as_ptr().cast()) };
+        return;
+    }
+    // SAFETY: the share that was handed over.
+    unsafe { release_local(header) };
+}
+
+static WAKER: RawWakerVTable = RawWakerVTable::new(waker_clone, waker_wake, waker_wake_by_ref, waker_drop);
+
+unsafe fn waker_clone(data: *const ()) -> RawWaker {
+    let header = data.cast::<Header>();
+    // SAFETY: the waker has a share, or is lent by one who has.
+    unsafe { &*header }.refs.fetch_add(1, Ordering::Relaxed);
+    RawWaker::new(data, &WAKER)
+}
+
+unsafe fn waker_wake(data: *const ()) {
+    // SAFETY: the waker's share is handed over, and given up here.
+    unsafe {
+        waker_wake_by_ref(data);
+        waker_drop(data);
+    }
+}
+
+unsafe fn waker_wake_by_ref(data: *const ()) {
+    // SAFETY: the waker has a share.
+    let it = unsafe { &*data.cast::<Header>() };
+    if it.owner == this_thread() {
+        if it.is(QUEUED | WOKEN | DONE) {
+            return;
+        }
+        if it.is(RUNNING) {
+            it.set(WOKEN);
+            return;
+        }
+        it.set(QUEUED);
+        it.retain();
+        // SAFETY: `step` takes the share over that was just taken.
+        unsafe { it.host.schedule(step, data.cast_mut().cast()) };
+    } else if !it.waking.swap(true, Ordering::AcqRel) {
+        it.refs.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: `step_remote` takes the share over that was just taken, unless the loop is closed.
+        if !unsafe { it.host.try_schedule(step_remote, data.cast_mut().cast()) } {
+            // SAFETY: then it is ours still.
+            unsafe { release(NonNull::new_unchecked(data.cast_mut().cast())) };
+        }
+    }
+}
+
+unsafe fn waker_drop(data: *const ()) {
+    // SAFETY: the waker's share.
+    unsafe { release(NonNull::new_unchecked(data.cast_mut().cast())) };
+}
+
+/// What is known of a task, on the loop's thread.
+pub(crate) struct CellRef {
+    header: NonNull<Header>,
+    own_thread: PhantomData<*mut ()>,
+}
+
+impl CellRef {
+    /// What is known of a task that has no future here: the main one.
+    pub(crate) fn alone(host: &LocalHost, cell: TaskCell) -> Self {
+        let header = allocate::<std::future::Pending<()>>(host, cell, ALONE | DONE | DETACHED, 1);
+        CellRef { header, own_thread: PhantomData }
+    }
+
+    /// Wakes the task.
+    pub(crate) fn wake(&self) {
+        // SAFETY: this value has a share.
+        if unsafe { self.header.as_ref() }.is(ALONE) {
+            self.wake_main();
+        } else {
+            // SAFETY: as a waker, that is lent.
+            unsafe { waker_wake_by_ref(self.header.as_ptr().cast_const().cast()) };
+        }
+    }
+
+    pub(crate) fn is(&self, other: &CellRef) -> bool {
+        self.header == other.header
+    }
+}
+
+impl Deref for CellRef {
+    type Target = TaskCell;
+
+    #[inline]
+    fn deref(&self) -> &TaskCell {
+        // SAFETY: this value has a share; it does not leave the loop's thread.
+        unsafe { &self.header.as_ref().cell }
+    }
+}
+
+impl Clone for CellRef {
+    #[inline]
+    fn clone(&self) -> Self {
+        // SAFETY: this value has a share.
+        unsafe { self.header.as_ref() }.retain();
+        CellRef { header: self.header, own_thread: PhantomData }
+    }
+}
+
+impl Drop for CellRef {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: this value's share.
+        unsafe { release_local(self.header) };
+    }
+}
+
+impl std::fmt::Debug for CellRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// Awaits what a task gives. Dropping it lets the task run on.
+pub(crate) struct JoinHandle<T> {
+    header: NonNull<Header>,
+    /// On the loop's thread.
+    output: PhantomData<*mut T>,
+}
+
+impl<T> Unpin for JoinHandle<T> {}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = T;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        // SAFETY: the handle has a share, on the loop's thread.
+        let it = unsafe { self.header.as_ref() };
+        if it.is(DONE) {
+            let mut output = None;
+            // SAFETY: the task is over, and `T` is what it gives.
+            unsafe { (it.vtable.take)(self.header, (&raw mut output).cast()) };
+            return Poll::Ready(output.expect("a task is not polled after it gave its result"));
+        }
+        let kept = it.join.take().filter(|kept| kept.will_wake(cx.waker()));
+        it.join.set(Some(kept.unwrap_or_else(|| cx.waker().clone())));
+        Poll::Pending
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the handle has a share, on the loop's thread.
+        let it = unsafe { self.header.as_ref() };
+        it.set(DETACHED);
+        let _waker = it.join.take();
+        if it.is(DONE) {
+            let mut output: Option<T> = None;
+            // SAFETY: the task is over, and `T` is what it gives.
+            unsafe { (it.vtable.take)(self.header, (&raw mut output).cast()) };
+            drop(output);
+        }
+        // SAFETY: the handle's share.
+        unsafe { release_local(self.header) };
+    }
+}

@@ -1,0 +1,135 @@
+//! The [`Host`] table of this crate's own loop, and the calls that it queues.
+//!
+//! What must stay true: the table's context is an `Arc<EventLoop>`, which the table lies in.
+
+use std::ffi::{c_int, c_void};
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::{Arc, Weak};
+
+use super::host_ref::{HostRef, LocalHost};
+use crate::event_loop::EventLoop;
+use crate::host::{CallFn, HOST_VERSION, Host, Interest, TimerId, Watch};
+
+/// A call that was asked for through the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    call: CallFn,
+    data: *mut c_void,
+}
+
+// SAFETY: calls travel between threads, but are run on the thread of the loop only: whoever asks for one promises that it may be
+// asked for from where they are, and that it may be called there.
+unsafe impl Send for Call {}
+
+impl Call {
+    /// Runs a call that the engine has handed out; nobody else has one.
+    #[inline]
+    pub(crate) fn run(self, event_loop: &EventLoop) {
+        debug_assert!(event_loop.is_own_thread());
+        // SAFETY: calls get into an engine through the table only, and out of it on the loop's thread only: once for what was
+        // scheduled and for a timer, and as long as it is registered for a descriptor. That is what they were made for.
+        unsafe { (self.call)(self.data) }
+    }
+}
+
+/// The table of a loop that is being made.
+pub(crate) fn table(event_loop: &Weak<EventLoop>) -> HostTable {
+    HostTable(Host {
+        version: HOST_VERSION,
+        size: size_of::<Host>() as u32,
+        context: event_loop.as_ptr().cast_mut().cast(),
+        retain,
+        release,
+        schedule,
+        timer_set,
+        timer_cancel,
+        descriptor_add,
+        descriptor_remove,
+        now,
+    })
+}
+
+/// A table that lies in the loop that it is of.
+#[derive(Debug)]
+pub(crate) struct HostTable(Host);
+
+// SAFETY: its pointer is to the loop, which is `Send` and `Sync` itself, and is used in no other way than the functions of this
+// file do.
+unsafe impl Send for HostTable {}
+// SAFETY: as above.
+unsafe impl Sync for HostTable {}
+
+/// A loop of ours, on its own thread, as a host.
+pub(crate) fn host_of(event_loop: &Arc<EventLoop>) -> LocalHost {
+    assert!(event_loop.is_own_thread(), "a loop is run by the thread that made it");
+    let host = NonNull::from(&event_loop.table().0);
+    // One share for the reference.
+    let _ = Arc::into_raw(Arc::clone(event_loop));
+    // SAFETY: the table lies in the loop, and its functions are those below. This is the loop's thread, as was just looked up.
+    unsafe { LocalHost::new(HostRef::from_raw(host)) }
+}
+
+/// # Safety
+///
+/// `context` is that of a table made here, and somebody owns a share of it.
+#[inline]
+unsafe fn event_loop<'a>(context: *mut c_void) -> &'a EventLoop {
+    // SAFETY: as promised.
+    unsafe { &*context.cast_const().cast::<EventLoop>() }
+}
+
+unsafe extern "C" fn retain(context: *mut c_void) {
+    // SAFETY: it is an `Arc`'s, of which the caller owns a share.
+    unsafe { Arc::increment_strong_count(context.cast_const().cast::<EventLoop>()) }
+}
+
+unsafe extern "C" fn release(context: *mut c_void) {
+    // SAFETY: as above; the caller gives their share up.
+    unsafe { Arc::decrement_strong_count(context.cast_const().cast::<EventLoop>()) }
+}
+
+unsafe extern "C" fn schedule(context: *mut c_void, call: CallFn, data: *mut c_void) -> bool {
+    // SAFETY: the caller owns a share of the loop.
+    unsafe { event_loop(context) }.schedule(Call { call, data })
+}
+
+unsafe extern "C" fn timer_set(context: *mut c_void, at: u64, call: CallFn, data: *mut c_void) -> TimerId {
+    // SAFETY: the caller owns a share of the loop.
+    unsafe { event_loop(context) }.timer_set(at, Call { call, data })
+}
+
+unsafe extern "C" fn timer_cancel(context: *mut c_void, timer: TimerId) -> bool {
+    // SAFETY: the caller owns a share of the loop.
+    unsafe { event_loop(context) }.timer_cancel(timer)
+}
+
+unsafe extern "C" fn descriptor_add(
+    context: *mut c_void,
+    descriptor: c_int,
+    interest: Interest,
+    call: CallFn,
+    data: *mut c_void,
+    watch: *mut Watch,
+) -> c_int {
+    // SAFETY: the caller owns a share of the loop, and lends an open descriptor.
+    let (event_loop, descriptor) = unsafe { (event_loop(context), BorrowedFd::borrow_raw(descriptor)) };
+    match event_loop.descriptor_add(descriptor, interest, Call { call, data }) {
+        Ok(added) => {
+            // SAFETY: the caller gave a place for it.
+            unsafe { watch.write(added) };
+            0
+        }
+        Err(error) => error.raw_os_error().unwrap_or(rustix::io::Errno::EXIST.raw_os_error()),
+    }
+}
+
+unsafe extern "C" fn descriptor_remove(context: *mut c_void, watch: Watch) -> bool {
+    // SAFETY: the caller owns a share of the loop.
+    unsafe { event_loop(context) }.descriptor_remove(watch)
+}
+
+unsafe extern "C" fn now(context: *mut c_void) -> u64 {
+    // SAFETY: the caller owns a share of the loop.
+    unsafe { event_loop(context) }.now()
+}

@@ -1,0 +1,78 @@
+//! [`Context`]: the loop that polls us just now, and the tasks that this crate made on it.
+//!
+//! What must stay true: it is set around everything that a loop runs, and nowhere else; so what asks for it outside of a
+//! loop is told that no event loop is running.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use slab::Slab;
+
+use crate::abi::{CellRef, HostRef, LocalHost};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
+}
+
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) host: LocalHost,
+    pub(crate) tasks: RefCell<Slab<CellRef>>,
+}
+
+impl Context {
+    pub(crate) fn new(host: LocalHost) -> Rc<Self> {
+        Rc::new(Context { host, tasks: RefCell::new(Slab::new()) })
+    }
+
+    /// The present one.
+    #[inline]
+    pub(crate) fn try_current() -> Option<Rc<Context>> {
+        CURRENT.with_borrow(Option::clone)
+    }
+
+    /// The present one, for what can only be called by what a loop runs.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn current() -> Rc<Context> {
+        match Self::try_current() {
+            Some(context) => context,
+            None => panic!("no running event loop"),
+        }
+    }
+
+    /// Makes this the present one until the guard is dropped.
+    pub(crate) fn enter(self: &Rc<Self>) -> Entered {
+        Entered(CURRENT.replace(Some(Rc::clone(self))))
+    }
+
+    /// Takes a share of a loop that a task needs no more.
+    #[inline]
+    pub(crate) fn keep_share(share: HostRef) {
+        // Elsewhere, and at the end of the thread, it is simply given up.
+        let _ = CURRENT.try_with(|current| {
+            if let Some(context) = &*current.borrow() {
+                context.host.keep_share(share);
+            }
+        });
+    }
+
+    /// Whether a loop is running in this thread, or the thread is ending, so that none can.
+    pub(crate) fn is_taken() -> bool {
+        CURRENT.try_with(|current| current.borrow().is_some()).unwrap_or(true)
+    }
+
+    /// All tasks that are not done.
+    pub(crate) fn all_tasks(&self) -> Vec<CellRef> {
+        self.tasks.borrow().iter().map(|(_, cell)| cell.clone()).collect()
+    }
+}
+
+/// Puts back what was before.
+pub(crate) struct Entered(Option<Rc<Context>>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.0.take());
+    }
+}

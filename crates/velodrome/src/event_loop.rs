@@ -1,0 +1,271 @@
+//! [`EventLoop`]: this crate's own loop over [`velodrome_engine::Engine`], behind the [`Host`](crate::host::Host) table.
+//!
+//! What must stay true:
+//!
+//! - The engine is never borrowed while a job runs, or while the kernel is asked.
+//! - An iteration runs exactly the jobs that were ready when it began, in order: asyncio's rule, and its order.
+//! - A readiness job names a registration and a stamp, so one that was queued before the registration ended does nothing.
+//! - After [`EventLoop::close`] nothing is queued any more, and whoever tries hears of it.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+use velodrome_engine::{Engine, Key, Remote, Time, TimerKey};
+
+use crate::abi::{Call, HostTable, OwnThread, table};
+use crate::host::{Interest, TimerId, Watch};
+
+/// How many jobs may run before the kernel and the clock are asked, although more is ready. Asking costs as much as ten task
+/// switches; a socket waits no longer than these jobs take.
+const LOOK_EVERY: usize = 64;
+
+/// What a run does after an iteration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// One more, and wait if nothing is ready.
+    Wait,
+    /// One more, of what is ready.
+    Turn,
+    /// Nothing more.
+    Stop,
+}
+
+/// What the engine holds.
+#[derive(Clone, Debug)]
+enum Job {
+    /// What was asked for through the table.
+    Call(Call),
+    /// A descriptor is ready.
+    Ready { slot: u32, stamp: u32 },
+    /// The main future of a run was woken.
+    Main(u32),
+}
+
+#[derive(Debug)]
+pub(crate) struct EventLoop {
+    table: HostTable,
+    remote: Remote<Job>,
+    core: OwnThread<RefCell<Core>>,
+}
+
+#[derive(Debug)]
+struct Core {
+    engine: Engine<Job>,
+    watched: Slab<Watched>,
+    /// The stamp given out last.
+    stamp: u32,
+    /// The number of the present run.
+    run: u32,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Watched {
+    stamp: u32,
+    key: Key,
+    call: Call,
+}
+
+impl EventLoop {
+    pub(crate) fn new(engine: velodrome_engine::Backend) -> io::Result<Arc<Self>> {
+        let engine = Engine::with_backend(engine)?;
+        Ok(Arc::new_cyclic(|this| EventLoop {
+            table: table(this),
+            remote: engine.remote(),
+            core: OwnThread::new(RefCell::new(Core {
+                engine,
+                watched: Slab::new(),
+                stamp: 0,
+                run: 0,
+                closed: false,
+            })),
+        }))
+    }
+
+    pub(crate) fn table(&self) -> &HostTable {
+        &self.table
+    }
+
+    #[inline]
+    pub(crate) fn is_own_thread(&self) -> bool {
+        self.core.get().is_some()
+    }
+
+    #[inline]
+    fn core(&self) -> &RefCell<Core> {
+        self.core.get().expect("this belongs to the loop of another thread")
+    }
+
+    #[inline]
+    pub(crate) fn schedule(&self, call: Call) -> bool {
+        self.push(Job::Call(call))
+    }
+
+    #[inline]
+    fn push(&self, job: Job) -> bool {
+        match self.core.get() {
+            Some(core) => {
+                let mut core = core.borrow_mut();
+                if core.closed {
+                    return false;
+                }
+                core.engine.push(job);
+                true
+            }
+            None => self.remote.push(job).is_ok(),
+        }
+    }
+
+    /// Begins a run, and says its number.
+    pub(crate) fn begin_run(&self) -> u32 {
+        let mut core = self.core().borrow_mut();
+        core.run = core.run.wrapping_add(1);
+        core.run
+    }
+
+    /// Has the main future of a run polled. From any thread.
+    pub(crate) fn wake_main(&self, run: u32) {
+        // After the run, and after the loop, nobody needs it.
+        let _ = self.push(Job::Main(run));
+    }
+
+    #[inline]
+    pub(crate) fn timer_set(&self, at: u64, call: Call) -> TimerId {
+        let (stamp, slot) =
+            self.core().borrow_mut().engine.timer(Time::from_nanos(at), Job::Call(call)).into_raw();
+        TimerId(stamp, slot.into())
+    }
+
+    #[inline]
+    pub(crate) fn timer_cancel(&self, TimerId(stamp, slot): TimerId) -> bool {
+        self.core().borrow_mut().engine.cancel(TimerKey::from_raw((stamp, slot as u32))).is_some()
+    }
+
+    pub(crate) fn descriptor_add(
+        &self,
+        fd: BorrowedFd<'_>,
+        interest: Interest,
+        call: Call,
+    ) -> io::Result<Watch> {
+        let mut core = self.core().borrow_mut();
+        let core = &mut *core;
+        let direction = match interest {
+            Interest::READ => velodrome_engine::Interest::Read,
+            Interest::WRITE => velodrome_engine::Interest::Write,
+            _ => return Err(io::Error::from_raw_os_error(rustix::io::Errno::INVAL.raw_os_error())),
+        };
+        core.stamp = core.stamp.wrapping_add(1);
+        let stamp = core.stamp;
+        let entry = core.watched.vacant_entry();
+        let slot = entry.key();
+        let key = core.engine.watch(fd, direction, Job::Ready { slot: slot as u32, stamp })?;
+        entry.insert(Watched { stamp, key, call });
+        Ok(Watch(slot as u64, stamp.into()))
+    }
+
+    pub(crate) fn descriptor_remove(&self, Watch(slot, stamp): Watch) -> bool {
+        let mut core = self.core().borrow_mut();
+        let slot = slot as usize;
+        if core.watched.get(slot).is_none_or(|watched| u64::from(watched.stamp) != stamp) {
+            return false;
+        }
+        let watched = core.watched.remove(slot);
+        core.engine.unwatch(watched.key);
+        true
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        Time::now().as_nanos()
+    }
+
+    /// How many directions of descriptors are watched, and timers set. For tests.
+    pub(crate) fn registered(&self) -> (usize, usize) {
+        let core = self.core().borrow();
+        (core.engine.watched(), core.engine.timer_count())
+    }
+
+    /// Runs iterations for as long as `next` says. `main` is called where the main future is woken.
+    pub(crate) fn run(&self, run: u32, mut main: impl FnMut(), mut next: impl FnMut() -> Next) {
+        let core = self.core();
+        let mut unlooked = LOOK_EVERY;
+        loop {
+            let next = next();
+            if next == Next::Stop {
+                return;
+            }
+            let idle = next == Next::Wait && core.borrow().engine.ready_len() == 0;
+            if idle || unlooked >= LOOK_EVERY {
+                self.look(core, idle);
+                unlooked = 0;
+            }
+            unlooked += self.iteration(core, run, &mut main);
+        }
+    }
+
+    /// Runs what is ready now, and so on until nothing is.
+    pub(crate) fn run_ready(&self) {
+        while self.iteration(self.core(), 0, &mut || ()) > 0 {}
+    }
+
+    #[inline]
+    fn iteration(&self, core: &RefCell<Core>, run: u32, main: &mut impl FnMut()) -> usize {
+        let jobs = core.borrow_mut().engine.begin();
+        for _ in 0..jobs {
+            let Some(job) = core.borrow_mut().engine.pop() else { break };
+            match job {
+                Job::Call(call) => call.run(self),
+                Job::Ready { slot, stamp } => {
+                    let call = core
+                        .borrow()
+                        .watched
+                        .get(slot as usize)
+                        .filter(|it| it.stamp == stamp)
+                        .map(|it| it.call);
+                    if let Some(call) = call {
+                        call.run(self);
+                    }
+                }
+                Job::Main(number) if number == run => main(),
+                Job::Main(_) => {}
+            }
+        }
+        jobs
+    }
+
+    /// Asks the kernel and the clock; waits if there is nothing else to do.
+    fn look(&self, core: &RefCell<Core>, idle: bool) {
+        let wait = {
+            let engine = &mut core.borrow_mut().engine;
+            if idle {
+                let timeout = engine.timeout(Time::now);
+                Some(engine.prepare(timeout))
+            } else if engine.watched() > 0 || !engine.inbox_is_empty() {
+                Some(engine.prepare(Some(Duration::ZERO)))
+            } else {
+                None
+            }
+        };
+        let events = wait.map(velodrome_engine::Wait::block);
+        let engine = &mut core.borrow_mut().engine;
+        if let Some(events) = events
+            && let Some(error) = engine.harvest(events).error
+        {
+            panic!("the event loop cannot wait any more: {error}");
+        }
+        if engine.timer_count() > 0 {
+            engine.expire(Time::now());
+        }
+    }
+
+    /// Takes nothing any more, and runs what was queued.
+    pub(crate) fn close(&self) {
+        self.core().borrow_mut().engine.close_inbox();
+        self.run_ready();
+        self.core().borrow_mut().closed = true;
+    }
+}

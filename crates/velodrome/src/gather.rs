@@ -1,0 +1,267 @@
+//! [`gather`] and [`try_gather`]: many at once, as tasks. (For futures of different types, and for those that borrow, there
+//! are the macros of `gather_in_place.rs`.)
+//!
+//! What must stay true, as in asyncio: the results come in the order of the futures; the first failure is out at once, and the
+//! others go on; who is cancelled while gathering cancels the tasks, and ends when they have.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context as TaskContext, Poll, Waker};
+
+use crate::abi::{Callee, CellRef};
+use crate::body::Deliver;
+use crate::context::Context;
+use crate::join_error::JoinError;
+use crate::task::create_in;
+use crate::task_cell::{Kind, ScopeGuard, TaskCell, Told};
+
+/// Runs futures at once, each as a task, and collects what they give, in their order.
+///
+/// Whatever a future gives is a result like any other, an `Err` too; see [`try_gather`] to stop at the first. Only a task
+/// that panics or is cancelled ends the waiting at once; the others go on then.
+///
+/// Dropping what this returns cancels the tasks, if it is not done.
+///
+/// # Panics
+///
+/// Outside of a running loop.
+///
+/// ```
+/// use velodrome::{gather, run, yield_now};
+///
+/// run(async {
+///     let squares = gather((1..4).map(|number| async move {
+///         yield_now().await;
+///         number * number
+///     }));
+///     assert_eq!(squares.await.unwrap(), [1, 4, 9]);
+/// });
+/// ```
+#[track_caller]
+pub fn gather<I, F>(futures: I) -> Gather<F::Output, JoinError>
+where
+    I: IntoIterator<Item = F>,
+    F: Future + 'static,
+{
+    Gather::new(futures, |state, index| Child { state, index })
+}
+
+/// Runs futures at once, each as a task, and collects what they give, in their order; the first `Err` is out at once.
+///
+/// The other tasks are not cancelled by that: they go on, and nobody waits for them (a [task group](crate::task_group) does
+/// both). Dropping what this returns before it is done cancels them all.
+///
+/// The error has to be able to say that a task panicked or was cancelled; `Box<dyn Error>` and `io::Error` can.
+///
+/// # Panics
+///
+/// Outside of a running loop.
+///
+/// ```
+/// use std::error::Error;
+/// use velodrome::{run, try_gather};
+///
+/// run(async {
+///     let texts = ["1", "2", "three"];
+///     let numbers = try_gather(texts.map(|text| async move { Ok::<i32, Box<dyn Error>>(text.parse()?) }));
+///     assert_eq!(numbers.await.unwrap_err().to_string(), "invalid digit found in string");
+/// });
+/// ```
+#[track_caller]
+pub fn try_gather<I, F, T, E>(futures: I) -> Gather<T, E>
+where
+    I: IntoIterator<Item = F>,
+    F: Future<Output = Result<T, E>> + 'static,
+    T: 'static,
+    E: From<JoinError> + 'static,
+{
+    Gather::new(futures, |state, index| TryChild { state, index })
+}
+
+/// What [`gather`] and [`try_gather`] return.
+///
+/// ```
+/// use velodrome::{Gather, JoinError, gather, run};
+///
+/// run(async {
+///     let both: Gather<i32, JoinError> = gather([1, 2].map(|number| async move { number }));
+///     assert_eq!(both.await.unwrap(), [1, 2]);
+/// });
+/// ```
+#[must_use = "the tasks are cancelled when this is dropped"]
+pub struct Gather<T, E> {
+    state: Rc<State<T, E>>,
+    scope: Option<ScopeGuard>,
+    /// Somebody asked us to end: the tasks are cancelled, and we wait for them.
+    cancelled: bool,
+    over: bool,
+}
+
+struct State<T, E> {
+    context: Rc<Context>,
+    results: RefCell<Vec<Option<T>>>,
+    error: Cell<Option<E>>,
+    left: Cell<usize>,
+    tasks: RefCell<Vec<CellRef>>,
+    /// The loop was told, and has come back to it: as asyncio's callback of a done task, an iteration later.
+    heard: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+}
+
+impl<T, E> Unpin for Gather<T, E> {}
+
+impl<T, E> Gather<T, E> {
+    #[track_caller]
+    fn new<I, F, D>(futures: I, child: impl Fn(Rc<State<T, E>>, usize) -> D) -> Self
+    where
+        I: IntoIterator<Item = F>,
+        F: Future + 'static,
+        D: Deliver<F::Output, Output = Result<(), JoinError>> + 'static,
+    {
+        let futures = futures.into_iter();
+        let context = Context::current();
+        let likely = futures.size_hint().0;
+        let state = Rc::new(State {
+            context: Rc::clone(&context),
+            results: RefCell::new(Vec::with_capacity(likely)),
+            error: Cell::new(None),
+            left: Cell::new(0),
+            tasks: RefCell::new(Vec::with_capacity(likely)),
+            heard: Cell::new(false),
+            waker: Cell::new(None),
+        });
+        for (index, future) in futures.enumerate() {
+            state.results.borrow_mut().push(None);
+            state.left.set(index + 1);
+            let task = create_in(&context, future, child(Rc::clone(&state), index));
+            state.tasks.borrow_mut().push(task.into_cell());
+        }
+        let heard = state.left.get() == 0;
+        state.heard.set(heard);
+        Gather { state, scope: None, cancelled: false, over: false }
+    }
+
+    fn cancel_all(&self) {
+        let tasks = std::mem::take(&mut *self.state.tasks.borrow_mut());
+        for task in tasks {
+            task.cancel();
+        }
+    }
+}
+
+impl<T: 'static, E: 'static> State<T, E> {
+    fn child_done(self: Rc<Self>, index: usize, outcome: Result<T, E>) -> Result<(), JoinError> {
+        let left = self.left.get() - 1;
+        self.left.set(left);
+        let mut failed = false;
+        match outcome {
+            Ok(result) => self.results.borrow_mut()[index] = Some(result),
+            Err(error) => {
+                let first = self.error.take();
+                failed = first.is_none();
+                self.error.set(Some(first.unwrap_or(error)));
+            }
+        }
+        if left == 0 || failed {
+            let context = Rc::clone(&self.context);
+            context.host.defer(self);
+        }
+        Ok(())
+    }
+}
+
+impl<T, E> Callee for State<T, E> {
+    fn called(self: Rc<Self>) {
+        self.heard.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+struct Child<T> {
+    state: Rc<State<T, JoinError>>,
+    index: usize,
+}
+
+impl<T: 'static> Deliver<T> for Child<T> {
+    type Output = Result<(), JoinError>;
+
+    #[inline]
+    fn deliver(self, outcome: Result<T, JoinError>) -> Self::Output {
+        self.state.child_done(self.index, outcome)
+    }
+}
+
+struct TryChild<T, E> {
+    state: Rc<State<T, E>>,
+    index: usize,
+}
+
+impl<T: 'static, E: From<JoinError> + 'static> Deliver<Result<T, E>> for TryChild<T, E> {
+    type Output = Result<(), JoinError>;
+
+    #[inline]
+    fn deliver(self, outcome: Result<Result<T, E>, JoinError>) -> Self::Output {
+        self.state.child_done(self.index, outcome.unwrap_or_else(|error| Err(error.into())))
+    }
+}
+
+impl<T, E> Future for Gather<T, E> {
+    type Output = Result<Vec<T>, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        assert!(!self.over, "polled after its end");
+        let this = &mut *self;
+        if !this.cancelled {
+            if this.scope.is_none() && !this.state.heard.get() {
+                this.scope = ScopeGuard::new(Kind::Catches);
+            }
+            if this.scope.as_ref().is_some_and(|scope| scope.told() != Told::Nothing) {
+                this.cancelled = true;
+                this.scope = None;
+                this.cancel_all();
+            }
+        }
+        let state = &*this.state;
+        let ended = state.heard.get() && (!this.cancelled || state.left.get() == 0);
+        if !ended {
+            let kept = state.waker.take().filter(|kept| kept.will_wake(cx.waker()));
+            state.waker.set(Some(kept.unwrap_or_else(|| cx.waker().clone())));
+            if let Some(scope) = &this.scope {
+                scope.poll(cx.waker(), || ());
+            }
+            return Poll::Pending;
+        }
+        if this.cancelled {
+            if let Some(task) = TaskCell::current() {
+                task.unwind();
+            }
+            return Poll::Pending;
+        }
+        this.over = true;
+        this.scope = None;
+        if let Some(error) = state.error.take() {
+            return Poll::Ready(Err(error));
+        }
+        let results = std::mem::take(&mut *state.results.borrow_mut());
+        Poll::Ready(Ok(results.into_iter().map(|result| result.expect("every task is done")).collect()))
+    }
+}
+
+impl<T, E> Drop for Gather<T, E> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.cancel_all();
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for Gather<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gather").field("left", &self.state.left.get()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,250 @@
+//! What all byte streams have: reading and writing, and the traits of `futures-io` and tokio.
+
+/// Gives a type with a field `io: AsyncFd<...>` the methods of a stream that can be read.
+macro_rules! readable {
+    ($name:ident) => {
+        impl $name {
+            /// Reads what there is, at most as much as there is room; zero is the end.
+            ///
+            /// # Errors
+            ///
+            /// What the kernel says.
+            #[inline]
+            pub async fn read(&self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                std::future::poll_fn(|cx| self.poll_read_into(cx, buffer)).await
+            }
+
+            /// Reads until the buffer is full.
+            ///
+            /// # Errors
+            ///
+            /// [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof) if the end comes before; what the kernel says.
+            pub async fn read_exact(&self, buffer: &mut [u8]) -> std::io::Result<()> {
+                let mut filled = 0;
+                while filled < buffer.len() {
+                    match self.read(&mut buffer[filled..]).await? {
+                        0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                        size => filled += size,
+                    }
+                }
+                Ok(())
+            }
+
+            /// Reads to the end. Says how much that was.
+            ///
+            /// # Errors
+            ///
+            /// What the kernel says.
+            pub async fn read_to_end(&self, buffer: &mut Vec<u8>) -> std::io::Result<usize> {
+                let before = buffer.len();
+                loop {
+                    let filled = buffer.len();
+                    buffer.resize(filled + filled.max(4096), 0);
+                    let size = self.read(&mut buffer[filled..]).await;
+                    buffer.truncate(filled + *size.as_ref().unwrap_or(&0));
+                    if size? == 0 {
+                        return Ok(buffer.len() - before);
+                    }
+                }
+            }
+
+            #[inline]
+            fn poll_read_into(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                buffer: &mut [u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.io.poll_read(cx, buffer.len(), |io| Ok(rustix::io::read(io, &mut *buffer)?))
+            }
+        }
+
+        #[cfg(feature = "futures-io")]
+        impl futures_io::AsyncRead for $name {
+            fn poll_read(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buffer: &mut [u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.poll_read_into(cx, buffer)
+            }
+        }
+
+        #[cfg(feature = "futures-io")]
+        impl futures_io::AsyncRead for &$name {
+            fn poll_read(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buffer: &mut [u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.poll_read_into(cx, buffer)
+            }
+        }
+
+        #[cfg(feature = "tokio")]
+        impl tokio::io::AsyncRead for $name {
+            fn poll_read(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buffer: &mut tokio::io::ReadBuf<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                self.poll_read_into(cx, buffer.initialize_unfilled()).map_ok(|size| buffer.advance(size))
+            }
+        }
+    };
+}
+
+/// Gives a type with a field `io: AsyncFd<...>` and a method `close_writing` the methods of a stream that can be written.
+macro_rules! writable {
+    ($name:ident) => {
+        impl $name {
+            /// Writes as much as there is room for.
+            ///
+            /// # Errors
+            ///
+            /// What the kernel says.
+            #[inline]
+            pub async fn write(&self, data: &[u8]) -> std::io::Result<usize> {
+                std::future::poll_fn(|cx| self.poll_write_from(cx, data)).await
+            }
+
+            /// Writes all of it.
+            ///
+            /// # Errors
+            ///
+            /// What the kernel says.
+            pub async fn write_all(&self, mut data: &[u8]) -> std::io::Result<()> {
+                while !data.is_empty() {
+                    match self.write(data).await? {
+                        0 => return Err(std::io::ErrorKind::WriteZero.into()),
+                        size => data = &data[size..],
+                    }
+                }
+                Ok(())
+            }
+
+            #[inline]
+            fn poll_write_from(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                data: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.io.poll_write(cx, data.len(), |io| Self::write_once(io, data))
+            }
+        }
+
+        #[cfg(feature = "futures-io")]
+        impl futures_io::AsyncWrite for $name {
+            fn poll_write(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                data: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.poll_write_from(cx, data)
+            }
+
+            fn poll_flush(
+                self: std::pin::Pin<&mut Self>,
+                _cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::task::Poll::Ready(Ok(()))
+            }
+
+            fn poll_close(
+                self: std::pin::Pin<&mut Self>,
+                _cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::task::Poll::Ready(self.close_writing())
+            }
+        }
+
+        #[cfg(feature = "futures-io")]
+        impl futures_io::AsyncWrite for &$name {
+            fn poll_write(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                data: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.poll_write_from(cx, data)
+            }
+
+            fn poll_flush(
+                self: std::pin::Pin<&mut Self>,
+                _cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::task::Poll::Ready(Ok(()))
+            }
+
+            fn poll_close(
+                self: std::pin::Pin<&mut Self>,
+                _cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::task::Poll::Ready(self.close_writing())
+            }
+        }
+
+        #[cfg(feature = "tokio")]
+        impl tokio::io::AsyncWrite for $name {
+            fn poll_write(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                data: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.poll_write_from(cx, data)
+            }
+
+            fn poll_flush(
+                self: std::pin::Pin<&mut Self>,
+                _cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::task::Poll::Ready(Ok(()))
+            }
+
+            fn poll_shutdown(
+                self: std::pin::Pin<&mut Self>,
+                _cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::task::Poll::Ready(self.close_writing())
+            }
+        }
+    };
+}
+
+/// Gives a type with a field `io: AsyncFd<$inner>` the way in and out.
+macro_rules! over_fd {
+    ($name:ident, $inner:ty) => {
+        impl $name {
+            pub(crate) fn over(io: $inner) -> std::io::Result<Self> {
+                Ok($name { io: crate::AsyncFd::new(io)? })
+            }
+        }
+
+        impl TryFrom<$inner> for $name {
+            type Error = std::io::Error;
+
+            fn try_from(io: $inner) -> std::io::Result<Self> {
+                Self::over(io)
+            }
+        }
+
+        impl From<$name> for $inner {
+            /// It stays non-blocking.
+            fn from(it: $name) -> $inner {
+                it.io.into_inner()
+            }
+        }
+
+        impl AsRef<$inner> for $name {
+            fn as_ref(&self) -> &$inner {
+                self.io.get_ref()
+            }
+        }
+
+        impl std::os::fd::AsFd for $name {
+            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                self.io.as_fd()
+            }
+        }
+    };
+}
+
+pub(crate) use {over_fd, readable, writable};

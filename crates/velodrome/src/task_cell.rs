@@ -1,0 +1,333 @@
+//! [`TaskCell`]: what is known of a task beside its future. Its name, whether it is done, and who in it is to hear of a
+//! cancellation.
+//!
+//! A task is a tree of *scopes*: the task itself is the root, every [`catch_cancel`](crate::catch_cancel) and every task group
+//! that is being polled in it is a scope, and so is every [`timeout`](crate::timeout), which sends cancellations but takes
+//! none from outside. A cancellation goes to the innermost scopes that catch, or to the root if there are none.
+//!
+//! What must stay true:
+//!
+//! - A scope that was asked is woken, so that it hears of it although what it waits for does not come.
+//! - Waking and dropping run other people's code, so nothing is borrowed then.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+
+use slab::Slab;
+
+use crate::abi::CellRef;
+use crate::context::Context;
+
+/// The scope that is the task itself.
+pub(crate) const ROOT: usize = usize::MAX;
+
+/// What a scope was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Told {
+    #[default]
+    Nothing,
+    /// To end what is in it, the next time it is polled.
+    Cancel,
+    /// To end what is in it, as soon as that has given way: it said so itself.
+    Unwind,
+}
+
+/// What a scope does with cancellations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It takes them.
+    Catches,
+    /// It sends them into itself, and takes back what comes of those.
+    Sends,
+}
+
+#[derive(Debug)]
+struct Scope {
+    parent: usize,
+    kind: Kind,
+    /// A sender that has sent.
+    sent: bool,
+    told: Told,
+    waker: Option<Waker>,
+}
+
+pub(crate) struct TaskCell {
+    /// What knows of the task, until it is done. (What is left then can be dropped on any thread.)
+    context: Cell<Option<Rc<Context>>>,
+    id: u64,
+    name: RefCell<Option<Box<str>>>,
+    /// Where the context keeps it.
+    slot: Cell<usize>,
+    done: Cell<bool>,
+    told: Cell<Told>,
+    cancelling: Cell<u32>,
+    scopes: RefCell<Slab<Scope>>,
+    /// The innermost scope that is being polled.
+    current: Cell<usize>,
+    /// Wakes a main future. (Other tasks need none.)
+    waker: Cell<Option<Waker>>,
+}
+
+thread_local! {
+    static TASK: Cell<Option<CellRef>> = const { Cell::new(None) };
+    static LAST_ID: Cell<u64> = const { Cell::new(0) };
+}
+
+impl TaskCell {
+    /// What is known of a new task.
+    #[inline]
+    pub(crate) fn new() -> Self {
+        let id = LAST_ID.get() + 1;
+        LAST_ID.set(id);
+        TaskCell {
+            context: Cell::new(None),
+            id,
+            name: RefCell::new(None),
+            slot: Cell::new(0),
+            done: Cell::new(false),
+            told: Cell::new(Told::Nothing),
+            cancelling: Cell::new(0),
+            scopes: RefCell::new(Slab::new()),
+            current: Cell::new(ROOT),
+            waker: Cell::new(None),
+        }
+    }
+
+    /// The task that is being polled.
+    pub(crate) fn current() -> Option<CellRef> {
+        TASK.with(|slot| {
+            let current = slot.take();
+            let copy = current.clone();
+            slot.set(current);
+            copy
+        })
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.name.borrow().as_deref().map_or_else(|| format!("Task-{}", self.id), str::to_owned)
+    }
+
+    pub(crate) fn set_name(&self, name: &str) {
+        let name = Some(name.into());
+        let old = self.name.replace(name);
+        drop(old);
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.done.get()
+    }
+
+    pub(crate) fn cancelling(&self) -> u32 {
+        self.cancelling.get()
+    }
+
+    pub(crate) fn uncancel(&self) -> u32 {
+        self.cancelling.set(self.cancelling.get().saturating_sub(1));
+        self.cancelling.get()
+    }
+
+    /// How a main future is woken.
+    pub(crate) fn set_waker(&self, waker: Waker) {
+        self.waker.set(Some(waker));
+    }
+
+    pub(crate) fn wake_main(&self) {
+        let waker = self.waker.take();
+        if let Some(waker) = &waker {
+            waker.wake_by_ref();
+        }
+        self.waker.set(waker);
+    }
+
+    /// The task ended: the context forgets it.
+    pub(crate) fn finish(&self) {
+        if self.done.replace(true) {
+            return;
+        }
+        let _waker = self.waker.take();
+        if let Some(context) = self.context.take() {
+            let _cell = context.tasks.borrow_mut().try_remove(self.slot.get());
+        }
+    }
+
+    /// What the root was told.
+    #[inline]
+    pub(crate) fn told(&self) -> Told {
+        self.told.get()
+    }
+
+    /// Tells the innermost catching scopes within a scope. `false` if there are none.
+    fn send_into(&self, within: usize) -> bool {
+        let mut wakers = Vec::new();
+        {
+            let scopes = &mut *self.scopes.borrow_mut();
+            if scopes.is_empty() {
+                return false;
+            }
+            let parent = |scope: usize| scopes.get(scope).map_or(ROOT, |it| it.parent);
+            let above = |scope: usize| {
+                std::iter::successors(Some(scope), move |&it| (it != ROOT).then(|| parent(it))).skip(1)
+            };
+            let catching: Vec<usize> = scopes
+                .iter()
+                .filter(|(scope, it)| it.kind == Kind::Catches && above(*scope).any(|it| it == within))
+                .map(|(scope, _)| scope)
+                .collect();
+            let innermost: Vec<usize> = catching
+                .iter()
+                .copied()
+                .filter(|&scope| !catching.iter().any(|&other| above(other).any(|it| it == scope)))
+                .collect();
+            for scope in innermost {
+                let scope = &mut scopes[scope];
+                scope.told = Told::Cancel;
+                wakers.push(scope.waker.clone());
+            }
+        }
+        let any = !wakers.is_empty();
+        wakers.into_iter().flatten().for_each(Waker::wake);
+        any
+    }
+
+    /// Hands a cancellation on that the code of the current scope has caught: to the next scope around it that catches, or that
+    /// sent it, or to the root.
+    pub(crate) fn unwind(&self) {
+        let mut scopes = self.scopes.borrow_mut();
+        let mut scope = self.current.get();
+        while let Some(it) = scopes.get_mut(scope) {
+            if it.kind == Kind::Catches || it.sent {
+                it.told = Told::Unwind;
+                return;
+            }
+            scope = it.parent;
+        }
+        self.told.set(Told::Unwind);
+    }
+}
+
+impl std::fmt::Debug for TaskCell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task")
+            .field("name", &self.name())
+            .field("done", &self.done.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl CellRef {
+    /// The context knows of the task from now on.
+    #[inline]
+    pub(crate) fn register(&self, context: &Rc<Context>) {
+        self.context.set(Some(Rc::clone(context)));
+        self.slot.set(context.tasks.borrow_mut().insert(self.clone()));
+    }
+
+    /// Makes this the task that is being polled, until the guard is dropped.
+    #[inline]
+    pub(crate) fn enter(&self) -> Entered {
+        Entered(TASK.replace(Some(self.clone())))
+    }
+
+    /// Asks the task to end. `false` if it has.
+    pub(crate) fn cancel(&self) -> bool {
+        if self.done.get() {
+            return false;
+        }
+        self.cancelling.set(self.cancelling.get().saturating_add(1));
+        if !self.send_into(ROOT) {
+            self.told.set(Told::Cancel);
+            self.wake();
+        }
+        true
+    }
+}
+
+/// Puts back what was before.
+pub(crate) struct Entered(Option<CellRef>);
+
+impl Drop for Entered {
+    #[inline]
+    fn drop(&mut self) {
+        TASK.set(self.0.take());
+    }
+}
+
+/// A scope of the task in which it was made; the scope ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct ScopeGuard {
+    cell: CellRef,
+    scope: usize,
+}
+
+impl ScopeGuard {
+    /// `None` where no task of ours is being polled, as in another executor: nobody can be cancelled there.
+    pub(crate) fn new(kind: Kind) -> Option<Self> {
+        let cell = TaskCell::current()?;
+        let parent = cell.current.get();
+        let scope = cell.scopes.borrow_mut().insert(Scope {
+            parent,
+            kind,
+            sent: false,
+            told: Told::Nothing,
+            waker: None,
+        });
+        Some(ScopeGuard { cell, scope })
+    }
+
+    /// Polls what is in the scope.
+    pub(crate) fn poll<R>(&self, waker: &Waker, poll: impl FnOnce() -> R) -> R {
+        {
+            let mut scopes = self.cell.scopes.borrow_mut();
+            let kept = &mut scopes[self.scope].waker;
+            if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+                let old = kept.replace(waker.clone());
+                drop(scopes);
+                drop(old);
+            }
+        }
+        let before = self.cell.current.replace(self.scope);
+        let restore = Restore { cell: &self.cell, before };
+        let result = poll();
+        drop(restore);
+        result
+    }
+
+    /// What the scope was told, once.
+    pub(crate) fn told(&self) -> Told {
+        std::mem::take(&mut self.cell.scopes.borrow_mut()[self.scope].told)
+    }
+
+    /// Whether what is in the scope handed a cancellation on.
+    pub(crate) fn unwinds(&self) -> bool {
+        self.cell.scopes.borrow()[self.scope].told == Told::Unwind
+    }
+
+    /// Asks what is in the scope to end. `false` if nothing in it wants to be asked.
+    pub(crate) fn send(&self) -> bool {
+        self.cell.scopes.borrow_mut()[self.scope].sent = true;
+        self.cell.send_into(self.scope)
+    }
+}
+
+struct Restore<'a> {
+    cell: &'a TaskCell,
+    before: usize,
+}
+
+impl Drop for Restore<'_> {
+    fn drop(&mut self) {
+        self.cell.current.set(self.before);
+    }
+}
+
+impl Drop for ScopeGuard {
+    fn drop(&mut self) {
+        let scope = self.cell.scopes.borrow_mut().try_remove(self.scope);
+        drop(scope);
+    }
+}

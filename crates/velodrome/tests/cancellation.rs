@@ -1,0 +1,302 @@
+//! Who hears of a cancellation, and when.
+#![allow(missing_docs)]
+
+use std::cell::RefCell;
+use std::future::pending;
+use std::rc::Rc;
+use std::time::Duration;
+
+use velodrome::{
+    Event, MemberError, all_tasks, catch_cancel, create_task, current_task, gather, run, sleep, task_group,
+    timeout, try_gather, yield_now,
+};
+
+type Trace = Rc<RefCell<Vec<&'static str>>>;
+
+fn trace() -> Trace {
+    Rc::default()
+}
+
+#[test]
+fn the_innermost_catch_hears_it_and_the_others_only_if_it_is_passed_on() {
+    for pass_on in [false, true] {
+        let said = trace();
+        let saying = Rc::clone(&said);
+        run(async {
+            let task = create_task(async move {
+                let outer = catch_cancel(async {
+                    if let Err(cancelled) = catch_cancel(pending::<()>()).await {
+                        saying.borrow_mut().push("inner");
+                        yield_now().await;
+                        if pass_on {
+                            cancelled.propagate::<()>().await;
+                        }
+                    }
+                    saying.borrow_mut().push("inner goes on");
+                })
+                .await;
+                saying.borrow_mut().push(if outer.is_err() { "outer" } else { "outer hears nothing" });
+            });
+            yield_now().await;
+            task.cancel();
+            task.await.unwrap();
+        });
+        let expected: &[&str] =
+            if pass_on { &["inner", "outer"] } else { &["inner", "inner goes on", "outer hears nothing"] };
+        assert_eq!(*said.borrow(), expected);
+    }
+}
+
+#[test]
+fn a_second_cancellation_ends_the_cleaning_up() {
+    run(async {
+        let task = create_task(async {
+            let _ = catch_cancel(pending::<()>()).await;
+            pending::<()>().await;
+        });
+        yield_now().await;
+        assert!(task.cancel());
+        yield_now().await;
+        assert!(!task.is_done());
+        assert_eq!(task.task_ref().cancelling(), 1);
+        assert!(task.cancel());
+        assert!(task.await.unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn every_branch_of_a_task_hears_it() {
+    run(async {
+        let task = create_task(async {
+            let (one, two, three) = gather!(
+                catch_cancel(pending::<()>()),
+                catch_cancel(sleep(Duration::from_secs(3600))),
+                async { 3 },
+            );
+            (one.is_err(), two.is_err(), three)
+        });
+        yield_now().await;
+        task.cancel();
+        assert_eq!(task.await.unwrap(), (true, true, 3));
+    });
+}
+
+#[test]
+fn a_task_that_cancels_itself_ends_at_its_next_await() {
+    let said = trace();
+    let saying = Rc::clone(&said);
+    run(async {
+        let task = create_task(async move {
+            current_task().unwrap().cancel();
+            saying.borrow_mut().push("still here");
+            yield_now().await;
+            saying.borrow_mut().push("never");
+        });
+        assert!(task.await.unwrap_err().is_cancelled());
+    });
+    assert_eq!(*said.borrow(), ["still here"]);
+}
+
+#[test]
+fn timeout_asks_first_and_waits_for_what_cleans_up() {
+    let said = trace();
+    run(async {
+        let outcome = timeout(Duration::from_millis(1), async {
+            if let Err(cancelled) = catch_cancel(pending::<()>()).await {
+                yield_now().await;
+                said.borrow_mut().push("cleaned up");
+                cancelled.propagate::<()>().await;
+            }
+        })
+        .await;
+        assert!(outcome.is_err());
+        let kept = timeout(Duration::from_millis(1), async {
+            let _ = catch_cancel(pending::<()>()).await;
+            "a value all the same"
+        });
+        assert_eq!(kept.await, Ok("a value all the same"));
+        let nested = timeout(
+            Duration::from_secs(3600),
+            timeout(Duration::from_millis(1), async {
+                let _ = catch_cancel(pending::<()>())
+                    .await
+                    .map_err(|cancelled| cancelled.propagate::<()>())
+                    .unwrap_err()
+                    .await;
+            }),
+        );
+        assert!(matches!(nested.await, Ok(Err(_))));
+    });
+    assert_eq!(*said.borrow(), ["cleaned up"]);
+}
+
+#[test]
+fn a_cancelled_group_ends_when_its_members_have() {
+    let said = trace();
+    let saying = Rc::clone(&said);
+    run(async {
+        let task = create_task(async move {
+            let member = Rc::clone(&saying);
+            let outcome = task_group(async |group| {
+                group
+                    .create_task(async move {
+                        if let Err(cancelled) = catch_cancel(pending::<()>()).await {
+                            yield_now().await;
+                            yield_now().await;
+                            member.borrow_mut().push("member");
+                            cancelled.propagate::<()>().await;
+                        }
+                        Ok::<(), ()>(())
+                    })
+                    .detach();
+                pending::<Result<(), ()>>().await
+            })
+            .await;
+            saying.borrow_mut().push("never");
+            outcome
+        });
+        yield_now().await;
+        yield_now().await;
+        task.cancel();
+        assert!(task.await.unwrap_err().is_cancelled());
+        said.borrow_mut().push("task");
+        assert_eq!(all_tasks().len(), 1);
+    });
+    assert_eq!(*said.borrow(), ["member", "task"]);
+}
+
+#[test]
+fn a_cancelled_gather_ends_when_its_tasks_have() {
+    run(async {
+        let event = Rc::new(Event::new());
+        let cleaned = Rc::clone(&event);
+        let task = create_task(async move {
+            let child = async move {
+                let _ = catch_cancel(pending::<()>()).await;
+                yield_now().await;
+                cleaned.set();
+            };
+            gather([child]).await
+        });
+        yield_now().await;
+        yield_now().await;
+        task.cancel();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert!(event.is_set());
+        assert_eq!(all_tasks().len(), 1);
+    });
+}
+
+#[test]
+fn a_dropped_group_or_gather_leaves_no_task_running() {
+    run(async {
+        let group = task_group(async |group| {
+            for _ in 0..10 {
+                group.create_task(pending::<Result<(), ()>>()).detach();
+            }
+            pending().await
+        });
+        assert!(
+            timeout(
+                Duration::from_millis(1),
+                futures_lite::future::or(group, async {
+                    yield_now().await;
+                    yield_now().await;
+                    Ok::<(), _>(())
+                })
+            )
+            .await
+            .is_ok()
+        );
+        let mut gathering = gather((0..10).map(|_| pending::<()>()));
+        assert!(futures_lite::future::poll_once(&mut gathering).await.is_none());
+        drop(gathering);
+        yield_now().await;
+        assert_eq!(all_tasks().len(), 1);
+    });
+}
+
+#[test]
+fn a_failing_member_cancels_the_block_and_its_siblings_and_all_errors_come_out() {
+    run(async {
+        let error = task_group(async |group| {
+            group
+                .create_task(async {
+                    let _ = catch_cancel(pending::<()>()).await;
+                    Err::<(), _>("failed while cleaning up")
+                })
+                .detach();
+            group.create_task(async { Err::<(), _>("first") }).detach();
+            pending::<Result<(), &str>>().await
+        })
+        .await
+        .unwrap_err();
+        assert!(matches!(
+            error.errors[..],
+            [MemberError::Failed("first"), MemberError::Failed("failed while cleaning up")]
+        ));
+        assert_eq!(all_tasks().len(), 1);
+    });
+}
+
+#[test]
+fn a_failing_block_cancels_the_members() {
+    run(async {
+        let error = task_group(async |group| {
+            group.create_task(pending::<Result<(), &str>>()).detach();
+            Err::<(), _>("the block")
+        })
+        .await
+        .unwrap_err();
+        assert!(matches!(error.errors[..], [MemberError::Failed("the block")]));
+        assert_eq!(all_tasks().len(), 1);
+    });
+}
+
+#[test]
+fn who_joins_a_group_that_is_ending_never_begins() {
+    run(async {
+        let error = task_group(async |group| {
+            let late = group.clone();
+            group
+                .create_task(async move {
+                    let _ = catch_cancel(pending::<()>()).await;
+                    let task = late.create_task(async { Ok::<i32, &str>(1) });
+                    assert!(task.await.unwrap_err().is_cancelled());
+                    Ok(())
+                })
+                .detach();
+            group.create_task(async { Err::<(), _>("over") }).detach();
+            Ok(())
+        })
+        .await
+        .unwrap_err();
+        assert_eq!(error.errors.len(), 1);
+    });
+}
+
+#[test]
+fn try_gather_lets_the_others_go_on() {
+    run(async {
+        let event = Rc::new(Event::new());
+        let reached = Rc::clone(&event);
+        let error = try_gather((0..2).map(move |number| {
+            let reached = Rc::clone(&reached);
+            async move {
+                if number == 0 {
+                    return Err(std::io::Error::other("the first"));
+                }
+                for _ in 0..5 {
+                    yield_now().await;
+                }
+                reached.set();
+                Ok(())
+            }
+        }))
+        .await
+        .unwrap_err();
+        assert_eq!(error.to_string(), "the first");
+        assert!(!event.is_set());
+        timeout(Duration::from_secs(60), event.wait()).await.unwrap();
+    });
+}

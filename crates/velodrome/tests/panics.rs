@@ -1,0 +1,118 @@
+//! A panic ends its task, and the loop goes on.
+#![allow(missing_docs)]
+
+use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use velodrome::{
+    JoinError, MemberError, Runner, create_task, gather, run, spawn_blocking, task_group, yield_now,
+};
+
+#[test]
+fn other_tasks_go_on() {
+    let count = run(async {
+        let panicking: Vec<_> =
+            (0..100).map(|number| create_task(async move { panic!("number {number}") })).collect();
+        let fine: Vec<_> = (0..100)
+            .map(|number| {
+                create_task(async move {
+                    yield_now().await;
+                    number
+                })
+            })
+            .collect();
+        for (number, task) in panicking.into_iter().enumerate() {
+            match task.await {
+                Err(JoinError::Panicked(panic)) => assert_eq!(panic.to_string(), format!("number {number}")),
+                other => panic!("{other:?}"),
+            }
+        }
+        let mut count = 0;
+        for task in fine {
+            count += task.await.map(|_| 1).unwrap();
+        }
+        count
+    });
+    assert_eq!(count, 100);
+}
+
+#[test]
+fn the_main_futures_panic_goes_on_in_run_and_the_runner_can_be_used_again() {
+    let runner = Runner::new().unwrap();
+    let caught = catch_unwind(AssertUnwindSafe(|| runner.run(async { panic!("main") })));
+    assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"main"));
+    assert_eq!(runner.run(async { 1 }), 1);
+}
+
+#[test]
+fn a_destructor_that_panics_ends_its_task_only() {
+    struct Bad;
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("in a destructor");
+            }
+        }
+    }
+    run(async {
+        let task = create_task(async {
+            let _bad = Bad;
+            pending::<()>().await;
+        });
+        yield_now().await;
+        task.cancel();
+        assert!(matches!(task.await, Err(JoinError::Panicked(_))));
+        let returned = create_task(async { Bad });
+        yield_now().await;
+        std::mem::forget(returned.await);
+        create_task(async { Bad }).detach();
+        yield_now().await;
+        assert_eq!(create_task(async { 1 }).await.unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_blocking_function_that_panics_says_so() {
+    run(async {
+        let outcome = spawn_blocking(|| -> () { panic!("elsewhere") }).await;
+        assert!(matches!(outcome, Err(JoinError::Panicked(_))));
+        assert_eq!(spawn_blocking(|| 1).await.unwrap(), 1);
+    });
+}
+
+#[test]
+fn gather_and_group_hear_of_it() {
+    run(async {
+        let outcome = gather((0..3).map(|number| async move { assert_ne!(number, 1) })).await;
+        assert!(matches!(outcome, Err(JoinError::Panicked(_))));
+        let error = task_group(async |group| {
+            group.create_task(async { panic!("a member") }).await.map_err(|_| "told")?;
+            Ok::<(), &str>(())
+        })
+        .await
+        .unwrap_err();
+        assert!(matches!(error.errors[0], MemberError::Panicked(_)));
+    });
+}
+
+#[test]
+fn a_function_from_another_thread_that_panics() {
+    let runner = Runner::new().unwrap();
+    runner.handle().call_soon(|| panic!("from afar")).unwrap();
+    runner.run(async {
+        yield_now().await;
+        yield_now().await;
+    });
+}
+
+#[test]
+#[should_panic(expected = "run() cannot be called from a running event loop")]
+fn there_is_one_loop_to_a_thread() {
+    run(async { run(async {}) });
+}
+
+#[test]
+#[should_panic(expected = "no running event loop")]
+fn there_are_no_tasks_without_a_loop() {
+    create_task(async {}).detach();
+}
