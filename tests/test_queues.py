@@ -176,3 +176,26 @@ def test_bad_arguments(name):
         lambda module: getattr(module, name)().put_nowait(),
     ):
         assert outcome(call, velodrome)[0] == outcome(call, asyncio)[0] == "TypeError"
+
+
+MILLION = """
+import gc, importlib, sys
+queue = importlib.import_module(sys.argv[1]).PriorityQueue()
+items = list(range(1_000_000))
+gc.disable()
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4
+
+before = resident()
+for item in items:
+    queue.put_nowait(item)
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(hasattr(sys, "gettotalrefcount"), reason="a debug build's allocator adds its own")
+def test_a_million_items_cost_what_they_cost_in_asyncios_priority_queue(run_python):
+    plain, ours = (int(run_python(MILLION, module).stdout) for module in ("asyncio", "velodrome"))
+    assert ours <= plain * 1.1
