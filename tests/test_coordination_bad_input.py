@@ -1,4 +1,4 @@
-"""What gather, wait, groups and the rest refuse, they refuse as asyncio does: the exception's type and its text."""
+"""What gather, wait, groups and the rest refuse, they refuse as asyncio does: type and text."""
 
 import asyncio
 import gc
