@@ -23,6 +23,15 @@ if _sys.platform != "linux":
 
 from velodrome._loop import Loop
 from velodrome._runner import Runner, new_event_loop, run
+from velodrome._streams import (
+    StreamReader,
+    StreamReaderProtocol,
+    StreamWriter,
+    open_connection,
+    open_unix_connection,
+    start_server,
+    start_unix_server,
+)
 from velodrome._velodrome import (
     Barrier,
     BoundedSemaphore,
@@ -64,6 +73,9 @@ __all__ = [
     "Queue",
     "Runner",
     "Semaphore",
+    "StreamReader",
+    "StreamReaderProtocol",
+    "StreamWriter",
     "Task",
     "TaskGroup",
     "Timeout",
@@ -75,9 +87,13 @@ __all__ = [
     "gather",
     "install",
     "new_event_loop",
+    "open_connection",
+    "open_unix_connection",
     "run",
     "shield",
     "sleep",
+    "start_server",
+    "start_unix_server",
     "timeout",
     "timeout_at",
     "uninstall",
