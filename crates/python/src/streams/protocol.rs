@@ -324,7 +324,7 @@ pub fn define() -> Fallible<Ref> {
     let class = crate::cpython::spec::define::<StreamReaderProtocol>(Spec {
         base: None,
         doc: Some(
-            c"StreamReaderProtocol(stream_reader, client_connected_cb=None, loop=None)\n--\n\nWhat \
+            c"StreamReaderProtocolCore(stream_reader, client_connected_cb=None, loop=None)\n--\n\nWhat \
               StreamReaderProtocol does natively.",
         ),
         methods: class_methods!(StreamReaderProtocol, "StreamReaderProtocol";

@@ -338,7 +338,7 @@ pub fn define() -> Fallible<Ref> {
     ));
     let class = crate::cpython::spec::define::<StreamReader>(Spec {
         base: None,
-        doc: Some(c"StreamReader(limit=65536, loop=None)\n--\n\nWhat StreamReader does natively."),
+        doc: Some(c"StreamReaderCore(limit=65536, loop=None)\n--\n\nWhat StreamReader does natively."),
         methods,
         attributes,
         slots: class_slots!(StreamReader, "StreamReader"; init py_init),
