@@ -786,7 +786,20 @@ class IdleTransport(asyncio.Transport):
     def nothing(self, *arguments):
         pass
 
-    is_closing = close = write = writelines = get_extra_info = nothing
+    close = write = writelines = get_extra_info = nothing
+
+    def is_closing(self):
+        return True
+
+
+class QuietWriter(velodrome.StreamWriter):
+    """One whose __init__ has failed would be heard of once more when it goes, as asyncio's is."""
+
+    def __del__(self):
+        pass
+
+
+uses(lambda loop: QuietWriter(IdleTransport(), None, None, loop) and None)
 
 
 def with_streams(function):
@@ -794,7 +807,7 @@ def with_streams(function):
 
     async def used(loop):
         reader = velodrome.StreamReader(loop=loop)
-        protocol = velodrome.StreamReaderProtocol(reader, loop=loop)
+        protocol = velodrome.StreamReaderProtocol(reader, lambda reader, writer: None, loop=loop)
         transport = IdleTransport()
         protocol.connection_made(transport)
         writer = velodrome.StreamWriter(transport, protocol, reader, loop)
