@@ -30,7 +30,9 @@ class ServerRow:
     name: str
     kind: str
     connections: int
-    size: str  # of a message, after "udp" of a datagram, after "file" of the answer to a byte; "http", "lines"
+    size: (
+        str  # of a message, after "udp" of a datagram, after "file" of the answer to a byte; "http", "lines"
+    )
     messages: int  # in a round: such that a fast loop takes about a tenth of a second
 
 

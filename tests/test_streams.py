@@ -219,6 +219,33 @@ def test_objects_of_both_kinds_pass_for_each_other(loop):
         velodrome.StreamWriter(transport, protocol, object(), loop)
 
 
+CHILD = """
+import asyncio, sys, velodrome
+
+async def main(aio):
+    program = "import sys; sys.stderr.write('err'); print(sys.stdin.read().upper())"
+    pipe = asyncio.subprocess.PIPE
+    child = await aio.create_subprocess_exec(
+        sys.executable, "-c", program, stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    assert type(child) is asyncio.subprocess.Process
+    assert type(child.stdin) is velodrome.StreamWriter
+    assert type(child.stdout) is type(child.stderr) is velodrome.StreamReader
+    print(await child.communicate(b"input"))
+
+installed = sys.argv[1:] == ["True"]
+if installed:
+    velodrome.install()
+assert installed is (asyncio.StreamReader is velodrome.StreamReader)
+velodrome.run(main(asyncio if installed else velodrome))
+"""
+
+
+@pytest.mark.parametrize("installed", [False, True], ids=["", "installed"])
+def test_the_pipes_of_a_child_are_ours(run_python, installed):
+    assert run_python(CHILD, installed).stdout == "(b'INPUT\\n', b'err')\n"
+
+
 # -- Bounds ----------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,8 @@ from velodrome._runner import run as run
 from velodrome._streams import StreamReader as StreamReader
 from velodrome._streams import StreamReaderProtocol as StreamReaderProtocol
 from velodrome._streams import StreamWriter as StreamWriter
+from velodrome._streams import create_subprocess_exec as create_subprocess_exec
+from velodrome._streams import create_subprocess_shell as create_subprocess_shell
 from velodrome._streams import open_connection as open_connection
 from velodrome._streams import open_unix_connection as open_unix_connection
 from velodrome._streams import start_server as start_server
@@ -62,6 +64,8 @@ __all__ = [
     "TimerHandle",
     "as_completed",
     "build_info",
+    "create_subprocess_exec",
+    "create_subprocess_shell",
     "create_task",
     "ensure_future",
     "gather",

@@ -5,8 +5,8 @@ whichever version that is, in which the names of the classes mean ours.
 """
 
 from abc import ABCMeta
-from asyncio import streams
-from types import FunctionType
+from asyncio import streams, subprocess
+from types import FunctionType, SimpleNamespace
 
 from velodrome._velodrome import StreamReaderCore, StreamReaderProtocolCore, StreamWriterCore
 
@@ -15,8 +15,9 @@ _Reader, _Writer, _Protocol = streams.StreamReader, streams.StreamWriter, stream
 
 
 def _over_ours(function):
-    """Return a function of asyncio.streams over our classes."""
-    ours = FunctionType(function.__code__, _globals, function.__name__, function.__defaults__)
+    """Return a function of asyncio.streams or asyncio.subprocess over our classes."""
+    names = _globals if function.__module__ == streams.__name__ else _subprocess_globals
+    ours = FunctionType(function.__code__, names, function.__name__, function.__defaults__)
     ours.__kwdefaults__ = function.__kwdefaults__
     ours.__doc__ = function.__doc__
     ours.__module__ = "velodrome"
@@ -24,6 +25,7 @@ def _over_ours(function):
 
 
 _globals = dict(vars(streams))
+_subprocess_globals = dict(vars(subprocess))
 
 
 # The metaclass is for one thing: asyncio's own objects, made before `install()` or by those who took the
@@ -64,3 +66,18 @@ open_connection = _over_ours(streams.open_connection)
 start_server = _over_ours(streams.start_server)
 open_unix_connection = _over_ours(streams.open_unix_connection)
 start_unix_server = _over_ours(streams.start_unix_server)
+
+# The pipes of a subprocess: its protocol makes the readers and the writer.
+_subprocess_globals["streams"] = SimpleNamespace(**_globals)
+
+
+class _SubprocessStreamProtocol(subprocess.SubprocessStreamProtocol):
+    connection_made = _over_ours(subprocess.SubprocessStreamProtocol.connection_made)
+
+
+_SubprocessStreamProtocol.__name__ = "SubprocessStreamProtocol"
+_subprocess_globals["SubprocessStreamProtocol"] = _SubprocessStreamProtocol
+create_subprocess_exec = _over_ours(subprocess.create_subprocess_exec)
+create_subprocess_shell = _over_ours(subprocess.create_subprocess_shell)
+create_subprocess_exec.__doc__ = "Run a program; return its Process, whose pipes are streams."
+create_subprocess_shell.__doc__ = "Run a command in a shell; return its Process, whose pipes are streams."
