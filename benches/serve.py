@@ -1,10 +1,14 @@
-"""A server for the server rows, in a process of its own: `serve.py LOOP KIND`; it prints its port."""
+"""A server for the server rows, in a process of its own: `serve.py LOOP KIND [--own]`; it prints its port.
+
+With `--own` the loop's own pieces are put in the place of asyncio's first.
+"""
 
 import asyncio
 import importlib
 import socket
 import sys
 import tempfile
+from contextlib import suppress
 
 
 class Echo(asyncio.Protocol):
@@ -29,18 +33,52 @@ async def protocol():
     await asyncio.Event().wait()
 
 
-async def streams():
-    """Echo by way of the standard library's streams."""
+def streams(converse):
+    """Serve by way of asyncio's streams: a function of a reader and a writer."""
 
-    async def echo(reader, writer):
-        while data := await reader.read(65536):
-            writer.write(data)
+    async def serve():
+        async def connected(reader, writer):
+            with suppress(asyncio.IncompleteReadError):
+                await converse(reader, writer)
+            writer.close()
+
+        started(await asyncio.start_server(connected, "127.0.0.1", 0, backlog=1024))
+        await asyncio.Event().wait()
+
+    return serve
+
+
+async def chunks(reader, writer):
+    """Echo what comes as it comes."""
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+
+
+async def lines(reader, writer):
+    """Echo lines."""
+    while line := await reader.readline():
+        writer.write(line)
+        await writer.drain()
+
+
+async def frames(reader, writer):
+    """Echo frames: four bytes tell how many follow."""
+    while True:
+        header = await reader.readexactly(4)
+        body = await reader.readexactly(int.from_bytes(header))
+        writer.writelines((header, body))
+        await writer.drain()
+
+
+async def short_lines(reader, writer):
+    """Read lines by the thousand, and send the last of each thousand back."""
+    count = 0
+    async for line in reader:
+        count += 1
+        if count % 1000 == 0:
+            writer.write(line)
             await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=1024)
-    started(server)
-    await asyncio.Event().wait()
 
 
 async def sockets():
@@ -128,13 +166,27 @@ async def uvicorn():
     await Server(config).serve()
 
 
+KINDS = {
+    "protocol": protocol,
+    "streams": streams(chunks),
+    "lines": streams(lines),
+    "frames": streams(frames),
+    "short_lines": streams(short_lines),
+    "sockets": sockets,
+    "datagrams": datagrams,
+    "files": files,
+    "uvicorn": uvicorn,
+}
+
+
 def main():
     """Make the loop that the arguments name, and serve on it."""
-    loop, kind = sys.argv[1:]
-    kinds = [protocol, streams, sockets, datagrams, files, uvicorn]
-    serve = {kind.__name__: kind for kind in kinds}[kind]
-    with asyncio.Runner(loop_factory=importlib.import_module(loop).new_event_loop) as runner:
-        runner.run(serve())
+    loop, kind, *own = sys.argv[1:]
+    module = importlib.import_module(loop)
+    if own:
+        module.install()
+    with asyncio.Runner(loop_factory=module.new_event_loop) as runner:
+        runner.run(KINDS[kind]())
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ class ServerRow:
     name: str
     kind: str
     connections: int
-    size: str  # of a message, after "udp" of a datagram, after "file" of the answer to a byte; or "http"
+    size: (
+        str  # of a message, after "udp" of a datagram, after "file" of the answer to a byte; "http", "lines"
+    )
     messages: int  # in a round: such that a fast loop takes about a tenth of a second
 
 
@@ -50,6 +52,27 @@ SERVER_ROWS = {
         ServerRow("udp_1k", "UDP, DatagramProtocol, 1 KiB, 32 sockets", "datagrams", 32, "udp1024", 10_000),
         ServerRow("sendfile_100m", "TCP, sendfile, 100 MiB, 1 connection", "files", 1, "file104857600", 1),
         ServerRow("streams_1k", "TCP, streams, 1 KiB, 64 connections", "streams", 64, "1024", 8_000),
+        ServerRow("streams_100k", "TCP, streams, 100 KiB, 16 connections", "streams", 16, "102400", 1_000),
+        ServerRow("lines_1k", "TCP, streams, lines of 1 KiB, 64 connections", "lines", 64, "1024", 8_000),
+        ServerRow(
+            "frames_1k", "TCP, streams, readexactly of 4 bytes and 1 KiB, 64", "frames", 64, "1028", 8_000
+        ),
+        ServerRow(
+            "frames_100k",
+            "TCP, streams, readexactly of 4 bytes and 100 KiB, 16",
+            "frames",
+            16,
+            "102404",
+            1_000,
+        ),
+        ServerRow(
+            "short_lines",
+            "TCP, streams, 1,000 lines of 16 bytes, 1 connection",
+            "short_lines",
+            1,
+            "lines",
+            200,
+        ),
         ServerRow(
             "uvicorn", "uvicorn with httptools, plain text, 64 connections", "uvicorn", 64, "http", 3_000
         ),
@@ -67,6 +90,10 @@ def compile_wire(say):
     subprocess.run([compiler, "-O2", "-o", program, HERE / "wire.c"], check=True)
     return program
 
+
+#: The column of velodrome in the place of asyncio, and what it is measured in.
+OWN = "velodrome's own"
+OWN_KINDS = {"streams", "lines", "frames", "short_lines"}
 
 #: What a kind of server needs besides a loop.
 PACKAGES = {"uvicorn": ["uvicorn", "httptools"]}
@@ -140,7 +167,9 @@ def commands(row, modules, wire):
     """Return each contender's server, by its name in the table."""
     serve = [sys.executable, str(HERE / "serve.py")]
     found = {module: [*serve, module, row.kind] for module in modules}
-    if row.kind == "protocol":
+    if "velodrome" in modules and row.kind in OWN_KINDS:
+        found[OWN] = [*found["velodrome"], "--own"]
+    if row.kind in ("protocol", "streams"):
         found[LIMIT] = [wire, "serve"]
     return found
 

@@ -5,6 +5,9 @@
      wire load PORT CONNECTIONS http       the same with GET / and its answer
      wire load PORT CONNECTIONS udpSIZE    the same with datagrams
      wire load PORT CONNECTIONS fileSIZE   one byte out, SIZE bytes back
+     wire load PORT CONNECTIONS lines      the same with a thousand lines of 16 bytes, of which one comes back
+
+   What is sent is at once a line and a frame: four bytes that tell how many follow, and a newline at the end.
 
    `load` prints "ready" when every connection has been answered once. Then each line on stdin with a number N has
    it exchange N messages more, and print a line of JSON: how many, and their latencies in nanoseconds. One thread
@@ -28,6 +31,7 @@
 #define EVENTS 256
 
 static const char REQUEST[] = "GET / HTTP/1.1\r\nHost: here\r\nAccept: */*\r\n\r\n";
+enum { LINE = 16, LINES = 1000 };
 static char buffer[1 << 20];
 
 static void check(int ok, const char *what) {
@@ -211,15 +215,33 @@ static void converse(int poll, struct talk *talks, int connections, long count, 
     }
 }
 
+/* A frame, and a line. */
+static const char *frame(size_t size) {
+    char *made = memset(malloc(size), 'x', size);
+    uint32_t length = htonl(size - sizeof length);
+    if (size > sizeof length) {
+        memcpy(made, &length, sizeof length);
+        made[size - 1] = '\n';
+    }
+    return made;
+}
+
+static const char *short_lines(void) {
+    char *made = memset(malloc(LINE * LINES), 'x', LINE * LINES);
+    for (int i = 1; i <= LINES; i++)
+        made[i * LINE - 1] = '\n';
+    return made;
+}
+
 static void load(int port, int connections, const char *size) {
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct talk *talks = calloc(connections, sizeof *talks);
-    int poll = epoll_create1(0), http = strcmp(size, "http") == 0;
+    int poll = epoll_create1(0), http = strcmp(size, "http") == 0, lines = strcmp(size, "lines") == 0;
     int udp = strncmp(size, "udp", 3) == 0, file = strncmp(size, "file", 4) == 0;
-    answer_size = http ? sizeof REQUEST - 1 : strtoul(size + 3 * udp + 4 * file, NULL, 10);
-    message_size = file ? 1 : answer_size;
-    message = http ? REQUEST : memset(malloc(message_size), 'x', message_size);
+    answer_size = http ? sizeof REQUEST - 1 : lines ? LINE : strtoul(size + 3 * udp + 4 * file, NULL, 10);
+    message_size = file ? 1 : lines ? LINE * LINES : http ? sizeof REQUEST - 1 : answer_size;
+    message = http ? REQUEST : lines ? short_lines() : frame(message_size);
     for (int i = 0; i < connections; i++) {
         talks[i].fd = socket(AF_INET, udp ? SOCK_DGRAM : SOCK_STREAM, 0);
         check(connect(talks[i].fd, (struct sockaddr *)&address, sizeof address) == 0, "connect");
@@ -251,6 +273,6 @@ int main(int argc, char **argv) {
         load(atoi(argv[2]), atoi(argv[3]), argv[4]);
         return 0;
     }
-    fprintf(stderr, "usage: wire serve | wire load PORT CONNECTIONS SIZE|http|udpSIZE|fileSIZE\n");
+    fprintf(stderr, "usage: wire serve | wire load PORT CONNECTIONS SIZE|http|lines|udpSIZE|fileSIZE\n");
     return 2;
 }

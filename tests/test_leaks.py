@@ -600,6 +600,53 @@ async def subprocesses(loop, count):
         await (process.communicate(b"input") if number % 2 else process.wait())
 
 
+# -- streams
+
+
+@scenario_in_loop
+async def streams(loop, count):
+    # reader -> what its attribute holds -> itself; somebody waits, or not; the buffer was looked at, or not
+    for number in range(count // 10):
+        reader = velodrome.StreamReader(loop=loop)
+        reader.itself = reader
+        reader.feed_data(b"some\nlines\nand")
+        await reader.readline()
+        if number % 2:
+            reader.feed_data(bytes(reader._buffer))
+        await reader.readline()
+        protocol = velodrome.StreamReaderProtocol(reader, id, loop=loop)
+        protocol.pause_writing()
+        waiting = [
+            loop.create_task(wait(reader.readexactly(100))),
+            loop.create_task(wait(protocol._drain_helper())),
+        ]
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+
+
+@scenario_in_loop
+async def stream_connections(loop, count):
+    async def connected(reader, writer):
+        async for line in reader:
+            writer.write(line)
+            await writer.drain()
+        writer.itself = reader.writer = writer
+        writer.close()
+
+    server = await velodrome.start_server(connected, "127.0.0.1", 0)
+    for _ in range(count // 100):
+        reader, writer = await velodrome.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"line\nand")
+        await reader.readline()
+        writer.itself = reader.writer = writer
+        writer.close()
+        await writer.wait_closed()
+    server.close()
+    await asyncio.sleep(0.01)
+
+
 # -- loops
 
 

@@ -24,9 +24,21 @@ PACKAGE = Path(velodrome.__file__).parent
 PUBLIC = sorted(
     [
         *("Barrier", "BoundedSemaphore", "Condition", "Event", "EventLoopPolicy", "Future", "Handle"),
-        *("LifoQueue", "Lock", "Loop", "PriorityQueue", "Queue", "Runner", "Semaphore", "Task", "TaskGroup"),
-        *("Timeout", "TimerHandle", "as_completed", "build_info", "create_task", "ensure_future", "gather"),
-        *("install", "new_event_loop", "run", "shield", "sleep", "timeout", "timeout_at", "uninstall"),
+        *("LifoQueue", "Lock", "Loop", "PriorityQueue", "Queue", "Runner", "Semaphore", "StreamReader"),
+        *("StreamReaderProtocol", "StreamWriter", "Task", "TaskGroup"),
+        *(
+            "Timeout",
+            "TimerHandle",
+            "as_completed",
+            "build_info",
+            "create_subprocess_exec",
+            "create_subprocess_shell",
+            "create_task",
+            "ensure_future",
+            "gather",
+        ),
+        *("install", "new_event_loop", "open_connection", "open_unix_connection", "run", "shield", "sleep"),
+        *("start_server", "start_unix_server", "timeout", "timeout_at", "uninstall"),
         *("wait", "wait_for"),
     ]
 )

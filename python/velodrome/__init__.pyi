@@ -7,6 +7,15 @@ from velodrome._loop import Loop as Loop
 from velodrome._runner import Runner as Runner
 from velodrome._runner import new_event_loop as new_event_loop
 from velodrome._runner import run as run
+from velodrome._streams import StreamReader as StreamReader
+from velodrome._streams import StreamReaderProtocol as StreamReaderProtocol
+from velodrome._streams import StreamWriter as StreamWriter
+from velodrome._streams import create_subprocess_exec as create_subprocess_exec
+from velodrome._streams import create_subprocess_shell as create_subprocess_shell
+from velodrome._streams import open_connection as open_connection
+from velodrome._streams import open_unix_connection as open_unix_connection
+from velodrome._streams import start_server as start_server
+from velodrome._streams import start_unix_server as start_unix_server
 from velodrome._velodrome import Barrier as Barrier
 from velodrome._velodrome import BoundedSemaphore as BoundedSemaphore
 from velodrome._velodrome import Condition as Condition
@@ -46,20 +55,29 @@ __all__ = [
     "Queue",
     "Runner",
     "Semaphore",
+    "StreamReader",
+    "StreamReaderProtocol",
+    "StreamWriter",
     "Task",
     "TaskGroup",
     "Timeout",
     "TimerHandle",
     "as_completed",
     "build_info",
+    "create_subprocess_exec",
+    "create_subprocess_shell",
     "create_task",
     "ensure_future",
     "gather",
     "install",
     "new_event_loop",
+    "open_connection",
+    "open_unix_connection",
     "run",
     "shield",
     "sleep",
+    "start_server",
+    "start_unix_server",
     "timeout",
     "timeout_at",
     "uninstall",

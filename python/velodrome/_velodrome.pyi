@@ -7,15 +7,27 @@ programs read there, are listed.
 import asyncio
 import sys
 from asyncio import _CoroutineLike
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sized
 from contextvars import Context
 from socket import socket
 from traceback import StackSummary
 from types import CodeType, GenericAlias, TracebackType
-from typing import Any, Generic, Literal, TypeVar, final, overload, type_check_only
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    Protocol,
+    Self,
+    SupportsIndex,
+    TypeVar,
+    final,
+    overload,
+    type_check_only,
+)
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
-from typing_extensions import TypeVarTuple, Unpack, disjoint_base
+from typing_extensions import Buffer, TypeVarTuple, Unpack, disjoint_base
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
@@ -635,3 +647,91 @@ if sys.version_info >= (3, 13):
     def as_completed(
         fs: Iterable[Awaitable[_T]], *, timeout: float | None = None
     ) -> _AsCompletedIterator[_T]: ...
+
+# What typeshed has it take: bytes, in practice.
+@type_check_only
+class _Separator(Buffer, Sized, Protocol): ...
+
+@disjoint_base
+class StreamReaderCore:
+    _buffer: bytearray
+    _eof: bool
+    _exception: BaseException | None
+    _limit: int
+    _loop: asyncio.AbstractEventLoop
+    _paused: bool
+    _source_traceback: list[Any] | None
+    _transport: asyncio.BaseTransport | None
+    _waiter: asyncio.Future[None] | None
+    def __init__(self, limit: int = 65536, loop: asyncio.AbstractEventLoop | None = None) -> None: ...
+    def exception(self) -> Exception | None: ...
+    def set_exception(self, exc: Exception) -> None: ...
+    def set_transport(self, transport: asyncio.BaseTransport) -> None: ...
+    def feed_data(self, data: Iterable[SupportsIndex]) -> None: ...
+    def feed_eof(self) -> None: ...
+    def at_eof(self) -> bool: ...
+    def _wakeup_waiter(self) -> None: ...
+    def read(self, n: int = -1) -> Coroutine[Any, Any, bytes]: ...
+    def readexactly(self, n: int) -> Coroutine[Any, Any, bytes]: ...
+    def readline(self) -> Coroutine[Any, Any, bytes]: ...
+    if sys.version_info >= (3, 13):
+        def readuntil(
+            self, separator: _Separator | tuple[_Separator, ...] = b"\n"
+        ) -> Coroutine[Any, Any, bytes]: ...
+    else:
+        def readuntil(self, separator: _Separator = b"\n") -> Coroutine[Any, Any, bytes]: ...
+
+    def __aiter__(self) -> Self: ...
+    def __anext__(self) -> Coroutine[Any, Any, bytes]: ...
+
+@disjoint_base
+class StreamWriterCore:
+    _complete_fut: asyncio.Future[None]
+    _loop: asyncio.AbstractEventLoop
+    _protocol: asyncio.StreamReaderProtocol
+    _reader: asyncio.StreamReader | None
+    _transport: asyncio.WriteTransport
+    def __init__(
+        self,
+        transport: asyncio.WriteTransport,
+        protocol: asyncio.BaseProtocol,
+        reader: asyncio.StreamReader | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None: ...
+    @property
+    def transport(self) -> asyncio.WriteTransport: ...
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+    def writelines(self, data: Iterable[bytes | bytearray | memoryview]) -> None: ...
+    def close(self) -> None: ...
+    def is_closing(self) -> bool: ...
+    def get_extra_info(self, name: str, default: Any = None) -> Any: ...
+    def drain(self) -> Coroutine[Any, Any, None]: ...
+    def wait_closed(self) -> Coroutine[Any, Any, None]: ...
+
+@disjoint_base
+class StreamReaderProtocolCore:
+    _client_connected_cb: Callable[..., object] | None
+    _closed: asyncio.Future[None]
+    _connection_lost: bool
+    _drain_waiters: deque[asyncio.Future[None]]
+    _loop: asyncio.AbstractEventLoop
+    _over_ssl: bool
+    _paused: bool
+    _reject_connection: bool
+    _source_traceback: list[Any] | None
+    _stream_reader_wr: Any
+    _stream_writer: asyncio.StreamWriter | None
+    _strong_reader: asyncio.StreamReader | None
+    _task: asyncio.Task[Any] | None
+    _transport: asyncio.BaseTransport | None
+    def __init__(
+        self,
+        stream_reader: asyncio.StreamReader,
+        client_connected_cb: Callable[..., object] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def _drain_helper(self) -> Coroutine[Any, Any, None]: ...
+    def _get_close_waiter(self, stream: asyncio.StreamWriter) -> asyncio.Future[None]: ...

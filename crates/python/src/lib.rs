@@ -37,6 +37,7 @@ mod shield;
 mod sleep;
 mod sockets;
 mod state;
+mod streams;
 mod task;
 mod task_group;
 mod thread_safe_handle;

@@ -56,6 +56,7 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
     {
         module.add(name, &class)?;
     }
+    crate::streams::define(module)?;
     module.add(c"TaskGroup", &*crate::task_group::define()?)?;
     module.add(c"Timeout", &*crate::timeouts::define()?)?;
     module.add(c"__version__", &*object::text(env!("CARGO_PKG_VERSION"))?)?;

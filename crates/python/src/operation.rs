@@ -50,6 +50,8 @@ pub struct Operation {
     status: Cell<Status>,
     /// Where in its own course the operation is; the kind's to use.
     pub stage: Cell<u8>,
+    /// A number that it needs to remember; the kind's to use.
+    pub number: Cell<usize>,
     /// Whose operation it is (a lock, a queue), and what else it needs to remember; the kind's to use.
     pub owner: Slot,
     pub first: Slot,
@@ -101,6 +103,7 @@ impl Class for Operation {
             kind: Cell::new(&NOTHING),
             status: Cell::new(Status::Closed),
             stage: Cell::new(0),
+            number: Cell::new(0),
             owner: Slot::empty(),
             first: Slot::empty(),
             second: Slot::empty(),

@@ -43,6 +43,34 @@ pub fn of_exact(object: &Obj) -> Option<&[u8]> {
     }
 }
 
+/// A new `bytearray` with this content.
+pub fn array(content: &[u8]) -> Fallible<Ref> {
+    // SAFETY: the pointer and the length are those of a slice.
+    unsafe {
+        let length = content.len() as isize;
+        Ref::from_owned(ffi::PyByteArray_FromStringAndSize(content.as_ptr().cast(), length))
+    }
+}
+
+/// What `work` makes of the content of an object that is exactly a `bytearray`. It must not run Python.
+#[inline]
+pub fn with_array<R>(object: &Obj, work: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    // SAFETY: the type is checked; the content stays in place as long as nobody changes it, which takes Python.
+    unsafe {
+        (ffi::PyByteArray_CheckExact(object.as_ptr()) != 0).then(|| {
+            let length = ffi::PyByteArray_Size(object.as_ptr()) as usize;
+            let content = ffi::PyByteArray_AsString(object.as_ptr()).cast::<u8>().cast_const();
+            work(std::slice::from_raw_parts(content, length))
+        })
+    }
+}
+
+/// `del array[:count]`.
+pub fn remove_front(array: &Obj, count: usize) -> Fallible<()> {
+    // SAFETY: plain call with a live argument.
+    status(unsafe { ffi::PySequence_DelSlice(array.as_ptr(), 0, count as isize) })
+}
+
 /// `memoryview(object)`.
 pub fn view(object: &Obj) -> Fallible<Ref> {
     // SAFETY: plain call with a live argument.

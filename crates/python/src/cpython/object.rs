@@ -87,6 +87,14 @@ impl Obj {
         unsafe { Obj::from_ptr(self.type_ptr().cast()) }
     }
 
+    /// The version of the object's type: another number whenever the type, or one that it derives from, has
+    /// changed, and never that of another type; 0 if it has none.
+    #[inline]
+    pub fn class_version(&self) -> u32 {
+        // SAFETY: reads a field of a live type.
+        unsafe { (*self.type_ptr()).tp_version_tag }
+    }
+
     /// Whether the object's type is exactly `class`.
     #[inline]
     pub fn is_exactly(&self, class: &Obj) -> bool {
@@ -503,6 +511,8 @@ builtin_exceptions! {
     broken_pipe_error = PyExc_BrokenPipeError;
     /// `ConnectionError`.
     connection_error = PyExc_ConnectionError;
+    /// `ConnectionResetError`.
+    connection_reset_error = PyExc_ConnectionResetError;
     /// `DeprecationWarning`.
     deprecation_warning = PyExc_DeprecationWarning;
     /// `GeneratorExit`.
@@ -513,6 +523,8 @@ builtin_exceptions! {
     interrupted_error = PyExc_InterruptedError;
     /// `KeyboardInterrupt`.
     keyboard_interrupt = PyExc_KeyboardInterrupt;
+    /// `NotImplementedError`.
+    not_implemented_error = PyExc_NotImplementedError;
     /// `OverflowError`.
     overflow_error = PyExc_OverflowError;
     /// `OSError`.
@@ -710,7 +722,18 @@ pub fn weak_reference(object: &Obj, callback: Option<&Obj>) -> Fallible<Ref> {
 }
 
 /// What a weak reference refers to, if it is alive.
+#[inline]
 pub fn referent(reference: &Obj) -> Option<Ref> {
+    let mut object = std::ptr::null_mut();
+    // SAFETY: the type is checked; the result is an owned reference, or NULL if the object is gone.
+    unsafe {
+        if ffi::PyWeakref_CheckRefExact(reference.as_ptr()) != 0 {
+            return match ffi::compat::PyWeakref_GetRef(reference.as_ptr(), &mut object) {
+                ..=0 => None,
+                _ => Ref::from_owned_or_null(object),
+            };
+        }
+    }
     match reference.call(&[]) {
         Ok(object) => (!object.is_none()).then_some(object),
         Err(raised) => {

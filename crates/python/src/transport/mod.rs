@@ -23,7 +23,7 @@ pub mod reading;
 pub mod stream;
 pub mod turn;
 pub mod write_pipe;
-mod writing;
+pub mod writing;
 
 use std::cell::Cell;
 use std::ops::Deref;
@@ -33,6 +33,7 @@ use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Args, Class, Fallible, Home, Inst, Own, Raised, Ref, Signature, Slot, Spec, Visitor};
 use crate::job::Job;
 use crate::state::state;
+pub use closing::log_debug;
 use reading::Receiver;
 use stream::{Stream, Streaming, Writing};
 

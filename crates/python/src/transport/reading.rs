@@ -9,6 +9,7 @@ use crate::cpython::spec::Method;
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref};
 use crate::event_loop::EventLoop;
 use crate::state::state;
+use crate::streams::{self, StreamReaderProtocol};
 
 use super::{SocketTransport, closing, foreign_socket, stream};
 
@@ -17,14 +18,22 @@ use super::{SocketTransport, closing, foreign_socket, stream};
 pub enum Receiver {
     /// `data_received(bytes)`.
     Data,
+    /// The same, of a protocol of streams, whose reader is fed without calling it if that comes to the same.
+    Stream,
     /// `get_buffer(hint)` and `buffer_updated(count)`.
     Buffered,
 }
 
 /// `set_protocol`: also decides how it takes what comes in.
 pub fn set_protocol(this: &Inst<SocketTransport>, protocol: &Obj) -> Fallible<()> {
-    let buffered = protocol.is_instance(&state().buffered_protocol_class)?;
-    this.receiver.set(if buffered { Receiver::Buffered } else { Receiver::Data });
+    let receiver = if protocol.is_instance(&state().buffered_protocol_class)? {
+        Receiver::Buffered
+    } else if Inst::<StreamReaderProtocol>::of(protocol).is_some() {
+        Receiver::Stream
+    } else {
+        Receiver::Data
+    };
+    this.receiver.set(receiver);
     this.protocol.set(protocol.own());
     this.connected.set(true);
     Ok(())
@@ -37,7 +46,7 @@ pub fn ready(this: &Inst<SocketTransport>) -> Fallible<()> {
         return Ok(());
     }
     match this.receiver.get() {
-        Receiver::Data => read_data(this),
+        Receiver::Data | Receiver::Stream => read_data(this),
         Receiver::Buffered => read_into_buffer(this),
     }
 }
@@ -85,8 +94,12 @@ fn closed() -> io::Error {
 #[inline]
 fn hand_over(this: &Inst<SocketTransport>, data: &Obj) -> Fallible<()> {
     let Some(protocol) = this.protocol.get() else { return Ok(()) };
-    match protocol.call_method(&state().names.data_received, &[data]) {
-        Ok(_none) => Ok(()),
+    let handed_over = match this.receiver.get() {
+        Receiver::Stream => streams::receive(&protocol, data),
+        _ => protocol.call_method(&state().names.data_received, &[data]).map(drop),
+    };
+    match handed_over {
+        Ok(()) => Ok(()),
         Err(raised) => closing::fatal(this, raised, "Fatal error: protocol.data_received() call failed."),
     }
 }

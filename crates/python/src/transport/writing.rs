@@ -24,8 +24,9 @@ fn py_write(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref> {
     Ok(none().own())
 }
 
+/// `write(data)`.
 #[inline]
-fn write(this: &Inst<SocketTransport>, data: &Obj) -> Fallible<()> {
+pub fn write(this: &Inst<SocketTransport>, data: &Obj) -> Fallible<()> {
     if let Some(content) = bytes::of_exact(data) {
         check_open(this, "write")?;
         return match content.is_empty() {

@@ -1,0 +1,83 @@
+"""Streams: the native classes over asyncio's, and the functions that make connections with them.
+
+What asyncio does once per connection is asyncio's own code here as well: functions of `asyncio.streams`, of
+whichever version that is, in which the names of the classes mean ours.
+"""
+
+from abc import ABCMeta
+from asyncio import streams, subprocess
+from types import FunctionType, SimpleNamespace
+
+from velodrome._velodrome import StreamReaderCore, StreamReaderProtocolCore, StreamWriterCore
+
+# After `install()` these names in asyncio.streams are ours.
+_Reader, _Writer, _Protocol = streams.StreamReader, streams.StreamWriter, streams.StreamReaderProtocol
+
+
+def _over_ours(function):
+    """Return a function of asyncio.streams or asyncio.subprocess over our classes."""
+    names = _globals if function.__module__ == streams.__name__ else _subprocess_globals
+    ours = FunctionType(function.__code__, names, function.__name__, function.__defaults__)
+    ours.__kwdefaults__ = function.__kwdefaults__
+    ours.__doc__ = function.__doc__
+    ours.__module__ = "velodrome"
+    return ours
+
+
+_globals = dict(vars(streams))
+_subprocess_globals = dict(vars(subprocess))
+
+
+# The metaclass is for one thing: asyncio's own objects, made before `install()` or by those who took the
+# names before, are instances as well. It is ABCMeta, with which most other metaclasses get along.
+
+
+class StreamReader(StreamReaderCore, _Reader, metaclass=ABCMeta):
+    """What a protocol feeds and a program reads: bytes, lines, messages."""
+
+    @classmethod
+    def __subclasshook__(cls, candidate):
+        return (cls is StreamReader and issubclass(candidate, _Reader)) or NotImplemented
+
+
+class StreamWriter(StreamWriterCore, _Writer, metaclass=ABCMeta):
+    """What a program writes to: a transport, and a way to wait until it has room."""
+
+    @classmethod
+    def __subclasshook__(cls, candidate):
+        return (cls is StreamWriter and issubclass(candidate, _Writer)) or NotImplemented
+
+
+class StreamReaderProtocol(StreamReaderProtocolCore, _Protocol, metaclass=ABCMeta):
+    """The protocol between a transport and a StreamReader."""
+
+    connection_made = _over_ours(_Protocol.connection_made)
+
+    @classmethod
+    def __subclasshook__(cls, candidate):
+        return (cls is StreamReaderProtocol and issubclass(candidate, _Protocol)) or NotImplemented
+
+
+for _class in StreamReader, StreamWriter, StreamReaderProtocol:
+    _class.__module__ = "velodrome"
+    _globals[_class.__name__] = _class
+
+open_connection = _over_ours(streams.open_connection)
+start_server = _over_ours(streams.start_server)
+open_unix_connection = _over_ours(streams.open_unix_connection)
+start_unix_server = _over_ours(streams.start_unix_server)
+
+# The pipes of a subprocess: its protocol makes the readers and the writer.
+_subprocess_globals["streams"] = SimpleNamespace(**_globals)
+
+
+class _SubprocessStreamProtocol(subprocess.SubprocessStreamProtocol):
+    connection_made = _over_ours(subprocess.SubprocessStreamProtocol.connection_made)
+
+
+_SubprocessStreamProtocol.__name__ = "SubprocessStreamProtocol"
+_subprocess_globals["SubprocessStreamProtocol"] = _SubprocessStreamProtocol
+create_subprocess_exec = _over_ours(subprocess.create_subprocess_exec)
+create_subprocess_shell = _over_ours(subprocess.create_subprocess_shell)
+create_subprocess_exec.__doc__ = "Run a program; return its Process, whose pipes are streams."
+create_subprocess_shell.__doc__ = "Run a command in a shell; return its Process, whose pipes are streams."

@@ -1,0 +1,363 @@
+"""Streams do what asyncio's do, piece by piece: what comes out, when, and what is left."""
+
+import asyncio
+import os
+
+import pytest
+import velodrome
+from differential.compare import LOOPS
+from differential.streams import ReaderScene, WriterScene, reader_scripts, writer_scripts
+from differential.worlds import close
+from hypothesis import HealthCheck, given, settings
+
+SEARCH = int(os.environ.get("VELODROME_SEARCH", "0"))
+
+common = settings(
+    max_examples=SEARCH or 300,
+    derandomize=not SEARCH,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+class DerivedReader(velodrome.StreamReader):
+    """Changes nothing, but is another class."""
+
+
+class OverridingReader(velodrome.StreamReader):
+    """Goes through asyncio's own code, which calls these."""
+
+    async def readuntil(self, *arguments):
+        return await super().readuntil(*arguments)
+
+    async def _wait_for_data(self, name):
+        return await super()._wait_for_data(name)
+
+
+class Derived:
+    StreamReader, StreamWriter = DerivedReader, velodrome.StreamWriter
+    StreamReaderProtocol = velodrome.StreamReaderProtocol
+
+
+class Overriding(Derived):
+    StreamReader = OverridingReader
+
+
+for _class in DerivedReader, OverridingReader:
+    _class.__name__ = "StreamReader"
+
+IMPLEMENTATIONS = pytest.mark.parametrize("streams", [velodrome, Derived, Overriding])
+ON_LOOPS = pytest.mark.parametrize("new_loop", LOOPS, ids=["asyncio", "velodrome"])
+
+
+def played(scene, new_loop, script, *arguments):
+    loop = new_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    try:
+        return scene(loop, *arguments).play(script)
+    finally:
+        close(loop)
+
+
+@IMPLEMENTATIONS
+@ON_LOOPS
+@pytest.mark.timeout(600 if SEARCH else 60)
+def test_a_reader_fed_by_hand_does_the_same(streams, new_loop):
+    @common
+    @given(reader_scripts)
+    def check(scene):
+        limit, transport, script = scene
+        expected = played(ReaderScene, asyncio.SelectorEventLoop, script, asyncio, limit, transport)
+        assert played(ReaderScene, new_loop, script, streams, limit, transport) == expected
+
+    check()
+
+
+@ON_LOOPS
+@pytest.mark.timeout(600 if SEARCH else 60)
+def test_a_writer_does_the_same(new_loop):
+    @common
+    @given(writer_scripts)
+    def check(script):
+        expected = played(WriterScene, asyncio.SelectorEventLoop, script, asyncio)
+        assert played(WriterScene, new_loop, script, velodrome) == expected
+
+    check()
+
+
+# -- What goes the short way, and what does not ------------------------------------------------------------
+
+
+async def connected(server_side):
+    """Return a server, and a reader and a writer connected to it."""
+    server = await velodrome.start_server(server_side, "127.0.0.1", 0)
+    return server, *await velodrome.open_connection(*server.sockets[0].getsockname())
+
+
+async def echo(reader, writer):
+    while data := await reader.read(100):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+def replace_on_reader(reader, writer, noted):
+    feed_data = reader.feed_data
+    reader.feed_data = lambda data: (noted(data), feed_data(data))
+
+
+def replace_on_protocol(reader, writer, noted):
+    protocol = writer.transport.get_protocol()
+    data_received = protocol.data_received
+    protocol.data_received = lambda data: (noted(data), data_received(data))
+
+
+def set_protocol(reader, writer, noted):
+    class Protocol(asyncio.Protocol):
+        def data_received(self, data):
+            noted(data)
+            reader.feed_data(data)
+
+    writer.transport.set_protocol(Protocol())
+
+
+def set_derived_protocol(reader, writer, noted):
+    class Protocol(velodrome.StreamReaderProtocol):
+        def data_received(self, data):
+            noted(data)
+            super().data_received(data)
+
+    writer.transport.set_protocol(Protocol(reader, loop=asyncio.get_running_loop()))
+
+
+def replace_in_class(cls, name):
+    def replace(reader, writer, noted):
+        method = getattr(cls, name)
+        setattr(cls, name, lambda self, data: (noted(data), method(self, data)))
+
+    return replace
+
+
+@pytest.mark.parametrize(
+    "replace",
+    [
+        replace_on_reader,
+        replace_on_protocol,
+        set_protocol,
+        set_derived_protocol,
+        replace_in_class(velodrome.StreamReader, "feed_data"),
+        replace_in_class(velodrome.StreamReaderProtocol, "data_received"),
+    ],
+)
+def test_what_a_program_puts_in_the_place_of_a_method_is_called(replace):
+    noted = []
+
+    async def main():
+        server, reader, writer = await connected(echo)
+        writer.write(b"one")
+        assert await reader.read(100) == b"one"
+        replace(reader, writer, noted.append)
+        writer.write(b"two")
+        assert await reader.readexactly(3) == b"two"
+        writer.close()
+        server.close()
+
+    try:
+        velodrome.run(main())
+    finally:
+        for cls in velodrome.StreamReader, velodrome.StreamReaderProtocol:
+            for name in {"feed_data", "data_received"} & set(vars(cls)):
+                delattr(cls, name)
+    assert b"two" in noted
+
+
+def test_what_was_read_whole_is_what_was_fed(loop):
+    """No byte is copied on the way."""
+    reader = velodrome.StreamReader(loop=loop)
+    data = bytes(1000)
+    for read in reader.read, reader.readexactly:
+        reader.feed_data(data)
+        assert loop.run_until_complete(read(1000)) is data
+
+
+def test_the_buffer_that_a_program_changes_is_what_is_read(loop):
+    reader = velodrome.StreamReader(loop=loop)
+    reader.feed_data(b"xxline one\nline two\n")
+    buffer = reader._buffer
+    assert type(buffer) is bytearray
+    del buffer[:2]
+    assert loop.run_until_complete(reader.readline()) == b"line one\n"
+    assert buffer == b"line two\n" and reader._buffer is buffer
+    buffer += b"line three\n"
+    reader.feed_data(b"end")
+    reader.feed_eof()
+    assert loop.run_until_complete(reader.read()) == b"line two\nline three\nend"
+    assert buffer == b"" and reader.at_eof()
+
+
+class Closed(asyncio.Transport):
+    def is_closing(self):
+        return True
+
+
+def test_objects_of_both_kinds_pass_for_each_other(loop):
+    ours = velodrome.StreamReader(loop=loop)
+    stock = asyncio.StreamReader(loop=loop)
+    assert isinstance(ours, asyncio.StreamReader) and isinstance(stock, velodrome.StreamReader)
+    assert issubclass(velodrome.StreamWriter, asyncio.StreamWriter)
+    assert issubclass(asyncio.StreamReaderProtocol, velodrome.StreamReaderProtocol)
+    assert not isinstance(stock, DerivedReader) and not isinstance(1, velodrome.StreamReader)
+    transport = Closed()
+    for classes in (velodrome, asyncio), (asyncio, velodrome):
+        for reader in ours, stock:
+            protocol = classes[0].StreamReaderProtocol(reader, loop=loop)
+            assert repr(classes[1].StreamWriter(transport, protocol, reader, loop)).startswith(
+                "<StreamWriter"
+            )
+    with pytest.raises(AssertionError):
+        velodrome.StreamWriter(transport, protocol, object(), loop)
+
+
+CHILD = """
+import asyncio, sys, velodrome
+
+async def main(aio):
+    program = "import sys; sys.stderr.write('err'); print(sys.stdin.read().upper())"
+    pipe = asyncio.subprocess.PIPE
+    child = await aio.create_subprocess_exec(
+        sys.executable, "-c", program, stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    assert type(child) is asyncio.subprocess.Process
+    assert type(child.stdin) is velodrome.StreamWriter
+    assert type(child.stdout) is type(child.stderr) is velodrome.StreamReader
+    print(await child.communicate(b"input"))
+
+installed = sys.argv[1:] == ["True"]
+if installed:
+    velodrome.install()
+assert installed is (asyncio.StreamReader is velodrome.StreamReader)
+velodrome.run(main(asyncio if installed else velodrome))
+"""
+
+
+@pytest.mark.parametrize("installed", [False, True], ids=["", "installed"])
+def test_the_pipes_of_a_child_are_ours(run_python, installed):
+    assert run_python(CHILD, installed).stdout == "(b'INPUT\\n', b'err')\n"
+
+
+# -- Bounds ----------------------------------------------------------------------------------------------
+
+
+LIMIT = 10_000
+ONE_READ = 256 * 1024
+
+
+def test_a_flooded_reader_stays_within_its_bounds():
+    """Twice the limit, and one read."""
+
+    async def flood(reader, writer):
+        for _ in range(400):
+            writer.write(bytes(16 * 1024))
+            await writer.drain()
+        writer.close()
+
+    async def main():
+        server = await velodrome.start_server(flood, "127.0.0.1", 0)
+        reader, writer = await velodrome.open_connection(*server.sockets[0].getsockname(), limit=LIMIT)
+        most = total = 0
+        while not reader.at_eof():
+            for _ in range(5):
+                await asyncio.sleep(0)
+            most = max(most, int(repr(reader).split()[1]) if "bytes" in repr(reader) else 0)
+            total += len(await reader.read(LIMIT))
+        assert total == 400 * 16 * 1024
+        assert 2 * LIMIT < most <= 2 * LIMIT + ONE_READ
+        writer.close()
+        server.close()
+
+    velodrome.run(main())
+
+
+def test_a_writer_whose_peer_never_reads_waits_with_what_was_written_last():
+    async def main():
+        never = asyncio.Event()
+
+        async def deaf(reader, writer):
+            writer.transport.pause_reading()
+            await never.wait()
+            writer.close()
+
+        server, _reader, writer = await connected(deaf)
+        writer.transport.set_write_buffer_limits(high=LIMIT)
+        with pytest.raises(asyncio.TimeoutError):
+            async with velodrome.timeout(60) as timeout:
+                while True:
+                    writer.write(bytes(5000))
+                    drain = asyncio.ensure_future(writer.drain())
+                    await asyncio.sleep(0)
+                    if not drain.done():
+                        timeout.reschedule(asyncio.get_running_loop().time())
+                    await drain
+        assert LIMIT < writer.transport.get_write_buffer_size() <= LIMIT + 5000
+        assert len(writer._protocol._drain_waiters) == 0
+        writer.transport.abort()
+        never.set()
+        server.close()
+        with pytest.raises(ConnectionResetError, match="Connection lost"):
+            while True:
+                await writer.drain()
+
+    velodrome.run(main())
+
+
+CANCELLED_AT = range(6)
+
+
+@pytest.mark.parametrize("turns", CANCELLED_AT)
+@pytest.mark.parametrize("read", ["read", "readline", "readexactly", "readuntil", "__anext__"])
+def test_a_reading_that_is_cancelled_loses_nothing_and_leaves_no_waiter(loop, read, turns):
+    reader = velodrome.StreamReader(loop=loop)
+    argument = {"read": [3], "readexactly": [7], "readuntil": [b"END"]}.get(read, [])
+    pieces = [b"abc", b"d\nE", b"ND!"]
+
+    async def main():
+        task = asyncio.ensure_future(getattr(reader, read)(*argument))
+        left = iter(pieces)
+        for turn in range(turns):
+            if turn % 2:
+                reader.feed_data(next(left, b"more"))
+            await asyncio.sleep(0)
+        task.cancel()
+        got = b""
+        try:
+            got = await task
+        except asyncio.CancelledError:
+            pass
+        assert reader._waiter is None
+        for piece in left:
+            reader.feed_data(piece)
+        reader.feed_eof()
+        return got + await reader.read()
+
+    assert loop.run_until_complete(main()).startswith(b"abcd\nEND!")
+
+
+def test_a_line_that_comes_byte_by_byte_takes_time_in_proportion(loop):
+    """Looking at all of it again for each byte would take minutes."""
+    reader = velodrome.StreamReader(loop=loop, limit=1 << 30)
+    count = 1 << 21
+
+    async def feed():
+        for _ in range(count // 16):
+            for _ in range(16):
+                reader.feed_data(b"x")
+            await asyncio.sleep(0)
+        reader.feed_data(b"\n")
+
+    async def main():
+        feeding = asyncio.ensure_future(feed())
+        assert len(await reader.readline()) == count + 1
+        await feeding
+
+    loop.run_until_complete(main())
