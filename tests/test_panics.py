@@ -683,6 +683,8 @@ async def garbage_pipes(loop):
             await asyncio.sleep(0)
             del transport
             gc.collect()
+
+
 # -- sockets
 
 
