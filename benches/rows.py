@@ -8,6 +8,7 @@ difference between the two columns of velodrome. The code is the same for every 
 import asyncio
 import queue
 import socket
+import subprocess
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -436,6 +437,24 @@ async def run_in_executor(aio, n):
     loop = aio.get_running_loop()
     for _ in range(n):
         await loop.run_in_executor(None, nothing)
+
+
+@row("subprocess, started and awaited", 10, cpu=True)
+async def subprocess_exec(aio, n):
+    for _ in range(n):
+        process = await aio.create_subprocess_exec("/bin/true")
+        await process.wait()
+
+
+@row("1 KiB to a subprocess and back", 200, cpu=True)
+async def subprocess_pipes(aio, n):
+    process = await aio.create_subprocess_exec("cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    message = bytes(1024)
+    for _ in range(n):
+        process.stdin.write(message)
+        await process.stdout.readexactly(1024)
+    process.stdin.close()
+    await process.wait()
 
 
 # --- memory: what a task costs while it is blocked

@@ -56,7 +56,7 @@ class Operation:
         process = made if self.process is None else self.process
         if process is not None:
             process._transport.close()
-            # Nothing was lost: how it ended can still be learned. (Or that it was, of some versions of asyncio.)
+            # Nothing was lost: how it ended can still be learned. (Some versions of asyncio say 255.)
             waiting = self.loop.create_task(process.wait())
             assert settle(self.loop, waiting.done)
             lost = () if isinstance(self.loop, velodrome.Loop) else (255,)

@@ -1,9 +1,12 @@
 """Subprocesses: every keyword of Popen; exits that are noticed in any thread, on any loop, and never lost."""
 
 import asyncio
+import contextlib
+import errno
 import gc
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -429,6 +432,43 @@ def test_loop_that_is_closed_while_a_thread_waits(loop, monkeypatch, caplog):
     assert f"that handles pid {process.pid} is closed" in caplog.text
     del process
     gc.collect()
+
+
+def test_too_few_descriptors(loop):
+    """Starting fails and leaves nothing, or goes on without a pidfd; with descriptors, all is well again."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), PIPE)
+    ends = []
+
+    async def start():
+        process = await asyncio.create_subprocess_shell("cat; exit 3", **pipes)
+        out, _ = await process.communicate(b"data")
+        return out, process.returncode
+
+    open_before, reported = descriptors(), []
+    loop.set_exception_handler(lambda loop, context: reported.append(context["message"]))
+    loop.run_until_complete(start())  # whatever is imported for it is imported now
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, limits[1]))
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(2))
+        for _ in range(16):
+            try:
+                ends.append(loop.run_until_complete(start()))
+            except OSError as error:
+                ends.append(error.errno)
+            gc.collect()
+            os.close(taken.pop())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for number in taken:
+            os.close(number)
+    assert descriptors() == open_before
+    assert set(ends) == {errno.EMFILE, (b"data", 3)} and not reported
+    assert ends == sorted(ends, key=lambda end: end != errno.EMFILE)
 
 
 def test_debug_mode(caplog):

@@ -95,7 +95,7 @@ class Server(Program):
 @pytest.mark.slow
 def test_thousands_of_connections_at_once(loop):
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    count = 5000 if hard == resource.RLIM_INFINITY else min(5000, hard - 100)
+    count = 10_000 if hard == resource.RLIM_INFINITY else min(10_000, hard - 100)
     with Server(loop, "echo") as server:
         before = server.figures()
         with Program("client.py", server.port, count, SECONDS) as client:

@@ -64,6 +64,38 @@ class Program:
         return status
 
 
+def ways_of(program):
+    """Ways to run a program that uses `programs/ways.py`."""
+    return {
+        "run": [program, "run"],
+        "loop_factory": [program, "runner"],
+        "-m velodrome": ["-m", "velodrome", program, "unaware"],
+    }
+
+
+def run_to_its_end(*arguments, **environment):
+    """Run a program that says "all is well" at its end, and nothing else that would worry anybody."""
+    program = Program(arguments, environment)
+    try:
+        program.expect("^all is well$", timeout=60)
+        assert program.finish() == 0, program.output
+        check_no_trouble(program)
+    finally:
+        end(program)
+
+
+def check_no_trouble(program):
+    for trouble in "Traceback", "Error", "never retrieved", "was destroyed", "assert":
+        assert trouble not in program.output, program.output
+
+
+def end(program):
+    program.process.kill()
+    program.process.wait()
+    program.thread.join()
+    program.process.stdout.close()
+
+
 @contextlib.contextmanager
 def server(*arguments, **environment):
     """Run a server and give its address; at the end Ctrl-C must stop it, and it must have had no errors."""
@@ -74,10 +106,6 @@ def server(*arguments, **environment):
         assert program.process.poll() is None, program.output
         program.process.send_signal(signal.SIGINT)
         assert program.finish() == 0, program.output
-        for trouble in "Traceback", "Error", "never retrieved", "was destroyed", "assert":
-            assert trouble not in program.output, program.output
+        check_no_trouble(program)
     finally:
-        program.process.kill()
-        program.process.wait()
-        program.thread.join()
-        program.process.stdout.close()
+        end(program)

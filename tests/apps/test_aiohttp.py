@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from apps import clients
-from apps.running import Program, need, server
+from apps.running import need, run_to_its_end, server, ways_of
 from apps.serving import *  # noqa: F403  the tests, which find this module's address
 
 need("aiohttp")
@@ -22,11 +22,7 @@ SERVERS = {
     "run_app": [SERVER, "run_app"],
     "-m velodrome": ["-m", "velodrome", SERVER, "unaware"],
 }
-CLIENTS = {
-    "run": [CLIENT, "run"],
-    "loop_factory": [CLIENT, "runner"],
-    "-m velodrome": ["-m", "velodrome", CLIENT, "unaware"],
-}
+CLIENTS = ways_of(CLIENT)
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -41,13 +37,5 @@ def test_client(way):
     with server(SERVER, "run") as address:
         host, port = address
         before = clients.how_many_open(address)
-        program = Program([*CLIENTS[way], f"http://{host}:{port}"], {})
-        try:
-            program.expect("^all is well$")
-            assert program.finish() == 0
-        finally:
-            program.process.kill()
-            program.thread.join()
-            program.process.stdout.close()
-            program.process.wait()
+        run_to_its_end(*CLIENTS[way], f"http://{host}:{port}")
         clients.wait_until_open(address, before)
