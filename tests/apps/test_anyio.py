@@ -16,7 +16,7 @@ import pytest
 
 from apps.running import need
 
-need("anyio", "blockbuster", "psutil", "pytest_mock", "trustme", "truststore")
+need("anyio", "psutil", "pytest_mock", "trustme", "truststore")
 
 #: Where the source is: `pip download --no-deps --no-binary :all: --dest THIS anyio==...`.
 SOURCES = Path(sys.prefix) / "sources"
