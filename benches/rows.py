@@ -352,6 +352,32 @@ async def queue_two_tasks(aio, n):
     await task
 
 
+async def lines_byte_by_byte(aio, n, length):
+    """Read lines that come in pieces of a byte, giving way after every 64."""
+    reader = aio.StreamReader(limit=2 * length, loop=aio.get_running_loop())
+
+    async def feed():
+        for number in range(1, n + 1):
+            reader.feed_data(b"x" if number % length else b"\n")
+            if number % 64 == 0:
+                await aio.sleep(0)
+
+    feeding = aio.create_task(feed())
+    for _ in range(n // length):
+        await reader.readline()
+    await feeding
+
+
+@row("`readline`, 1 KiB byte by byte, each byte", 1 << 14, own=["StreamReader"], loop=False)
+async def line_of_1k(aio, n):
+    await lines_byte_by_byte(aio, n, 1 << 10)
+
+
+@row("`readline`, 1 MiB byte by byte, each byte", 1 << 20, own=["StreamReader"], loop=False)
+async def line_of_1m(aio, n):
+    await lines_byte_by_byte(aio, n, 1 << 20)
+
+
 @row("`timeout(60)` around a `sleep(0)`", 2_000, own=["timeout"])
 async def timeout(aio, n):
     sleep, timeout = aio.sleep, aio.timeout

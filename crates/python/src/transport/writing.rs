@@ -17,6 +17,8 @@ use super::{SocketTransport, closing, flow, foreign_socket, turn};
 const LOGGED_FROM: u32 = 5;
 const WRITE_FAILED: &str = "Fatal write error on socket transport";
 const SENT_IN_VAIN: &str = "socket.send() raised exception.";
+/// Up to how many bytes several chunks are joined: to give the kernel several places costs it more than copying these.
+const JOINED: usize = 4096;
 const SHUT_WR: i64 = 1;
 
 fn py_write(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref> {
@@ -260,6 +262,13 @@ fn writelines(this: &Inst<SocketTransport>, lines: &Obj) -> Fallible<()> {
     if let Some(exception) = refused {
         // It is no contiguous memory, which the kernel cannot be given.
         return closing::fatal(this, Raised::from_exception(exception), WRITE_FAILED);
+    }
+    if this.outgoing.borrow().is_empty() && this.socket.is_plain() {
+        let parts: Vec<&[u8]> = chunks.iter().filter_map(|chunk| bytes::of_exact(chunk)).collect();
+        if parts.iter().map(|part| part.len()).sum::<usize>() <= JOINED {
+            let joined = bytes::bytes(&parts.concat())?;
+            return write(this, &joined);
+        }
     }
     {
         let mut outgoing = this.outgoing.borrow_mut();
