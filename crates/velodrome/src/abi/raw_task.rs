@@ -16,7 +16,7 @@
 //! - A wake from another thread sets `waking` before it queues the call that runs the task; that call clears it before
 //!   it polls. So a wake either finds it clear, and queues a call, or what it announces is seen by the poll to come.
 
-use std::alloc::{Layout, dealloc};
+use std::alloc::Layout;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_void;
 use std::future::Future;
@@ -28,8 +28,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
-use super::host_ref::{HostShare, LocalHost, contain};
+use super::host_ref::{HostShare, LocalHost, contain, free_block};
 use super::own_thread::this_thread;
+use crate::host::TimerId;
 use crate::task_cell::TaskCell;
 
 /// In the ready queue.
@@ -147,21 +148,26 @@ pub(crate) fn spawn<F: Future + 'static>(
 
 #[inline]
 fn allocate<F: Future>(host: &LocalHost, cell: TaskCell, state: u8, local: u32) -> NonNull<Header> {
-    let task = Box::new(RawTask::<F> {
-        header: Header {
-            refs: AtomicUsize::new(1),
-            waking: AtomicBool::new(false),
-            state: Cell::new(state),
-            local: Cell::new(local),
-            owner: this_thread(),
-            host: host.share(),
-            vtable: &RawTask::<F>::VTABLE,
-            join: Cell::new(None),
-            cell,
-        },
-        stage: UnsafeCell::new(Stage::Empty),
-    });
-    NonNull::from(Box::leak(task)).cast()
+    let (block, share) = host.block(Layout::new::<RawTask<F>>());
+    let task = block.cast::<RawTask<F>>();
+    // SAFETY: the block is large enough, and nobody else's.
+    unsafe {
+        task.write(RawTask::<F> {
+            header: Header {
+                refs: AtomicUsize::new(1),
+                waking: AtomicBool::new(false),
+                state: Cell::new(state),
+                local: Cell::new(local),
+                owner: this_thread(),
+                host: share,
+                vtable: &RawTask::<F>::VTABLE,
+                join: Cell::new(None),
+                cell,
+            },
+            stage: UnsafeCell::new(Stage::Empty),
+        });
+    }
+    task.cast()
 }
 
 impl Header {
@@ -223,12 +229,21 @@ unsafe fn release(header: NonNull<Header>) {
 ///
 /// Nobody has a share of the task any more.
 unsafe fn free(header: NonNull<Header>) {
-    // SAFETY: the loop's thread has no share any more, so future and output are gone, see the top of the file. What is left to
-    // drop in the header can be dropped anywhere: an empty cell (`TaskCell::finish` has emptied it), and the host's share.
+    // SAFETY: there is nobody else.
+    let it = unsafe { header.as_ref() };
+    let (layout, owner) = (it.vtable.layout, it.owner);
+    // SAFETY: the header is not used any more but for its share of the host. The loop's thread has no share of the task, so
+    // future and output are gone, see the top of the file; what is left in the header can be dropped anywhere: an empty
+    // cell (`TaskCell::finish` has emptied it), and no waker. The share goes with the memory, or after it.
     unsafe {
-        let layout = header.as_ref().vtable.layout;
+        let share = std::ptr::read(&raw const (*header.as_ptr()).host);
         header.drop_in_place();
-        dealloc(header.as_ptr().cast(), layout);
+        let kept = owner == this_thread()
+            && crate::context::Context::with_host(|host| host.keep(header.cast(), layout, &share));
+        if !kept {
+            free_block(header.cast(), layout);
+            drop(share.release());
+        }
     }
 }
 
@@ -341,6 +356,56 @@ unsafe fn waker_wake_by_ref(data: *const ()) {
 unsafe fn waker_drop(data: *const ()) {
     // SAFETY: the waker's share.
     unsafe { release(NonNull::new_unchecked(data.cast_mut().cast())) };
+}
+
+/// A timer that wakes a task, and needs no memory of its own for that.
+pub(crate) struct TaskTimer {
+    /// Only to be compared: the share is the timer's.
+    task: *const (),
+    timer: TimerId,
+}
+
+impl TaskTimer {
+    /// Sets a timer for the task that a waker wakes. `None` if it wakes something else.
+    #[inline]
+    pub(crate) fn set(host: &LocalHost, at: u64, waker: &Waker) -> Option<Self> {
+        if !std::ptr::eq(waker.vtable(), &WAKER) {
+            return None;
+        }
+        // SAFETY: a waker with this table is of a task, and has a share or is lent by one who has.
+        let it = unsafe { &*waker.data().cast::<Header>() };
+        if it.owner != this_thread() {
+            return None;
+        }
+        it.retain();
+        // SAFETY: `ring` takes the share over that was just taken.
+        let timer = unsafe { host.timer_call(at, ring, waker.data().cast_mut().cast()) };
+        Some(TaskTimer { task: waker.data(), timer })
+    }
+
+    /// Whether it wakes what the waker wakes.
+    #[inline]
+    pub(crate) fn wakes(&self, waker: &Waker) -> bool {
+        self.task == waker.data()
+    }
+
+    /// Cancels it, on the host on which it was set.
+    #[inline]
+    pub(crate) fn cancel(self, host: &LocalHost) {
+        if host.timer_uncall(self.timer) {
+            // SAFETY: the share that was handed in is given back, and not null.
+            unsafe { release_local(NonNull::new_unchecked(self.task.cast_mut().cast())) };
+        }
+    }
+}
+
+/// A timer's time has come. Its share of the task is handed over.
+unsafe extern "C" fn ring(data: *mut c_void) {
+    // SAFETY: it was set with this, and a share.
+    unsafe {
+        waker_wake_by_ref(data.cast_const().cast());
+        release_local(NonNull::new_unchecked(data.cast()));
+    }
 }
 
 /// What is known of a task, on the loop's thread.
