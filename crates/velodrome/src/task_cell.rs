@@ -76,7 +76,6 @@ struct Rare {
 }
 
 thread_local! {
-    static TASK: Cell<Option<CellRef>> = const { Cell::new(None) };
     static LAST_ID: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -96,16 +95,6 @@ impl TaskCell {
             told: Cell::new(Told::Nothing),
             rare: OnceCell::new(),
         }
-    }
-
-    /// The task that is being polled.
-    pub(crate) fn current() -> Option<CellRef> {
-        TASK.with(|slot| {
-            let current = slot.take();
-            let copy = current.clone();
-            slot.set(current);
-            copy
-        })
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -229,15 +218,11 @@ impl std::fmt::Debug for TaskCell {
 impl CellRef {
     /// The context knows of the task from now on.
     #[inline]
-    pub(crate) fn register(&self, context: &Rc<Context>) {
+    pub(crate) fn register(self, context: &Rc<Context>) {
         self.context.set(Some(Rc::clone(context)));
-        self.slot.set(context.tasks.borrow_mut().insert(self.clone()) as u32);
-    }
-
-    /// Makes this the task that is being polled, until the guard is dropped.
-    #[inline]
-    pub(crate) fn enter(&self) -> Entered {
-        Entered(TASK.replace(Some(self.clone())))
+        let mut tasks = context.tasks.borrow_mut();
+        self.slot.set(tasks.vacant_key() as u32);
+        tasks.insert(self);
     }
 
     /// Asks the task to end. `false` if it has.
@@ -254,16 +239,6 @@ impl CellRef {
     }
 }
 
-/// Puts back what was before.
-pub(crate) struct Entered(Option<CellRef>);
-
-impl Drop for Entered {
-    #[inline]
-    fn drop(&mut self) {
-        TASK.set(self.0.take());
-    }
-}
-
 /// A scope of the task in which it was made; the scope ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct ScopeGuard {
@@ -274,7 +249,7 @@ pub(crate) struct ScopeGuard {
 impl ScopeGuard {
     /// `None` where no task of ours is being polled, as in another executor: nobody can be cancelled there.
     pub(crate) fn new(kind: Kind) -> Option<Self> {
-        let cell = TaskCell::current()?;
+        let cell = CellRef::current()?;
         let parent = cell.current.get();
         let scope = cell.rare().scopes.borrow_mut().insert(Scope {
             parent,
