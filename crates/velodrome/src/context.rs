@@ -6,9 +6,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use slab::Slab;
-
 use crate::abi::{CellRef, LocalHost};
+use crate::roster::Roster;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
@@ -17,12 +16,12 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) host: LocalHost,
-    pub(crate) tasks: RefCell<Slab<CellRef>>,
+    pub(crate) tasks: RefCell<Roster>,
 }
 
 impl Context {
     pub(crate) fn new(host: LocalHost) -> Rc<Self> {
-        Rc::new(Context { host, tasks: RefCell::new(Slab::new()) })
+        Rc::new(Context { host, tasks: RefCell::default() })
     }
 
     /// The present one.
@@ -61,7 +60,7 @@ impl Context {
 
     /// All tasks that are not done.
     pub(crate) fn all_tasks(&self) -> Vec<CellRef> {
-        self.tasks.borrow().iter().map(|(_, cell)| cell.clone()).collect()
+        self.tasks.borrow().iter().cloned().collect()
     }
 }
 

@@ -23,6 +23,9 @@ use crate::host::{Interest, TimerId, Watch};
 /// switches; a socket waits no longer than these jobs take.
 const LOOK_EVERY: usize = 64;
 
+/// So many jobs before its turn, a job's memory is fetched.
+const AHEAD: usize = 3;
+
 /// What a run does after an iteration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -243,7 +246,14 @@ impl EventLoop {
     fn iteration(&self, core: &RefCell<Core>, run: u32, main: &mut impl FnMut()) -> usize {
         let jobs = core.borrow_mut().engine.begin();
         for _ in 0..jobs {
-            let Some(job) = core.borrow_mut().engine.pop() else { break };
+            let job = {
+                let engine = &mut core.borrow_mut().engine;
+                let Some(job) = engine.pop() else { break };
+                if let Some(Job::Call(call)) = engine.peek(AHEAD) {
+                    call.prefetch();
+                }
+                job
+            };
             match job {
                 Job::Call(call) => call.run(self),
                 Job::Own(own) => self.run_own(core, own.into(), run, main),

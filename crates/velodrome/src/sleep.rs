@@ -179,7 +179,7 @@ impl Future for Sleep {
                 return Poll::Pending;
             }
             State::Set { context, at, timer } => {
-                if context.host.now() < *at {
+                if !context.host.has_come(*at) {
                     if !timer.wake(cx.waker()) {
                         let other = Timer::set(context, *at, cx.waker());
                         std::mem::replace(timer, other).cancel(context);

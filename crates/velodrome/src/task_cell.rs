@@ -97,6 +97,12 @@ impl TaskCell {
         }
     }
 
+    /// Where the context keeps it.
+    #[inline]
+    pub(crate) fn set_slot(&self, slot: usize) {
+        self.slot.set(slot as u32);
+    }
+
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
@@ -149,7 +155,7 @@ impl TaskCell {
         }
         let _waker = self.rare.get().and_then(|rare| rare.waker.take());
         if let Some(context) = self.context.take() {
-            let _cell = context.tasks.borrow_mut().try_remove(self.slot.get() as usize);
+            let _cell = context.tasks.borrow_mut().remove(self.slot.get() as usize);
         }
     }
 
@@ -220,9 +226,7 @@ impl CellRef {
     #[inline]
     pub(crate) fn register(self, context: &Rc<Context>) {
         self.context.set(Some(Rc::clone(context)));
-        let mut tasks = context.tasks.borrow_mut();
-        self.slot.set(tasks.vacant_key() as u32);
-        tasks.insert(self);
+        context.tasks.borrow_mut().add(self);
     }
 
     /// Asks the task to end. `false` if it has.

@@ -4,7 +4,7 @@
 //! must happen on the loop's thread is asked of a `LocalHost`, which is made on that thread and cannot leave it.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::marker::PhantomData;
@@ -173,6 +173,8 @@ pub(crate) struct LocalHost {
     /// Memory of tasks that have ended, for those to come, by size; a share of the loop belongs to each. Both spare a task the
     /// allocator and two atomic operations.
     blocks: RefCell<[Vec<NonNull<u8>>; CLASSES]>,
+    /// What the clock said last.
+    latest: Cell<u64>,
     own_thread: PhantomData<Rc<()>>,
 }
 
@@ -181,7 +183,7 @@ impl LocalHost {
     ///
     /// This is the thread of the loop.
     pub(super) unsafe fn new(host: HostRef) -> Self {
-        LocalHost { host, blocks: RefCell::default(), own_thread: PhantomData }
+        LocalHost { host, blocks: RefCell::default(), latest: Cell::new(0), own_thread: PhantomData }
     }
 
     #[inline]
@@ -232,7 +234,15 @@ impl LocalHost {
     pub(crate) fn now(&self) -> u64 {
         let host = self.host.table();
         // SAFETY: the context is alive, and this is its thread.
-        unsafe { (host.now)(host.context) }
+        let now = unsafe { (host.now)(host.context) };
+        self.latest.set(now);
+        now
+    }
+
+    /// Whether a time has come. Asks the clock only if that is not known yet.
+    #[inline]
+    pub(crate) fn has_come(&self, at: u64) -> bool {
+        at <= self.latest.get() || at <= self.now()
     }
 
     /// Has `callee` called behind all that is ready.
