@@ -68,7 +68,7 @@ test: test-rust test-python test-panics
 ## test-rust: cargo test of the crates that know no Python
 test-rust: need-cargo
 	$(call say,cargo test)
-	@CARGO_TARGET_DIR=$(TARGET) cargo test --workspace --exclude velodrome-python
+	@CARGO_TARGET_DIR=$(TARGET) cargo test --workspace --exclude velodrome-python --all-features
 
 ## test-python: pytest on the built package
 test-python: build $(VENV)/.apps

@@ -57,7 +57,7 @@ pub fn main() {
         arguments.get(place + 1).cloned()
     };
     let rounds: u32 = option("--rounds").map_or(15, |rounds| rounds.parse().expect("a number of rounds"));
-    let only = option("--only");
+    let (only, alone) = (option("--only"), option("--alone"));
     let rows = [
         row!("yield", 100_000, yields),
         row!("spawn and join", 50_000, spawn_join),
@@ -76,6 +76,14 @@ pub fn main() {
     );
     for row in rows.iter().filter(|row| only.as_ref().is_none_or(|only| row.title.contains(only.as_str()))) {
         let mut least = [f64::INFINITY; 3];
+        if let Some(alone) = &alone {
+            // For a profiler: one contestant's program, a few times.
+            let place = ["tokio", "smol", "velodrome"].iter().position(|name| name == alone).expect("a contestant");
+            for _ in 0..rounds {
+                (row.programs[place])(row.count);
+            }
+            continue;
+        }
         for _ in 0..rounds {
             for (least, program) in least.iter_mut().zip(row.programs) {
                 let taken = program(row.count).as_nanos() as f64 / f64::from(row.count);

@@ -174,9 +174,29 @@ impl<T: AsFd> AsyncFd<T> {
         None
     }
 
-    /// Reads into a buffer of `room` bytes; less than that means that there is no more just now.
+    /// [`AsyncFd::read_with`] for who writes `poll` functions: reads into a buffer of `room` bytes. Less than that is taken to mean
+    /// that there is no more just now. The last task that polled is woken.
+    ///
+    /// # Errors
+    ///
+    /// As [`AsyncFd::read_with`].
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    ///
+    /// velodrome::run(async {
+    ///     let (reader, mut writer) = std::io::pipe()?;
+    ///     writer.write_all(b"x")?;
+    ///     let reader = velodrome::AsyncFd::new(reader)?;
+    ///     let mut buffer = [0; 4];
+    ///     let read = std::future::poll_fn(|cx| reader.poll_read_with(cx, 4, |mut pipe| pipe.read(&mut buffer)));
+    ///     assert_eq!(read.await?, 1);
+    ///     std::io::Result::Ok(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[inline]
-    pub(crate) fn poll_read(
+    pub fn poll_read_with(
         &self,
         cx: &mut Context<'_>,
         room: usize,
@@ -185,9 +205,27 @@ impl<T: AsFd> AsyncFd<T> {
         self.poll_side(&self.readiness.read, cx, room, operation)
     }
 
-    /// Writes from a buffer of `size` bytes; less than that means that there is no more room just now.
+    /// [`AsyncFd::write_with`] for who writes `poll` functions: writes from a buffer of `size` bytes. Less than that is taken to mean
+    /// that there is no more room just now. The last task that polled is woken.
+    ///
+    /// # Errors
+    ///
+    /// As [`AsyncFd::write_with`].
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// velodrome::run(async {
+    ///     let (_reader, writer) = std::io::pipe()?;
+    ///     let writer = velodrome::AsyncFd::new(writer)?;
+    ///     let written = std::future::poll_fn(|cx| writer.poll_write_with(cx, 1, |mut pipe| pipe.write(b"x")));
+    ///     assert_eq!(written.await?, 1);
+    ///     std::io::Result::Ok(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[inline]
-    pub(crate) fn poll_write(
+    pub fn poll_write_with(
         &self,
         cx: &mut Context<'_>,
         size: usize,

@@ -1,15 +1,11 @@
-//! [`Body`]: the future that a task is: somebody's future, and around it what makes it a task.
+//! [`step`]: one step of a task: somebody's future is polled, and around it is what makes it a task.
 //!
-//! What must stay true: the future is dropped exactly once, on the loop's thread, and before anybody hears of the outcome;
-//! a panic of it, also one in its destructors, ends in the outcome and nowhere else.
+//! What must stay true: a panic of the future, also one in its destructors, ends in the outcome and nowhere else; the future is
+//! dropped before anybody hears of the outcome.
 
 use std::any::Any;
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use pin_project_lite::pin_project;
+use std::task::Poll;
 
 use crate::abi::CellRef;
 use crate::join_error::JoinError;
@@ -35,60 +31,35 @@ impl<T> Deliver<T> for Keep {
     }
 }
 
-pin_project! {
-    pub(crate) struct Body<F, D> {
-        #[pin]
-        future: Option<F>,
-        cell: CellRef,
-        deliver: Option<D>,
-    }
-
-    impl<F, D> PinnedDrop for Body<F, D> {
-        fn drop(this: Pin<&mut Self>) {
-            // Not polled to its end: the run was given up.
-            this.cell.finish();
+/// One step of a task that is not done. If it is its last, `drop_future` is called; either may panic.
+#[inline]
+pub(crate) fn step<T>(
+    cell: &CellRef,
+    poll: impl FnOnce() -> Poll<T>,
+    drop_future: impl FnOnce(),
+) -> Poll<Result<T, JoinError>> {
+    let entered = cell.enter();
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        if cell.told() != Told::Nothing {
+            return Poll::Ready(Err(JoinError::Cancelled));
         }
-    }
-}
-
-impl<F, D> Body<F, D> {
-    pub(crate) fn new(future: F, cell: CellRef, deliver: D) -> Self {
-        Body { future: Some(future), cell, deliver: Some(deliver) }
-    }
-}
-
-impl<F: Future, D: Deliver<F::Output>> Future for Body<F, D> {
-    type Output = D::Output;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<D::Output> {
-        let mut this = self.project();
-        let cell = &*this.cell;
-        let entered = this.cell.enter();
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            if cell.told() != Told::Nothing {
-                return Poll::Ready(Err(JoinError::Cancelled));
-            }
-            let future = this.future.as_mut().as_pin_mut().expect("a task is not polled after its end");
-            match future.poll(cx) {
-                Poll::Ready(output) => Poll::Ready(Ok(output)),
-                Poll::Pending if cell.told() == Told::Unwind => Poll::Ready(Err(JoinError::Cancelled)),
-                Poll::Pending => Poll::Pending,
-            }
-        }));
-        let mut outcome = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(outcome)) => outcome,
-            Err(payload) => Err(JoinError::panicked(payload)),
-        };
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| this.future.set(None))) {
-            outcome = Err(JoinError::panicked(payload));
+        match poll() {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending if cell.told() == Told::Unwind => Poll::Ready(Err(JoinError::Cancelled)),
+            Poll::Pending => Poll::Pending,
         }
-        drop(entered);
-        cell.finish();
-        let deliver = this.deliver.take().expect("a task ends once");
-        Poll::Ready(deliver.deliver(outcome))
+    }));
+    let mut outcome = match polled {
+        Ok(Poll::Pending) => return Poll::Pending,
+        Ok(Poll::Ready(outcome)) => outcome,
+        Err(payload) => Err(JoinError::panicked(payload)),
+    };
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(drop_future)) {
+        outcome = Err(JoinError::panicked(payload));
     }
+    drop(entered);
+    cell.finish();
+    Poll::Ready(outcome)
 }
 
 /// What a panic said, if it said it in words.

@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use crate::task_cell::{Kind, ScopeGuard, TaskCell, Told};
+use crate::abi::CellRef;
+use crate::task_cell::{Kind, ScopeGuard, Told};
 
 /// A task was cancelled while it was in a [`catch_cancel`], which has dropped what it waited for.
 ///
@@ -69,7 +70,7 @@ impl Cancelled {
 /// Hands a cancellation to whoever is next, and waits for the end.
 pub(crate) async fn propagate<T>() -> T {
     poll_fn(|_| {
-        if let Some(cell) = TaskCell::current() {
+        if let Some(cell) = CellRef::current() {
             cell.unwind();
         }
         Poll::Pending

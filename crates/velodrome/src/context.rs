@@ -6,9 +6,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use slab::Slab;
-
-use crate::abi::{CellRef, HostRef, LocalHost};
+use crate::abi::{CellRef, LocalHost};
+use crate::roster::Roster;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
@@ -17,12 +16,12 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) host: LocalHost,
-    pub(crate) tasks: RefCell<Slab<CellRef>>,
+    pub(crate) tasks: RefCell<Roster>,
 }
 
 impl Context {
     pub(crate) fn new(host: LocalHost) -> Rc<Self> {
-        Rc::new(Context { host, tasks: RefCell::new(Slab::new()) })
+        Rc::new(Context { host, tasks: RefCell::default() })
     }
 
     /// The present one.
@@ -46,15 +45,12 @@ impl Context {
         Entered(CURRENT.replace(Some(Rc::clone(self))))
     }
 
-    /// Takes a share of a loop that a task needs no more.
+    /// Asks the present host, if there is one: at the end of the thread there is none.
     #[inline]
-    pub(crate) fn keep_share(share: HostRef) {
-        // Elsewhere, and at the end of the thread, it is simply given up.
-        let _ = CURRENT.try_with(|current| {
-            if let Some(context) = &*current.borrow() {
-                context.host.keep_share(share);
-            }
-        });
+    pub(crate) fn with_host(ask: impl FnOnce(&LocalHost) -> bool) -> bool {
+        CURRENT
+            .try_with(|current| current.borrow().as_ref().is_some_and(|context| ask(&context.host)))
+            .unwrap_or(false)
     }
 
     /// Whether a loop is running in this thread, or the thread is ending, so that none can.
@@ -64,7 +60,7 @@ impl Context {
 
     /// All tasks that are not done.
     pub(crate) fn all_tasks(&self) -> Vec<CellRef> {
-        self.tasks.borrow().iter().map(|(_, cell)| cell.clone()).collect()
+        self.tasks.borrow().iter().cloned().collect()
     }
 }
 

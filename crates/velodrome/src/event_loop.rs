@@ -23,6 +23,9 @@ use crate::host::{Interest, TimerId, Watch};
 /// switches; a socket waits no longer than these jobs take.
 const LOOK_EVERY: usize = 64;
 
+/// So many jobs before its turn, a job's memory is fetched.
+const AHEAD: usize = 3;
+
 /// What a run does after an iteration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -34,15 +37,42 @@ pub(crate) enum Next {
     Stop,
 }
 
-/// What the engine holds.
+/// What the engine holds: two words, since a hundred thousand of them may be timers.
 #[derive(Clone, Debug)]
 enum Job {
     /// What was asked for through the table.
     Call(Call),
+    /// The loop's own business, as [`Own`] has it.
+    Own(u64),
+}
+
+/// The loop's own jobs.
+#[derive(Clone, Copy)]
+enum Own {
     /// A descriptor is ready.
     Ready { slot: u32, stamp: u32 },
     /// The main future of a run was woken.
     Main(u32),
+}
+
+const MAIN: u64 = 1 << 63;
+
+impl From<Own> for Job {
+    fn from(own: Own) -> Job {
+        Job::Own(match own {
+            Own::Ready { slot, stamp } => u64::from(slot) << 32 | u64::from(stamp),
+            Own::Main(run) => MAIN | u64::from(run),
+        })
+    }
+}
+
+impl From<u64> for Own {
+    fn from(packed: u64) -> Own {
+        match packed & MAIN {
+            0 => Own::Ready { slot: (packed >> 32) as u32, stamp: packed as u32 },
+            _ => Own::Main(packed as u32),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -130,7 +160,7 @@ impl EventLoop {
     /// Has the main future of a run polled. From any thread.
     pub(crate) fn wake_main(&self, run: u32) {
         // After the run, and after the loop, nobody needs it.
-        let _ = self.push(Job::Main(run));
+        let _ = self.push(Own::Main(run).into());
     }
 
     #[inline]
@@ -162,7 +192,7 @@ impl EventLoop {
         let stamp = core.stamp;
         let entry = core.watched.vacant_entry();
         let slot = entry.key();
-        let key = core.engine.watch(fd, direction, Job::Ready { slot: slot as u32, stamp })?;
+        let key = core.engine.watch(fd, direction, Own::Ready { slot: slot as u32, stamp }.into())?;
         entry.insert(Watched { stamp, key, call });
         Ok(Watch(slot as u64, stamp.into()))
     }
@@ -216,25 +246,34 @@ impl EventLoop {
     fn iteration(&self, core: &RefCell<Core>, run: u32, main: &mut impl FnMut()) -> usize {
         let jobs = core.borrow_mut().engine.begin();
         for _ in 0..jobs {
-            let Some(job) = core.borrow_mut().engine.pop() else { break };
+            let job = {
+                let engine = &mut core.borrow_mut().engine;
+                let Some(job) = engine.pop() else { break };
+                if let Some(Job::Call(call)) = engine.peek(AHEAD) {
+                    call.prefetch();
+                }
+                job
+            };
             match job {
                 Job::Call(call) => call.run(self),
-                Job::Ready { slot, stamp } => {
-                    let call = core
-                        .borrow()
-                        .watched
-                        .get(slot as usize)
-                        .filter(|it| it.stamp == stamp)
-                        .map(|it| it.call);
-                    if let Some(call) = call {
-                        call.run(self);
-                    }
-                }
-                Job::Main(number) if number == run => main(),
-                Job::Main(_) => {}
+                Job::Own(own) => self.run_own(core, own.into(), run, main),
             }
         }
         jobs
+    }
+
+    fn run_own(&self, core: &RefCell<Core>, own: Own, run: u32, main: &mut impl FnMut()) {
+        match own {
+            Own::Ready { slot, stamp } => {
+                let watched =
+                    core.borrow().watched.get(slot as usize).filter(|it| it.stamp == stamp).map(|it| it.call);
+                if let Some(call) = watched {
+                    call.run(self);
+                }
+            }
+            Own::Main(number) if number == run => main(),
+            Own::Main(_) => {}
+        }
     }
 
     /// Asks the kernel and the clock; waits if there is nothing else to do.

@@ -16,7 +16,7 @@ use crate::body::Deliver;
 use crate::context::Context;
 use crate::join_error::JoinError;
 use crate::task::create_in;
-use crate::task_cell::{Kind, ScopeGuard, TaskCell, Told};
+use crate::task_cell::{Kind, ScopeGuard, Told};
 
 /// Runs futures at once, each as a task, and collects what they give, in their order.
 ///
@@ -237,7 +237,7 @@ impl<T, E> Future for Gather<T, E> {
             return Poll::Pending;
         }
         if this.cancelled {
-            if let Some(task) = TaskCell::current() {
+            if let Some(task) = CellRef::current() {
                 task.unwind();
             }
             return Poll::Pending;

@@ -66,6 +66,7 @@ pub mod net;
 mod process;
 mod queue;
 mod readiness;
+mod roster;
 mod runner;
 #[cfg(feature = "signal")]
 mod signal;

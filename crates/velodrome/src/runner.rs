@@ -16,7 +16,7 @@ use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use velodrome_engine::Backend;
 
 use crate::abi::{CellRef, host_of};
-use crate::body::{Body, Keep};
+use crate::body::step;
 use crate::context::Context;
 use crate::event_loop::{EventLoop, Next};
 use crate::handle::Handle;
@@ -196,17 +196,26 @@ impl Runner {
         let waker = Waker::from(Arc::clone(&main));
         let cell = CellRef::alone(&self.context.host, TaskCell::new());
         cell.set_waker(waker.clone());
-        cell.register(&self.context);
-        let mut body = pin!(Body::new(future, cell, Keep));
+        cell.clone().register(&self.context);
+        let future = pin!(Some(future));
+        let future = RefCell::new(future);
         let outcome = RefCell::new(None);
         main.wake_by_ref();
         let poll = || {
             main.queued.store(false, Ordering::Release);
-            let mut outcome = outcome.borrow_mut();
-            if outcome.is_none()
-                && let Poll::Ready(output) = body.as_mut().poll(&mut TaskContext::from_waker(&waker))
-            {
-                *outcome = Some(output);
+            if outcome.borrow().is_some() {
+                return;
+            }
+            let polled = step(
+                &cell,
+                || match future.borrow_mut().as_mut().as_pin_mut() {
+                    Some(future) => future.poll(&mut TaskContext::from_waker(&waker)),
+                    None => Poll::Pending,
+                },
+                || future.borrow_mut().set(None),
+            );
+            if let Poll::Ready(polled) = polled {
+                outcome.replace(Some(polled));
             }
         };
         // As in asyncio, what was ready when the main future ended gets its turn.

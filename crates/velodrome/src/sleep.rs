@@ -1,7 +1,10 @@
 //! [`sleep`] and [`sleep_until`]: a timer of the loop, as a future.
 //!
-//! What must stay true: a timer is set when the future is first polled, and is gone when the future is dropped; the timer and
-//! the future share one [`Alarm`], so neither can outlive what the other needs.
+//! A timer wakes a task of ours directly. For other wakers (those of `FuturesUnordered`, or the main future's) it calls an
+//! [`Alarm`], which the timer and the future share.
+//!
+//! What must stay true: a timer is set when the future is first polled, and is gone when the future is dropped. Whether the time
+//! is over is what the clock says, not the timer: so a poll that comes for another reason asks it.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,7 +14,7 @@ use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::abi::Callee;
+use crate::abi::{Callee, TaskTimer};
 use crate::context::Context;
 use crate::host::TimerId;
 
@@ -65,12 +68,56 @@ enum State {
     New(Until),
     Set {
         context: Rc<Context>,
-        timer: TimerId,
-        alarm: Rc<Alarm>,
+        at: u64,
+        timer: Timer,
     },
     /// It gave way, and that is all.
     Yielded,
     Done,
+}
+
+enum Timer {
+    Task(TaskTimer),
+    Alarm(TimerId, Rc<Alarm>),
+}
+
+impl Timer {
+    #[inline]
+    fn set(context: &Context, at: u64, waker: &Waker) -> Self {
+        match TaskTimer::set(&context.host, at, waker) {
+            Some(timer) => Timer::Task(timer),
+            None => {
+                let alarm = Rc::new(Alarm { rung: Cell::new(false), waker: Cell::new(Some(waker.clone())) });
+                Timer::Alarm(context.host.timer_set(at, Rc::clone(&alarm)), alarm)
+            }
+        }
+    }
+
+    /// Sees to it that this is who is woken. `false` if that takes another timer.
+    #[inline]
+    fn wake(&self, waker: &Waker) -> bool {
+        match self {
+            Timer::Task(timer) => timer.wakes(waker),
+            Timer::Alarm(_, alarm) => {
+                let kept = alarm.waker.take().filter(|kept| kept.will_wake(waker));
+                alarm.waker.set(Some(kept.unwrap_or_else(|| waker.clone())));
+                !alarm.rung.get()
+            }
+        }
+    }
+
+    #[inline]
+    fn cancel(self, context: &Context) {
+        match self {
+            Timer::Task(timer) => timer.cancel(&context.host),
+            Timer::Alarm(timer, alarm) => {
+                let _waker = alarm.waker.take();
+                if !alarm.rung.get() {
+                    context.host.timer_cancel(timer, &alarm);
+                }
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -84,10 +131,16 @@ impl Sleep {
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Done)
     }
+
+    #[inline]
+    fn end(&mut self) {
+        if let State::Set { context, timer, .. } = std::mem::replace(&mut self.state, State::Done) {
+            timer.cancel(&context);
+        }
+    }
 }
 
-/// What a timer calls.
-#[derive(Default)]
+/// What a timer calls, if not a task.
 struct Alarm {
     rung: Cell<bool>,
     waker: Cell<Option<Waker>>,
@@ -102,19 +155,12 @@ impl Callee for Alarm {
     }
 }
 
-impl Alarm {
-    fn keep(&self, waker: &Waker) {
-        let kept = self.waker.take().filter(|kept| kept.will_wake(waker));
-        self.waker.set(Some(kept.unwrap_or_else(|| waker.clone())));
-    }
-}
-
 impl Future for Sleep {
     type Output = ();
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
-        match &self.state {
+        match &mut self.state {
             State::New(until) => {
                 let context = Context::current();
                 let left = match *until {
@@ -128,37 +174,30 @@ impl Future for Sleep {
                 }
                 let left = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
                 let at = context.host.now().saturating_add(left);
-                let alarm = Rc::new(Alarm::default());
-                alarm.keep(cx.waker());
-                let timer = context.host.timer_set(at, Rc::clone(&alarm));
-                self.state = State::Set { context, timer, alarm };
-                Poll::Pending
+                let timer = Timer::set(&context, at, cx.waker());
+                self.state = State::Set { context, at, timer };
+                return Poll::Pending;
             }
-            State::Set { alarm, .. } => {
-                if !alarm.rung.get() {
-                    alarm.keep(cx.waker());
+            State::Set { context, at, timer } => {
+                if !context.host.has_come(*at) {
+                    if !timer.wake(cx.waker()) {
+                        let other = Timer::set(context, *at, cx.waker());
+                        std::mem::replace(timer, other).cancel(context);
+                    }
                     return Poll::Pending;
                 }
-                self.state = State::Done;
-                Poll::Ready(())
             }
-            State::Yielded | State::Done => {
-                self.state = State::Done;
-                Poll::Ready(())
-            }
+            State::Yielded | State::Done => {}
         }
+        self.end();
+        Poll::Ready(())
     }
 }
 
 impl Drop for Sleep {
     #[inline]
     fn drop(&mut self) {
-        if let State::Set { context, timer, alarm } = &self.state
-            && !alarm.rung.get()
-        {
-            let _waker = alarm.waker.take();
-            context.host.timer_cancel(*timer, alarm);
-        }
+        self.end();
     }
 }
 

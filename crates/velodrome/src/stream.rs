@@ -54,7 +54,7 @@ macro_rules! readable {
                 cx: &mut std::task::Context<'_>,
                 buffer: &mut [u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.io.poll_read(cx, buffer.len(), |io| Ok(rustix::io::read(io, &mut *buffer)?))
+                self.io.poll_read_with(cx, buffer.len(), |io| Ok(rustix::io::read(io, &mut *buffer)?))
             }
         }
 
@@ -128,7 +128,7 @@ macro_rules! writable {
                 cx: &mut std::task::Context<'_>,
                 data: &[u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.io.poll_write(cx, data.len(), |io| Self::write_once(io, data))
+                self.io.poll_write_with(cx, data.len(), |io| Self::write_once(io, data))
             }
         }
 

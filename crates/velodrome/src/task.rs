@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll};
 
 use crate::abi::{CellRef, JoinHandle, spawn};
-use crate::body::{Body, Deliver, Keep};
+use crate::body::{Deliver, Keep};
 use crate::context::Context;
 use crate::join_error::JoinError;
 use crate::task_cell::TaskCell;
@@ -47,9 +47,9 @@ where
     F: Future + 'static,
     D: Deliver<F::Output, Output = Result<T, JoinError>> + 'static,
 {
-    let (task, cell) = spawn(&context.host, TaskCell::new(), |cell| Body::new(future, cell, deliver));
-    cell.register(context);
-    Task { task, cell }
+    let task = spawn(&context.host, TaskCell::new(), future, deliver);
+    task.cell().register(context);
+    Task { task }
 }
 
 /// A task: await it for its result.
@@ -72,7 +72,6 @@ where
 #[must_use = "a task runs on when it is dropped; say so with `detach`"]
 pub struct Task<T> {
     task: JoinHandle<Result<T, JoinError>>,
-    cell: CellRef,
 }
 
 impl<T> Task<T> {
@@ -120,7 +119,7 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn named(self, name: &str) -> Self {
-        self.cell.set_name(name);
+        self.task.set_name(name);
         self
     }
 
@@ -134,7 +133,7 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn name(&self) -> String {
-        self.cell.name()
+        self.task.name()
     }
 
     /// Asks the task to end: see [`catch_cancel`](crate::catch_cancel) for what happens then. Says whether it was still running.
@@ -153,7 +152,7 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn cancel(&self) -> bool {
-        self.cell.cancel()
+        self.task.cell().cancel()
     }
 
     /// Whether the task has ended: its future is dropped, and its result is there (or was taken).
@@ -168,16 +167,16 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn is_done(&self) -> bool {
-        self.cell.is_done()
+        self.task.is_done()
     }
 
     pub(crate) fn cell(&self) -> CellRef {
-        self.cell.clone()
+        self.task.cell()
     }
 
     /// Lets the task run on, and keeps what is known of it.
     pub(crate) fn into_cell(self) -> CellRef {
-        self.cell
+        self.task.cell()
     }
 
     /// The task, without its result.
@@ -191,7 +190,7 @@ impl<T> Task<T> {
     /// });
     /// ```
     pub fn task_ref(&self) -> TaskRef {
-        TaskRef(self.cell.clone())
+        TaskRef(self.task.cell())
     }
 }
 
@@ -206,7 +205,7 @@ impl<T> Future for Task<T> {
 
 impl<T> fmt::Debug for Task<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cell.fmt(f)
+        (*self.task).fmt(f)
     }
 }
 
@@ -372,7 +371,7 @@ impl Eq for TaskRef {}
 /// });
 /// ```
 pub fn current_task() -> Option<TaskRef> {
-    TaskCell::current().map(TaskRef)
+    CellRef::current().map(TaskRef)
 }
 
 /// The tasks of the running loop that are not done, the main future among them, in no particular order.

@@ -10,7 +10,7 @@
 //! - A scope that was asked is woken, so that it hears of it although what it waits for does not come.
 //! - Waking and dropping run other people's code, so nothing is borrowed then.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -56,21 +56,26 @@ pub(crate) struct TaskCell {
     /// What knows of the task, until it is done. (What is left then can be dropped on any thread.)
     context: Cell<Option<Rc<Context>>>,
     id: u64,
-    name: RefCell<Option<Box<str>>>,
     /// Where the context keeps it.
-    slot: Cell<usize>,
-    done: Cell<bool>,
-    told: Cell<Told>,
+    slot: Cell<u32>,
     cancelling: Cell<u32>,
-    scopes: RefCell<Slab<Scope>>,
     /// The innermost scope that is being polled.
     current: Cell<usize>,
+    done: Cell<bool>,
+    told: Cell<Told>,
+    rare: OnceCell<Box<Rare>>,
+}
+
+/// What few tasks need.
+#[derive(Default)]
+struct Rare {
+    name: RefCell<Option<Box<str>>>,
+    scopes: RefCell<Slab<Scope>>,
     /// Wakes a main future. (Other tasks need none.)
     waker: Cell<Option<Waker>>,
 }
 
 thread_local! {
-    static TASK: Cell<Option<CellRef>> = const { Cell::new(None) };
     static LAST_ID: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -83,38 +88,37 @@ impl TaskCell {
         TaskCell {
             context: Cell::new(None),
             id,
-            name: RefCell::new(None),
             slot: Cell::new(0),
+            cancelling: Cell::new(0),
+            current: Cell::new(ROOT),
             done: Cell::new(false),
             told: Cell::new(Told::Nothing),
-            cancelling: Cell::new(0),
-            scopes: RefCell::new(Slab::new()),
-            current: Cell::new(ROOT),
-            waker: Cell::new(None),
+            rare: OnceCell::new(),
         }
     }
 
-    /// The task that is being polled.
-    pub(crate) fn current() -> Option<CellRef> {
-        TASK.with(|slot| {
-            let current = slot.take();
-            let copy = current.clone();
-            slot.set(current);
-            copy
-        })
+    /// Where the context keeps it.
+    #[inline]
+    pub(crate) fn set_slot(&self, slot: usize) {
+        self.slot.set(slot as u32);
     }
 
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
+    fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
+    }
+
     pub(crate) fn name(&self) -> String {
-        self.name.borrow().as_deref().map_or_else(|| format!("Task-{}", self.id), str::to_owned)
+        let name = self.rare.get().and_then(|rare| rare.name.borrow().as_deref().map(str::to_owned));
+        name.unwrap_or_else(|| format!("Task-{}", self.id))
     }
 
     pub(crate) fn set_name(&self, name: &str) {
         let name = Some(name.into());
-        let old = self.name.replace(name);
+        let old = self.rare().name.replace(name);
         drop(old);
     }
 
@@ -133,15 +137,15 @@ impl TaskCell {
 
     /// How a main future is woken.
     pub(crate) fn set_waker(&self, waker: Waker) {
-        self.waker.set(Some(waker));
+        self.rare().waker.set(Some(waker));
     }
 
     pub(crate) fn wake_main(&self) {
-        let waker = self.waker.take();
+        let waker = self.rare().waker.take();
         if let Some(waker) = &waker {
             waker.wake_by_ref();
         }
-        self.waker.set(waker);
+        self.rare().waker.set(waker);
     }
 
     /// The task ended: the context forgets it.
@@ -149,9 +153,9 @@ impl TaskCell {
         if self.done.replace(true) {
             return;
         }
-        let _waker = self.waker.take();
+        let _waker = self.rare.get().and_then(|rare| rare.waker.take());
         if let Some(context) = self.context.take() {
-            let _cell = context.tasks.borrow_mut().try_remove(self.slot.get());
+            let _cell = context.tasks.borrow_mut().remove(self.slot.get() as usize);
         }
     }
 
@@ -165,10 +169,8 @@ impl TaskCell {
     fn send_into(&self, within: usize) -> bool {
         let mut wakers = Vec::new();
         {
-            let scopes = &mut *self.scopes.borrow_mut();
-            if scopes.is_empty() {
-                return false;
-            }
+            let Some(rare) = self.rare.get() else { return false };
+            let scopes = &mut *rare.scopes.borrow_mut();
             let parent = |scope: usize| scopes.get(scope).map_or(ROOT, |it| it.parent);
             let above = |scope: usize| {
                 std::iter::successors(Some(scope), move |&it| (it != ROOT).then(|| parent(it))).skip(1)
@@ -197,7 +199,7 @@ impl TaskCell {
     /// Hands a cancellation on that the code of the current scope has caught: to the next scope around it that catches, or that
     /// sent it, or to the root.
     pub(crate) fn unwind(&self) {
-        let mut scopes = self.scopes.borrow_mut();
+        let mut scopes = self.rare().scopes.borrow_mut();
         let mut scope = self.current.get();
         while let Some(it) = scopes.get_mut(scope) {
             if it.kind == Kind::Catches || it.sent {
@@ -222,15 +224,9 @@ impl std::fmt::Debug for TaskCell {
 impl CellRef {
     /// The context knows of the task from now on.
     #[inline]
-    pub(crate) fn register(&self, context: &Rc<Context>) {
+    pub(crate) fn register(self, context: &Rc<Context>) {
         self.context.set(Some(Rc::clone(context)));
-        self.slot.set(context.tasks.borrow_mut().insert(self.clone()));
-    }
-
-    /// Makes this the task that is being polled, until the guard is dropped.
-    #[inline]
-    pub(crate) fn enter(&self) -> Entered {
-        Entered(TASK.replace(Some(self.clone())))
+        context.tasks.borrow_mut().add(self);
     }
 
     /// Asks the task to end. `false` if it has.
@@ -247,16 +243,6 @@ impl CellRef {
     }
 }
 
-/// Puts back what was before.
-pub(crate) struct Entered(Option<CellRef>);
-
-impl Drop for Entered {
-    #[inline]
-    fn drop(&mut self) {
-        TASK.set(self.0.take());
-    }
-}
-
 /// A scope of the task in which it was made; the scope ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct ScopeGuard {
@@ -267,9 +253,9 @@ pub(crate) struct ScopeGuard {
 impl ScopeGuard {
     /// `None` where no task of ours is being polled, as in another executor: nobody can be cancelled there.
     pub(crate) fn new(kind: Kind) -> Option<Self> {
-        let cell = TaskCell::current()?;
+        let cell = CellRef::current()?;
         let parent = cell.current.get();
-        let scope = cell.scopes.borrow_mut().insert(Scope {
+        let scope = cell.rare().scopes.borrow_mut().insert(Scope {
             parent,
             kind,
             sent: false,
@@ -282,7 +268,7 @@ impl ScopeGuard {
     /// Polls what is in the scope.
     pub(crate) fn poll<R>(&self, waker: &Waker, poll: impl FnOnce() -> R) -> R {
         {
-            let mut scopes = self.cell.scopes.borrow_mut();
+            let mut scopes = self.cell.rare().scopes.borrow_mut();
             let kept = &mut scopes[self.scope].waker;
             if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
                 let old = kept.replace(waker.clone());
@@ -299,17 +285,17 @@ impl ScopeGuard {
 
     /// What the scope was told, once.
     pub(crate) fn told(&self) -> Told {
-        std::mem::take(&mut self.cell.scopes.borrow_mut()[self.scope].told)
+        std::mem::take(&mut self.cell.rare().scopes.borrow_mut()[self.scope].told)
     }
 
     /// Whether what is in the scope handed a cancellation on.
     pub(crate) fn unwinds(&self) -> bool {
-        self.cell.scopes.borrow()[self.scope].told == Told::Unwind
+        self.cell.rare().scopes.borrow()[self.scope].told == Told::Unwind
     }
 
     /// Asks what is in the scope to end. `false` if nothing in it wants to be asked.
     pub(crate) fn send(&self) -> bool {
-        self.cell.scopes.borrow_mut()[self.scope].sent = true;
+        self.cell.rare().scopes.borrow_mut()[self.scope].sent = true;
         self.cell.send_into(self.scope)
     }
 }
@@ -327,7 +313,7 @@ impl Drop for Restore<'_> {
 
 impl Drop for ScopeGuard {
     fn drop(&mut self) {
-        let scope = self.cell.scopes.borrow_mut().try_remove(self.scope);
+        let scope = self.cell.rare().scopes.borrow_mut().try_remove(self.scope);
         drop(scope);
     }
 }

@@ -24,7 +24,7 @@ use crate::body::Deliver;
 use crate::context::Context;
 use crate::join_error::{JoinError, Panic};
 use crate::task::{Task, create_in};
-use crate::task_cell::{Kind, ScopeGuard, TaskCell, Told};
+use crate::task_cell::{Kind, ScopeGuard, Told};
 
 /// Runs a block of code with a group of tasks, and waits for them all.
 ///
@@ -381,7 +381,7 @@ where
         match this.value.take() {
             Some(value) if !cancelled => Poll::Ready(Ok(value)),
             _ => {
-                if let Some(task) = TaskCell::current() {
+                if let Some(task) = CellRef::current() {
                     task.unwind();
                 }
                 Poll::Pending

@@ -63,13 +63,14 @@ fn a_task_that_is_cancelled_after_any_number_of_steps() {
 fn a_task_that_the_end_of_the_run_finds() {
     for steps in 0..14 {
         let (held, count) = counted();
-        let kept = run(async {
-            let task = create_task(ten_steps(held));
+        let kept = Cell::new(None);
+        run(async {
+            kept.set(Some(create_task(ten_steps(held))));
             for _ in 0..steps {
                 yield_now().await;
             }
-            task
         });
+        let kept = kept.take().unwrap();
         // The loop is gone, the handle is not.
         assert!(kept.is_done());
         drop(kept);

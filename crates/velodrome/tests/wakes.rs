@@ -52,7 +52,11 @@ fn a_task_sees_what_was_there_before_it_was_woken_from_any_thread() {
                         let index = random.usize(..TASKS);
                         counts[index].fetch_add(1, Ordering::SeqCst);
                         match random.u8(..3) {
-                            0 => wakers[index].clone().wake(),
+                            0 => {
+                                // Both ways of waking, and one of not waking.
+                                let copy = wakers[index].clone();
+                                copy.wake();
+                            }
                             1 => wakers[index].wake_by_ref(),
                             _ => drop(wakers[index].clone()),
                         }

@@ -3,21 +3,60 @@
 //! What must stay true: a `HostRef` owns one share of its loop, so the table stays valid as long as there is one. What
 //! must happen on the loop's thread is asked of a `LocalHost`, which is made on that thread and cannot leave it.
 
-use std::cell::RefCell;
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use crate::context::Context;
 use crate::host::{CallFn, Host, Interest, TimerId, Watch};
 
-/// How many shares a loop keeps ready.
+/// Blocks of memory are kept in so many sizes,
+const CLASSES: usize = 16;
+/// each larger by this than the one before,
+const STEP: usize = 64;
+/// and so many of each.
 const KEEP: usize = 1024;
+
+/// Which size of block is for this; `None` if none is kept.
+#[inline]
+const fn class(layout: Layout) -> Option<usize> {
+    let class = (layout.size() - 1) / STEP;
+    if class < CLASSES && layout.align() <= align_of::<u128>() { Some(class) } else { None }
+}
+
+/// What is really allocated for a layout.
+const fn block_layout(layout: Layout) -> Layout {
+    match class(layout) {
+        Some(class) => match Layout::from_size_align((class + 1) * STEP, align_of::<u128>()) {
+            Ok(layout) => layout,
+            Err(_) => layout,
+        },
+        None => layout,
+    }
+}
+
+#[cold]
+fn allocate(layout: Layout) -> NonNull<u8> {
+    let layout = block_layout(layout);
+    // SAFETY: a task's header alone has a size.
+    let block = unsafe { alloc(layout) };
+    NonNull::new(block).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+/// Gives a block back to the allocator.
+///
+/// # Safety
+///
+/// It came from [`LocalHost::block`] with this layout, and is not used any more.
+pub(super) unsafe fn free_block(block: NonNull<u8>, layout: Layout) {
+    // SAFETY: as promised.
+    unsafe { dealloc(block.as_ptr(), block_layout(layout)) };
+}
 
 /// A loop, from any thread.
 #[derive(Debug)]
@@ -82,9 +121,8 @@ impl PartialEq for HostRef {
     }
 }
 
-/// A share of a loop, as a task has one: given back to those that the loop's thread keeps ready, which spares two atomic
-/// operations a task.
-pub(super) struct HostShare(ManuallyDrop<HostRef>);
+/// A share of a loop, as a task's header has one: who frees the header releases it, or hands it on with the memory.
+pub(super) struct HostShare(NonNull<Host>);
 
 impl HostShare {
     /// Queues a call of a task that is not done.
@@ -107,18 +145,19 @@ impl HostShare {
     /// As [`HostShare::schedule`].
     #[inline]
     pub(super) unsafe fn try_schedule(&self, call: CallFn, data: *mut c_void) -> bool {
-        let host = self.0.table();
+        // SAFETY: the share keeps the table.
+        let host = unsafe { self.0.as_ref() };
         // SAFETY: as promised.
         unsafe { (host.schedule)(host.context, call, data) }
     }
-}
 
-impl Drop for HostShare {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: it is not used any more.
-        let host = unsafe { ManuallyDrop::take(&mut self.0) };
-        Context::keep_share(host);
+    /// The share, to be given up.
+    ///
+    /// # Safety
+    ///
+    /// It is not used any more.
+    pub(super) unsafe fn release(&self) -> HostRef {
+        HostRef(self.0)
     }
 }
 
@@ -131,8 +170,11 @@ pub(crate) trait Callee {
 #[derive(Debug)]
 pub(crate) struct LocalHost {
     host: HostRef,
-    /// Shares of tasks that have ended, for those to come.
-    shares: RefCell<Vec<HostRef>>,
+    /// Memory of tasks that have ended, for those to come, by size; a share of the loop belongs to each. Both spare a task the
+    /// allocator and two atomic operations.
+    blocks: RefCell<[Vec<NonNull<u8>>; CLASSES]>,
+    /// What the clock said last.
+    latest: Cell<u64>,
     own_thread: PhantomData<Rc<()>>,
 }
 
@@ -141,7 +183,7 @@ impl LocalHost {
     ///
     /// This is the thread of the loop.
     pub(super) unsafe fn new(host: HostRef) -> Self {
-        LocalHost { host, shares: RefCell::new(Vec::new()), own_thread: PhantomData }
+        LocalHost { host, blocks: RefCell::default(), latest: Cell::new(0), own_thread: PhantomData }
     }
 
     #[inline]
@@ -149,20 +191,31 @@ impl LocalHost {
         &self.host
     }
 
-    /// A share for a task.
+    /// Memory for a task, with a share of the loop.
     #[inline]
-    pub(super) fn share(&self) -> HostShare {
-        let kept = self.shares.borrow_mut().pop();
-        HostShare(ManuallyDrop::new(kept.unwrap_or_else(|| self.host.clone())))
+    pub(super) fn block(&self, layout: Layout) -> (NonNull<u8>, HostShare) {
+        let kept = class(layout).and_then(|class| self.blocks.borrow_mut()[class].pop());
+        let block = kept.unwrap_or_else(|| {
+            std::mem::forget(self.host.clone());
+            allocate(layout)
+        });
+        (block, HostShare(self.host.0))
     }
 
-    /// Keeps a share for the next task, if it is of this loop.
+    /// Keeps the memory of a task that has ended, and its share, for another. `false` if it does not belong here, or there is enough.
+    ///
+    /// # Safety
+    ///
+    /// If it is kept, the caller gives up both. The memory came from [`LocalHost::block`] of some loop.
     #[inline]
-    pub(crate) fn keep_share(&self, share: HostRef) {
-        let mut shares = self.shares.borrow_mut();
-        if share == self.host && shares.len() < KEEP {
-            shares.push(share);
+    pub(super) unsafe fn keep(&self, block: NonNull<u8>, layout: Layout, share: &HostShare) -> bool {
+        let Some(class) = class(layout).filter(|_| share.0 == self.host.0) else { return false };
+        let kept = &mut self.blocks.borrow_mut()[class];
+        let keep = kept.len() < KEEP;
+        if keep {
+            kept.push(block);
         }
+        keep
     }
 
     /// Queues a call.
@@ -181,7 +234,15 @@ impl LocalHost {
     pub(crate) fn now(&self) -> u64 {
         let host = self.host.table();
         // SAFETY: the context is alive, and this is its thread.
-        unsafe { (host.now)(host.context) }
+        let now = unsafe { (host.now)(host.context) };
+        self.latest.set(now);
+        now
+    }
+
+    /// Whether a time has come. Asks the clock only if that is not known yet.
+    #[inline]
+    pub(crate) fn has_come(&self, at: u64) -> bool {
+        at <= self.latest.get() || at <= self.now()
     }
 
     /// Has `callee` called behind all that is ready.
@@ -195,20 +256,37 @@ impl LocalHost {
         }
     }
 
+    /// Calls at a time.
+    ///
+    /// # Safety
+    ///
+    /// `call` may be called with `data` once.
+    #[inline]
+    pub(super) unsafe fn timer_call(&self, at: u64, call: CallFn, data: *mut c_void) -> TimerId {
+        let host = self.host.table();
+        // SAFETY: as promised.
+        unsafe { (host.timer_set)(host.context, at, call, data) }
+    }
+
+    /// `false` if it was too late: then the call has come or will come.
+    #[inline]
+    pub(super) fn timer_uncall(&self, timer: TimerId) -> bool {
+        let host = self.host.table();
+        // SAFETY: the context is alive, and this is its thread.
+        unsafe { (host.timer_cancel)(host.context, timer) }
+    }
+
     /// Has `callee` called at a time.
     #[inline]
     pub(crate) fn timer_set<C: Callee>(&self, at: u64, callee: Rc<C>) -> TimerId {
-        let host = self.host.table();
         // SAFETY: `call_rc` takes the share over that is handed in, on this thread.
-        unsafe { (host.timer_set)(host.context, at, call_rc::<C>, Rc::into_raw(callee).cast_mut().cast()) }
+        unsafe { self.timer_call(at, call_rc::<C>, Rc::into_raw(callee).cast_mut().cast()) }
     }
 
     /// Cancels a timer that was set for `callee`; `false` if it was too late.
     #[inline]
     pub(crate) fn timer_cancel<C: Callee>(&self, timer: TimerId, callee: &Rc<C>) -> bool {
-        let host = self.host.table();
-        // SAFETY: the context is alive, and this is its thread.
-        let cancelled = unsafe { (host.timer_cancel)(host.context, timer) };
+        let cancelled = self.timer_uncall(timer);
         if cancelled {
             // SAFETY: the share that was handed in with the timer is given back.
             unsafe { Rc::decrement_strong_count(Rc::as_ptr(callee)) };
@@ -253,6 +331,22 @@ impl LocalHost {
         if unsafe { (host.descriptor_remove)(host.context, watch) } {
             // SAFETY: the share that was handed in with the registration is given back.
             unsafe { Rc::decrement_strong_count(Rc::as_ptr(callee)) };
+        }
+    }
+}
+
+impl Drop for LocalHost {
+    fn drop(&mut self) {
+        for (class, blocks) in self.blocks.get_mut().iter_mut().enumerate() {
+            let Ok(layout) = Layout::from_size_align((class + 1) * STEP, align_of::<u128>()) else {
+                continue;
+            };
+            for block in blocks.drain(..) {
+                // SAFETY: nobody else knows of it.
+                unsafe { free_block(block, layout) };
+                // The share that belongs to it.
+                drop(HostRef(self.host.0));
+            }
         }
     }
 }

@@ -16,5 +16,5 @@ mod serve;
 
 pub(crate) use host_ref::{Callee, HostRef, LocalHost};
 pub(crate) use own_thread::OwnThread;
-pub(crate) use raw_task::{CellRef, JoinHandle, spawn};
+pub(crate) use raw_task::{CellRef, JoinHandle, TaskTimer, spawn};
 pub(crate) use serve::{Call, HostTable, host_of, table};

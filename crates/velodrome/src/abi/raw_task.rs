@@ -16,7 +16,7 @@
 //! - A wake from another thread sets `waking` before it queues the call that runs the task; that call clears it before
 //!   it polls. So a wake either finds it clear, and queues a call, or what it announces is seen by the poll to come.
 
-use std::alloc::{Layout, dealloc};
+use std::alloc::Layout;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_void;
 use std::future::Future;
@@ -28,8 +28,10 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
-use super::host_ref::{HostShare, LocalHost, contain};
+use super::host_ref::{HostShare, LocalHost, contain, free_block};
 use super::own_thread::this_thread;
+use crate::body::{self, Deliver, Keep};
+use crate::host::TimerId;
 use crate::task_cell::TaskCell;
 
 /// In the ready queue.
@@ -44,6 +46,8 @@ const DONE: u8 = 8;
 const DETACHED: u8 = 16;
 /// It has no future here.
 const ALONE: u8 = 32;
+/// What it gave was taken.
+const TAKEN: u8 = 64;
 
 pub(crate) struct Header {
     refs: AtomicUsize,
@@ -69,99 +73,124 @@ struct Vtable {
     layout: Layout,
 }
 
-enum Stage<F: Future> {
-    Future(F),
-    Output(F::Output),
+enum Stage<F, D: Deliver<F::Output>>
+where
+    F: Future,
+{
+    Future { future: F, deliver: D },
+    Output(D::Output),
     Empty,
 }
 
 #[repr(C)]
-struct RawTask<F: Future> {
+struct RawTask<F: Future, D: Deliver<F::Output>> {
     header: Header,
-    stage: UnsafeCell<Stage<F>>,
+    stage: UnsafeCell<Stage<F, D>>,
 }
 
-impl<F: Future> RawTask<F> {
+impl<F: Future, D: Deliver<F::Output>> RawTask<F, D> {
     const VTABLE: Vtable = Vtable {
         poll: Self::poll,
         take: Self::take,
         discard: Self::discard,
-        layout: Layout::new::<RawTask<F>>(),
+        layout: Layout::new::<RawTask<F, D>>(),
     };
 
     /// # Safety
     ///
-    /// `header` is that of a `RawTask<F>`, on the loop's thread, and nobody else uses the stage.
-    unsafe fn stage<'a>(header: NonNull<Header>) -> &'a mut Stage<F> {
+    /// `header` is that of a `RawTask<F, D>`.
+    #[inline]
+    unsafe fn stage(header: NonNull<Header>) -> *mut Stage<F, D> {
         // SAFETY: as promised. The pointer is to the whole task.
-        unsafe { &mut *header.cast::<RawTask<F>>().as_ref().stage.get() }
+        unsafe { header.cast::<RawTask<F, D>>().as_ref() }.stage.get()
     }
 
     unsafe fn poll(header: NonNull<Header>, cx: &mut Context<'_>) -> bool {
-        // SAFETY: only the step of the task, which does not nest, comes here.
+        // SAFETY: the step has a share, and lends it.
+        let cell = unsafe { CellRef::lent(header) };
+        // SAFETY: by the table.
         let stage = unsafe { Self::stage(header) };
-        let Stage::Future(future) = stage else { return false };
-        // SAFETY: the future lies in the task's memory until it is dropped there, by the assignment below.
-        match unsafe { Pin::new_unchecked(future) }.poll(cx) {
-            Poll::Ready(output) => {
-                *stage = Stage::Output(output);
-                true
-            }
-            Poll::Pending => false,
-        }
+        // SAFETY: only the step of the task, which does not nest, uses the stage before it is done.
+        let Stage::Future { future, deliver } = (unsafe { &mut *stage }) else { return false };
+        let (future, deliver) = (&raw mut *future, &raw mut *deliver);
+        // SAFETY: the future lies in the task's memory until it is dropped there.
+        let pinned = unsafe { Pin::new_unchecked(&mut *future) };
+        // SAFETY: called after the last poll, once. (If it panics, what is left of the future is leaked.)
+        let drop_future = || unsafe { future.drop_in_place() };
+        let Poll::Ready(outcome) = body::step(&cell, || pinned.poll(cx), drop_future) else { return false };
+        // SAFETY: the future was dropped and the other is moved out, so nothing is left there to drop.
+        let deliver = unsafe {
+            let deliver = deliver.read();
+            stage.write(Stage::Empty);
+            deliver
+        };
+        let output = deliver.deliver(outcome);
+        // SAFETY: it is empty.
+        unsafe { stage.write(Stage::Output(output)) };
+        true
     }
 
     unsafe fn take(header: NonNull<Header>, to: *mut ()) {
         // SAFETY: only the task's handle comes here, after the last step.
-        let stage = unsafe { Self::stage(header) };
+        let stage = unsafe { &mut *Self::stage(header) };
         if let Stage::Output(output) = std::mem::replace(stage, Stage::Empty) {
             // SAFETY: the caller gives a place for this type.
-            unsafe { *to.cast::<Option<F::Output>>() = Some(output) };
+            unsafe { *to.cast::<Option<D::Output>>() = Some(output) };
         }
     }
 
     unsafe fn discard(header: NonNull<Header>) {
-        // SAFETY: only the last step comes here, when there is no handle any more.
-        *unsafe { Self::stage(header) } = Stage::Empty;
+        // SAFETY: only the last step comes here, when there is no handle any more, or the handle, when it goes.
+        unsafe { *Self::stage(header) = Stage::Empty };
     }
 }
 
-/// Makes a task of a future, and queues its first step. `body` is given what is known of the task.
+/// Makes a task of a future, and queues its first step.
 #[inline]
-pub(crate) fn spawn<F: Future + 'static>(
-    host: &LocalHost,
-    cell: TaskCell,
-    body: impl FnOnce(CellRef) -> F,
-) -> (JoinHandle<F::Output>, CellRef) {
-    // One for the handle, one for the queue, one to return.
-    let header = allocate::<F>(host, cell, QUEUED, 3);
-    // SAFETY: it was made just now.
-    unsafe { header.as_ref() }.retain();
-    let future = body(CellRef { header, own_thread: PhantomData });
-    // SAFETY: nobody else knows of the task's stage yet.
-    unsafe { *RawTask::<F>::stage(header) = Stage::Future(future) };
+pub(crate) fn spawn<F, D>(host: &LocalHost, cell: TaskCell, future: F, deliver: D) -> JoinHandle<D::Output>
+where
+    F: Future + 'static,
+    D: Deliver<F::Output> + 'static,
+{
+    // One for the handle, and one for the queue.
+    let header = allocate(host, cell, QUEUED, 2, Stage::Future { future, deliver });
     // SAFETY: `step` takes the queue's share over.
     unsafe { host.schedule(step, header.as_ptr().cast()) };
-    (JoinHandle { header, output: PhantomData }, CellRef { header, own_thread: PhantomData })
+    JoinHandle { header, output: PhantomData }
 }
 
 #[inline]
-fn allocate<F: Future>(host: &LocalHost, cell: TaskCell, state: u8, local: u32) -> NonNull<Header> {
-    let task = Box::new(RawTask::<F> {
-        header: Header {
-            refs: AtomicUsize::new(1),
-            waking: AtomicBool::new(false),
-            state: Cell::new(state),
-            local: Cell::new(local),
-            owner: this_thread(),
-            host: host.share(),
-            vtable: &RawTask::<F>::VTABLE,
-            join: Cell::new(None),
-            cell,
-        },
-        stage: UnsafeCell::new(Stage::Empty),
-    });
-    NonNull::from(Box::leak(task)).cast()
+fn allocate<F, D>(
+    host: &LocalHost,
+    cell: TaskCell,
+    state: u8,
+    local: u32,
+    stage: Stage<F, D>,
+) -> NonNull<Header>
+where
+    F: Future,
+    D: Deliver<F::Output>,
+{
+    let (block, share) = host.block(Layout::new::<RawTask<F, D>>());
+    let task = block.cast::<RawTask<F, D>>();
+    // SAFETY: the block is large enough, and nobody else's.
+    unsafe {
+        task.write(RawTask::<F, D> {
+            header: Header {
+                refs: AtomicUsize::new(1),
+                waking: AtomicBool::new(false),
+                state: Cell::new(state),
+                local: Cell::new(local),
+                owner: this_thread(),
+                host: share,
+                vtable: &RawTask::<F, D>::VTABLE,
+                join: Cell::new(None),
+                cell,
+            },
+            stage: UnsafeCell::new(stage),
+        });
+    }
+    task.cast()
 }
 
 impl Header {
@@ -199,8 +228,14 @@ unsafe fn release_local(header: NonNull<Header>) {
     let local = it.local.get() - 1;
     it.local.set(local);
     if local == 0 {
-        // SAFETY: the share that all of them had together.
-        unsafe { release(header) };
+        // Without wakers there is nobody who could change `refs` any more, and an atomic operation is a third of a spawn.
+        if it.refs.load(Ordering::Acquire) == 1 {
+            // SAFETY: nobody has a share any more.
+            unsafe { free(header) };
+        } else {
+            // SAFETY: the share that all of them had together.
+            unsafe { release(header) };
+        }
     }
 }
 
@@ -223,12 +258,21 @@ unsafe fn release(header: NonNull<Header>) {
 ///
 /// Nobody has a share of the task any more.
 unsafe fn free(header: NonNull<Header>) {
-    // SAFETY: the loop's thread has no share any more, so future and output are gone, see the top of the file. What is left to
-    // drop in the header can be dropped anywhere: an empty cell (`TaskCell::finish` has emptied it), and the host's share.
+    // SAFETY: there is nobody else.
+    let it = unsafe { header.as_ref() };
+    let (layout, owner) = (it.vtable.layout, it.owner);
+    // SAFETY: the header is not used any more but for its share of the host. The loop's thread has no share of the task, so
+    // future and output are gone, see the top of the file; what is left in the header can be dropped anywhere: an empty
+    // cell (`TaskCell::finish` has emptied it), and no waker. The share goes with the memory, or after it.
     unsafe {
-        let layout = header.as_ref().vtable.layout;
+        let share = std::ptr::read(&raw const (*header.as_ptr()).host);
         header.drop_in_place();
-        dealloc(header.as_ptr().cast(), layout);
+        let kept = owner == this_thread()
+            && crate::context::Context::with_host(|host| host.keep(header.cast(), layout, &share));
+        if !kept {
+            free_block(header.cast(), layout);
+            drop(share.release());
+        }
     }
 }
 
@@ -274,7 +318,7 @@ unsafe fn run(header: NonNull<Header>) {
     // Lent: the waker owns no share, and is not dropped.
     // SAFETY: the table is for headers.
     let waker = ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(header.as_ptr().cast(), &WAKER)) });
-    // SAFETY: this is the step. A future of ours does not unwind (`Body`); if it did, this function would abort.
+    // SAFETY: this is the step. It does not unwind (`body::step`); if it did, this function would abort.
     let done = unsafe { (it.vtable.poll)(header, &mut Context::from_waker(&waker)) };
     it.clear(RUNNING);
     if done {
@@ -343,6 +387,56 @@ unsafe fn waker_drop(data: *const ()) {
     unsafe { release(NonNull::new_unchecked(data.cast_mut().cast())) };
 }
 
+/// A timer that wakes a task, and needs no memory of its own for that.
+pub(crate) struct TaskTimer {
+    /// Only to be compared: the share is the timer's.
+    task: *const (),
+    timer: TimerId,
+}
+
+impl TaskTimer {
+    /// Sets a timer for the task that a waker wakes. `None` if it wakes something else.
+    #[inline]
+    pub(crate) fn set(host: &LocalHost, at: u64, waker: &Waker) -> Option<Self> {
+        if !std::ptr::eq(waker.vtable(), &WAKER) {
+            return None;
+        }
+        // SAFETY: a waker with this table is of a task, and has a share or is lent by one who has.
+        let it = unsafe { &*waker.data().cast::<Header>() };
+        if it.owner != this_thread() {
+            return None;
+        }
+        it.retain();
+        // SAFETY: `ring` takes the share over that was just taken.
+        let timer = unsafe { host.timer_call(at, ring, waker.data().cast_mut().cast()) };
+        Some(TaskTimer { task: waker.data(), timer })
+    }
+
+    /// Whether it wakes what the waker wakes.
+    #[inline]
+    pub(crate) fn wakes(&self, waker: &Waker) -> bool {
+        self.task == waker.data()
+    }
+
+    /// Cancels it, on the host on which it was set.
+    #[inline]
+    pub(crate) fn cancel(self, host: &LocalHost) {
+        if host.timer_uncall(self.timer) {
+            // SAFETY: the share that was handed in is given back, and not null.
+            unsafe { release_local(NonNull::new_unchecked(self.task.cast_mut().cast())) };
+        }
+    }
+}
+
+/// A timer's time has come. Its share of the task is handed over.
+unsafe extern "C" fn ring(data: *mut c_void) {
+    // SAFETY: it was set with this, and a share.
+    unsafe {
+        waker_wake_by_ref(data.cast_const().cast());
+        release_local(NonNull::new_unchecked(data.cast()));
+    }
+}
+
 /// What is known of a task, on the loop's thread.
 pub(crate) struct CellRef {
     header: NonNull<Header>,
@@ -350,9 +444,34 @@ pub(crate) struct CellRef {
 }
 
 impl CellRef {
+    /// What is known of a task, for as long as somebody else has a share.
+    ///
+    /// # Safety
+    ///
+    /// They have, until this is dropped.
+    #[inline]
+    unsafe fn lent(header: NonNull<Header>) -> ManuallyDrop<CellRef> {
+        ManuallyDrop::new(CellRef { header, own_thread: PhantomData })
+    }
+
+    /// The task that is being polled.
+    pub(crate) fn current() -> Option<CellRef> {
+        let header = NonNull::new(CURRENT.get().cast_mut())?;
+        // SAFETY: whoever is polling it has a share.
+        unsafe { header.as_ref() }.retain();
+        Some(CellRef { header, own_thread: PhantomData })
+    }
+
+    /// Makes this the task that is being polled, until the guard is dropped.
+    #[inline]
+    pub(crate) fn enter(&self) -> Entered<'_> {
+        Entered { before: CURRENT.replace(self.header.as_ptr().cast_const()), task: PhantomData }
+    }
+
     /// What is known of a task that has no future here: the main one.
     pub(crate) fn alone(host: &LocalHost, cell: TaskCell) -> Self {
-        let header = allocate::<std::future::Pending<()>>(host, cell, ALONE | DONE | DETACHED, 1);
+        let stage = Stage::<std::future::Pending<()>, Keep>::Empty;
+        let header = allocate(host, cell, ALONE | DONE | DETACHED, 1, stage);
         CellRef { header, own_thread: PhantomData }
     }
 
@@ -369,6 +488,24 @@ impl CellRef {
 
     pub(crate) fn is(&self, other: &CellRef) -> bool {
         self.header == other.header
+    }
+}
+
+thread_local! {
+    /// The task that is being polled. Whoever polls it has a share.
+    static CURRENT: Cell<*const Header> = const { Cell::new(std::ptr::null()) };
+}
+
+/// Puts back what was before.
+pub(crate) struct Entered<'a> {
+    before: *const Header,
+    task: PhantomData<&'a CellRef>,
+}
+
+impl Drop for Entered<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        CURRENT.set(self.before);
     }
 }
 
@@ -406,6 +543,7 @@ impl std::fmt::Debug for CellRef {
 }
 
 /// Awaits what a task gives. Dropping it lets the task run on.
+#[must_use]
 pub(crate) struct JoinHandle<T> {
     header: NonNull<Header>,
     /// On the loop's thread.
@@ -413,6 +551,25 @@ pub(crate) struct JoinHandle<T> {
 }
 
 impl<T> Unpin for JoinHandle<T> {}
+
+impl<T> JoinHandle<T> {
+    /// What is known of the task.
+    #[inline]
+    pub(crate) fn cell(&self) -> CellRef {
+        // SAFETY: the handle has a share, and lends it.
+        (*unsafe { CellRef::lent(self.header) }).clone()
+    }
+}
+
+impl<T> Deref for JoinHandle<T> {
+    type Target = TaskCell;
+
+    #[inline]
+    fn deref(&self) -> &TaskCell {
+        // SAFETY: the handle has a share, on the loop's thread.
+        unsafe { &self.header.as_ref().cell }
+    }
+}
 
 impl<T> Future for JoinHandle<T> {
     type Output = T;
@@ -425,6 +582,7 @@ impl<T> Future for JoinHandle<T> {
             let mut output = None;
             // SAFETY: the task is over, and `T` is what it gives.
             unsafe { (it.vtable.take)(self.header, (&raw mut output).cast()) };
+            it.set(TAKEN);
             return Poll::Ready(output.expect("a task is not polled after it gave its result"));
         }
         let kept = it.join.take().filter(|kept| kept.will_wake(cx.waker()));
@@ -439,12 +597,11 @@ impl<T> Drop for JoinHandle<T> {
         // SAFETY: the handle has a share, on the loop's thread.
         let it = unsafe { self.header.as_ref() };
         it.set(DETACHED);
-        let _waker = it.join.take();
-        if it.is(DONE) {
-            let mut output: Option<T> = None;
-            // SAFETY: the task is over, and `T` is what it gives.
-            unsafe { (it.vtable.take)(self.header, (&raw mut output).cast()) };
-            drop(output);
+        if !it.is(DONE) {
+            drop(it.join.take());
+        } else if !it.is(TAKEN) {
+            // SAFETY: the task is over, and nobody else will take what it gave.
+            unsafe { (it.vtable.discard)(self.header) };
         }
         // SAFETY: the handle's share.
         unsafe { release_local(self.header) };

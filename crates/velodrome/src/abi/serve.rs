@@ -33,6 +33,22 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Has the memory fetched that the call will touch first: of a hundred thousand tasks, few are in a cache.
+    #[inline]
+    pub(crate) fn prefetch(self) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: every x86-64 has the instruction, and it takes any address.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(self.data.cast_const().cast());
+                _mm_prefetch::<_MM_HINT_T0>(self.data.wrapping_byte_add(64).cast_const().cast());
+            }
+        }
+    }
+}
+
 /// The table of a loop that is being made.
 pub(crate) fn table(event_loop: &Weak<EventLoop>) -> HostTable {
     HostTable(Host {
