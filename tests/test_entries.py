@@ -15,7 +15,7 @@ import pytest
 CRATES = Path(__file__).resolve().parents[1] / "crates"
 SOURCES = sorted(CRATES.glob("*/src/**/*.rs"))
 ENTRY = CRATES / "python/src/cpython/entry.rs"
-UNSAFE_ROOMS = [CRATES / "python/src/cpython", CRATES / "engine/src/sys"]
+UNSAFE_ROOMS = [CRATES / "python/src/cpython", CRATES / "engine/src/sys", CRATES / "velodrome/src/abi"]
 
 TOKEN = re.compile(
     r"""
@@ -155,6 +155,8 @@ def test_every_function_that_c_calls_is_made_by_the_entry_macro():
     begin, end = macro_body(code_of(ENTRY), "entry")
     made, others = [], []
     for path in SOURCES:
+        if path.is_relative_to(CRATES / "velodrome"):
+            continue  # No C there: its table is called by Rust, and a panic that reaches the end of it aborts.
         for function, index in foreign_functions(code_of(path)):
             inside = path == ENTRY and begin < index < end
             (made if inside else others).append(f"{name(path)}:{code_of(path)[index].line} {function}")
@@ -229,6 +231,7 @@ def test_unsafe_stands_only_in_its_rooms():
         for path in SOURCES
         if not any(path.is_relative_to(room) for room in UNSAFE_ROOMS)
         for index in unsafe_tokens(path)
+        if kind_of(tokens_of(path)[index + 1 : index + 6]) != "type"
     ]
     assert outside == []
 
@@ -254,7 +257,7 @@ def test_only_the_rooms_are_let_off():
             while item[0] == "#":
                 item = item[item.index("]") + 1 :]
             item = [word for word in item[:4] if word not in ("pub", "(", "crate", ")")]
-            assert item[:2] in (["mod", "cpython"], ["mod", "sys"]), f"{name(path)}:{line}"
+            assert item[:2] in (["mod", "cpython"], ["mod", "sys"], ["mod", "abi"]), f"{name(path)}:{line}"
 
 
 def statement_comments(found, index):

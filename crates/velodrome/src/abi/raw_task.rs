@@ -105,6 +105,9 @@ impl<F: Future, D: Deliver<F::Output>> RawTask<F, D> {
         unsafe { header.cast::<RawTask<F, D>>().as_ref() }.stage.get()
     }
 
+    /// # Safety
+    ///
+    /// As for [`stage`](Self::stage); from the step of the task.
     unsafe fn poll(header: NonNull<Header>, cx: &mut Context<'_>) -> bool {
         // SAFETY: the step has a share, and lends it.
         let cell = unsafe { CellRef::lent(header) };
@@ -130,6 +133,9 @@ impl<F: Future, D: Deliver<F::Output>> RawTask<F, D> {
         true
     }
 
+    /// # Safety
+    ///
+    /// As for [`stage`](Self::stage); `to` is an `Option` of what the future gives.
     unsafe fn take(header: NonNull<Header>, to: *mut ()) {
         // SAFETY: only the task's handle comes here, after the last step.
         let stage = unsafe { &mut *Self::stage(header) };
@@ -139,6 +145,9 @@ impl<F: Future, D: Deliver<F::Output>> RawTask<F, D> {
         }
     }
 
+    /// # Safety
+    ///
+    /// As for [`stage`](Self::stage); after the last step, without a handle.
     unsafe fn discard(header: NonNull<Header>) {
         // SAFETY: only the last step comes here, when there is no handle any more, or the handle, when it goes.
         unsafe { *Self::stage(header) = Stage::Empty };
@@ -304,7 +313,11 @@ unsafe extern "C" fn step_remote(data: *mut c_void) {
     unsafe { release(header) };
 }
 
-/// Polls the task. A share of the loop's thread is handed over.
+/// Polls the task.
+///
+/// # Safety
+///
+/// On the loop's thread, with a share of it that is handed over.
 #[inline]
 unsafe fn run(header: NonNull<Header>) {
     // SAFETY: the share keeps it.
@@ -342,6 +355,9 @@ unsafe fn run(header: NonNull<Header>) {
 
 static WAKER: RawWakerVTable = RawWakerVTable::new(waker_clone, waker_wake, waker_wake_by_ref, waker_drop);
 
+/// # Safety
+///
+/// `data` is the header of a task of which the waker has a share, or is lent by one who has.
 unsafe fn waker_clone(data: *const ()) -> RawWaker {
     let header = data.cast::<Header>();
     // SAFETY: the waker has a share, or is lent by one who has.
@@ -349,6 +365,9 @@ unsafe fn waker_clone(data: *const ()) -> RawWaker {
     RawWaker::new(data, &WAKER)
 }
 
+/// # Safety
+///
+/// As for [`waker_clone`]; the share is handed over.
 unsafe fn waker_wake(data: *const ()) {
     // SAFETY: the waker's share is handed over, and given up here.
     unsafe {
@@ -357,6 +376,9 @@ unsafe fn waker_wake(data: *const ()) {
     }
 }
 
+/// # Safety
+///
+/// As for [`waker_clone`].
 unsafe fn waker_wake_by_ref(data: *const ()) {
     // SAFETY: the waker has a share.
     let it = unsafe { &*data.cast::<Header>() };
@@ -382,6 +404,9 @@ unsafe fn waker_wake_by_ref(data: *const ()) {
     }
 }
 
+/// # Safety
+///
+/// As for [`waker_wake`].
 unsafe fn waker_drop(data: *const ()) {
     // SAFETY: the waker's share.
     unsafe { release(NonNull::new_unchecked(data.cast_mut().cast())) };
