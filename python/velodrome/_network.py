@@ -11,7 +11,7 @@ from asyncio import base_events, constants, selector_events, sslproto, trsock, u
 from asyncio.log import logger
 
 from velodrome._selector_view import SelectorView, TransportTable
-from velodrome._velodrome import SocketTransport
+from velodrome._velodrome import DatagramTransport, SocketTransport
 
 _Base = base_events.BaseEventLoop
 _Selector = selector_events.BaseSelectorEventLoop
@@ -25,12 +25,7 @@ class Network:
 
     def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
         self._ensure_fd_no_transport(sock)
-        extra = {} if extra is None else extra
-        extra["socket"] = trsock.TransportSocket(sock)
-        extra["sockname"] = _asked(sock.getsockname)
-        if "peername" not in extra:
-            extra["peername"] = _asked(sock.getpeername)
-        return SocketTransport(self, sock, protocol, waiter, extra, server, context)
+        return SocketTransport(self, sock, protocol, waiter, _completed(extra, sock), server, context)
 
     def _make_ssl_transport(
         self,
@@ -148,7 +143,9 @@ class Network:
 
     def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
         self._ensure_fd_no_transport(sock)
-        return selector_events._SelectorDatagramTransport(self, sock, protocol, address, waiter, extra)
+        return DatagramTransport(self, sock, protocol, address, waiter, _completed(extra, sock))
+
+    # -- For asyncio's own transports, which a program may make on this loop ------------------------
 
     @property
     def _selector(self):
@@ -183,6 +180,16 @@ def _is_number(port):
     if isinstance(port, (str, bytes)):
         return port.isdigit()
     return port is None or isinstance(port, int)
+
+
+def _completed(extra, sock):
+    """What a transport over a socket can be asked for."""
+    extra = {} if extra is None else extra
+    extra["socket"] = trsock.TransportSocket(sock)
+    extra["sockname"] = _asked(sock.getsockname)
+    if "peername" not in extra:
+        extra["peername"] = _asked(sock.getpeername)
+    return extra
 
 
 def _asked(name):

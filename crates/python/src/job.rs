@@ -12,6 +12,7 @@ use crate::task::{self, Task};
 use crate::thread_safe_handle::{self, ThreadSafeHandle};
 use crate::timeouts::{self, Timeout};
 use crate::timer_handle::TimerHandle;
+use crate::transport::datagram::{self, DatagramTransport};
 use crate::transport::read_pipe::{self, ReadPipe};
 use crate::transport::write_pipe::{self, WritePipe};
 use crate::transport::{self, SocketTransport};
@@ -37,6 +38,10 @@ pub enum Job {
     Readable(Own<SocketTransport>),
     /// A transport's socket can be written.
     Writable(Own<SocketTransport>),
+    /// A socket of datagrams can be read.
+    DatagramReadable(Own<DatagramTransport>),
+    /// A socket of datagrams can be written.
+    DatagramWritable(Own<DatagramTransport>),
     /// A pipe can be read.
     PipeReadable(Own<ReadPipe>),
     /// A pipe can be written.
@@ -73,6 +78,8 @@ impl Job {
             Job::Resolve(future) => resolve(event_loop, future),
             Job::Readable(transport) => transport::run_readable(transport),
             Job::Writable(transport) => transport::run_writable(transport),
+            Job::DatagramReadable(transport) => datagram::run_readable(transport),
+            Job::DatagramWritable(transport) => datagram::run_writable(transport),
             Job::PipeReadable(pipe) => read_pipe::run_readable(pipe),
             Job::PipeWritable(pipe) => write_pipe::run_writable(pipe),
             Job::PipeHungUp(pipe) => write_pipe::run_hung_up(pipe),
@@ -102,6 +109,9 @@ impl Job {
             Job::Resolve(future) => prefetch::instance(future),
             Job::ThreadSafe(handle) => prefetch::instance(handle),
             Job::Readable(transport) | Job::Writable(transport) => prefetch::instance(transport),
+            Job::DatagramReadable(transport) | Job::DatagramWritable(transport) => {
+                prefetch::instance(transport)
+            }
             Job::PipeReadable(pipe) => prefetch::instance(pipe),
             Job::PipeWritable(pipe) | Job::PipeHungUp(pipe) => prefetch::instance(pipe),
             Job::Socket(call) => prefetch::instance(call),
@@ -127,6 +137,9 @@ impl Job {
             Job::Foreign(handle) => visitor.object(handle),
             Job::Resolve(future) => visitor.object(future.obj()),
             Job::Readable(transport) | Job::Writable(transport) => visitor.object(transport.obj()),
+            Job::DatagramReadable(transport) | Job::DatagramWritable(transport) => {
+                visitor.object(transport.obj())
+            }
             Job::PipeReadable(pipe) => visitor.object(pipe.obj()),
             Job::PipeWritable(pipe) | Job::PipeHungUp(pipe) => visitor.object(pipe.obj()),
             Job::Socket(call) => visitor.object(call.obj()),
@@ -147,6 +160,8 @@ impl Job {
             Job::Foreign(handle) => handle.clone(),
             Job::Readable(transport) => transport::stream::readable_handle(transport)?,
             Job::Writable(transport) => transport::stream::writable_handle(transport)?,
+            Job::DatagramReadable(transport) => transport::stream::readable_handle(transport)?,
+            Job::DatagramWritable(transport) => datagram::writable_handle(transport)?,
             Job::PipeReadable(pipe) => transport::stream::readable_handle(pipe)?,
             Job::PipeWritable(pipe) => transport::stream::writable_handle(pipe)?,
             Job::PipeHungUp(pipe) => transport::stream::readable_handle(pipe)?,

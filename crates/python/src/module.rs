@@ -38,6 +38,7 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
     }
     module.add(c"LoopCore", &*event_loop::define()?)?;
     module.add(c"SocketTransport", &*transport::define()?)?;
+    module.add(c"DatagramTransport", &*transport::datagram::define()?)?;
     module.add(c"ReadPipeTransport", &*transport::read_pipe::define()?)?;
     module.add(c"WritePipeTransport", &*transport::write_pipe::define()?)?;
     module.add(c"Operation", &*operation::define()?)?;

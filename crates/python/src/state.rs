@@ -49,6 +49,9 @@ names! {
     connection_lost = c"connection_lost";
     connection_made = c"connection_made";
     data_received = c"data_received";
+    datagram_received = c"datagram_received";
+    error_received = c"error_received";
+    sendto_ready = c"_sendto_ready";
     eof_received = c"eof_received";
     fileno = c"fileno";
     get_buffer = c"get_buffer";

@@ -77,6 +77,12 @@ pub fn view(object: &Obj) -> Fallible<Ref> {
     unsafe { Ref::from_owned(ffi::PyMemoryView_FromObject(object.as_ptr())) }
 }
 
+/// `bytes(object)`, also of memory with gaps.
+pub fn contiguous(object: &Obj) -> Fallible<Ref> {
+    // SAFETY: plain call with a live argument.
+    unsafe { Ref::from_owned(ffi::PyBytes_FromObject(object.as_ptr())) }
+}
+
 /// `memoryview(object)[start:]`.
 pub fn from(object: &Obj, start: usize) -> Fallible<Ref> {
     let view = view(object)?;

@@ -34,6 +34,10 @@ pub fn find_in_transport(class: &Obj) -> Fallible<()> {
 #[allow(unsafe_code)]
 unsafe impl TransportLayout for crate::transport::SocketTransport {}
 
+// SAFETY: `transport::datagram::define` gives it a base that derives from `asyncio.DatagramTransport`.
+#[allow(unsafe_code)]
+unsafe impl TransportLayout for crate::transport::datagram::DatagramTransport {}
+
 // SAFETY: `transport::read_pipe::define` gives it `asyncio.ReadTransport`, which derives from `asyncio.BaseTransport`.
 #[allow(unsafe_code)]
 unsafe impl TransportLayout for crate::transport::read_pipe::ReadPipe {}

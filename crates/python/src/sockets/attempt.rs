@@ -99,7 +99,7 @@ pub fn direct_descriptor(socket: &Obj, call: Call) -> Fallible<Option<RawFd>> {
 
 /// What a plain socket's structure says, if nobody misses the method's being called.
 #[inline]
-fn plain(socket: &Obj, call: Call) -> Fallible<Option<Known<'_>>> {
+pub fn plain(socket: &Obj, call: Call) -> Fallible<Option<Known<'_>>> {
     let plain = PLAIN.get();
     let Some(known) = Known::of(socket, [&plain.class, &state().socket_class]) else { return Ok(None) };
     let Some((name, method)) = plain.methods.get(call as usize) else { return Ok(None) };

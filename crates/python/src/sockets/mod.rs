@@ -10,7 +10,7 @@
 //! * The descriptor is asked of the socket at every attempt. One that was closed meanwhile gets no more readiness,
 //!   and its number is not used again.
 
-mod attempt;
+pub mod attempt;
 mod call;
 mod resting;
 

@@ -4,20 +4,38 @@ use std::ffi::CStr;
 
 use crate::cpython::object::{self, none};
 use crate::cpython::raised::stops_the_loop;
-use crate::cpython::spec::Method;
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref, Signature};
 use crate::state::state;
 
 use super::SocketTransport;
-use super::stream::Streaming;
+use super::stream::{Streaming, Writing};
+
+/// A transport that ends as sockets do: `connection_lost` is scheduled once what is kept has been sent.
+pub trait Closing: Writing {
+    /// Forgets what is kept.
+    fn forget(this: &Inst<Self>);
+    /// What else ends with the connection, after the socket was closed.
+    fn finish(this: &Inst<Self>) -> Fallible<()>;
+}
+
+impl Closing for SocketTransport {
+    fn forget(this: &Inst<SocketTransport>) {
+        this.outgoing.borrow_mut().clear();
+    }
+
+    fn finish(this: &Inst<SocketTransport>) -> Fallible<()> {
+        let pending = Raised::pending_of(detach(this));
+        Raised::again(pending, fail_empty_waiter(this))
+    }
+}
 
 /// `close()`: reads no more, sends what is kept, then tells the protocol.
-pub fn close(this: &Inst<SocketTransport>) -> Fallible<()> {
+pub fn close<T: Closing>(this: &Inst<T>) -> Fallible<()> {
     if this.closing.replace(true) {
         return Ok(());
     }
     this.stop_reading();
-    if this.outgoing.borrow().is_empty() {
+    if T::kept(this) == 0 {
         this.lost.set(this.lost.get() + 1);
         this.stop_writing();
         schedule_connection_lost(this, none())?;
@@ -26,11 +44,11 @@ pub fn close(this: &Inst<SocketTransport>) -> Fallible<()> {
 }
 
 /// `abort()`, and the end after an error: what is kept is not sent.
-fn force_close(this: &Inst<SocketTransport>, exception: &Obj) -> Fallible<()> {
+fn force_close<T: Closing>(this: &Inst<T>, exception: &Obj) -> Fallible<()> {
     if this.lost.get() > 0 {
         return Ok(());
     }
-    this.outgoing.borrow_mut().clear();
+    T::forget(this);
     this.stop_writing();
     if !this.closing.replace(true) {
         this.stop_reading();
@@ -42,7 +60,7 @@ fn force_close(this: &Inst<SocketTransport>, exception: &Obj) -> Fallible<()> {
 /// An error that ends the connection: reported, unless it is one of the network's everyday ones. Fails only with what stops
 /// the loop.
 #[cold]
-pub fn fatal(this: &Inst<SocketTransport>, raised: Raised, message: &str) -> Fallible<()> {
+pub fn fatal<T: Closing>(this: &Inst<T>, raised: Raised, message: &str) -> Fallible<()> {
     let exception = raised.take();
     if stops_the_loop(&exception) {
         return Err(Raised::from_exception(exception));
@@ -50,7 +68,7 @@ pub fn fatal(this: &Inst<SocketTransport>, raised: Raised, message: &str) -> Fal
     fatal_error(this, &exception, message)
 }
 
-fn fatal_error(this: &Inst<SocketTransport>, exception: &Obj, message: &str) -> Fallible<()> {
+fn fatal_error<T: Closing>(this: &Inst<T>, exception: &Obj, message: &str) -> Fallible<()> {
     if exception.derives_from(object::os_error()) {
         note(this, message, exception)?;
     } else {
@@ -105,8 +123,8 @@ pub fn schedule_connection_lost<T: Streaming>(this: &Inst<T>, exception: &Obj) -
 }
 
 /// The last call of the protocol; then the socket is closed, whatever happened.
-pub fn connection_lost(this: &Inst<SocketTransport>, exception: &Obj) -> Fallible<()> {
-    let told = match this.protocol.get().filter(|_| this.connected.get()) {
+pub fn connection_lost<T: Closing>(this: &Inst<T>, exception: &Obj) -> Fallible<()> {
+    let told = match this.protocol.get() {
         Some(protocol) => protocol.call_method(&state().names.connection_lost, &[exception]).map(drop),
         None => Ok(()),
     };
@@ -117,9 +135,7 @@ pub fn connection_lost(this: &Inst<SocketTransport>, exception: &Obj) -> Fallibl
     if let Some(event_loop) = event_loop {
         event_loop.transports.remove(this.number.get(), this.obj());
     }
-    let detached = detach(this);
-    let pending = Raised::pending_of(Raised::again(pending, detached));
-    Raised::again(pending, fail_empty_waiter(this))
+    Raised::again(pending, T::finish(this))
 }
 
 /// Closes the socket or file, and lets go of protocol and loop.
@@ -191,23 +207,23 @@ fn warn_unclosed<T: Streaming>(this: &Inst<T>) -> Fallible<()> {
 // ---------------------------------------------------------------------------------------------------------------
 // The methods.
 
-fn py_close(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+pub fn py_close<T: Closing>(this: &Inst<T>) -> Fallible<Ref> {
     close(this)?;
     Ok(none().own())
 }
 
-fn py_abort(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+pub fn py_abort<T: Closing>(this: &Inst<T>) -> Fallible<Ref> {
     force_close(this, none())?;
     Ok(none().own())
 }
 
-fn py_force_close(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref> {
+pub fn py_force_close<T: Closing>(this: &Inst<T>, args: Args<'_>) -> Fallible<Ref> {
     force_close(this, args.only("_force_close", "exc")?)?;
     Ok(none().own())
 }
 
 /// `_fatal_error(exc, message)`: asyncio's TLS layer calls it.
-fn py_fatal_error(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref> {
+pub fn py_fatal_error<T: Closing>(this: &Inst<T>, args: Args<'_>) -> Fallible<Ref> {
     let [exception, message] = args.parse(&Signature {
         function: "_fatal_error",
         names: ["exc", "message"],
@@ -219,25 +235,29 @@ fn py_fatal_error(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref>
     Ok(none().own())
 }
 
-fn py_call_connection_lost(this: &Inst<SocketTransport>, exception: &Obj) -> Fallible<Ref> {
+pub fn py_call_connection_lost<T: Closing>(this: &Inst<T>, exception: &Obj) -> Fallible<Ref> {
     connection_lost(this, exception)?;
     Ok(none().own())
 }
 
-/// The methods of this file.
-pub fn methods() -> Vec<Method<SocketTransport>> {
-    class_methods!(SocketTransport, "SocketTransport";
-        c"close" => none py_close,
-            c"close($self, /)\n--\n\nClose the transport: what is kept is sent, nothing more is received, and then \
-              the protocol's connection_lost(None) is called.";
-        c"abort" => none py_abort,
-            c"abort($self, /)\n--\n\nClose the transport at once; what is kept is lost.";
-        c"_force_close" => any py_force_close,
-            c"_force_close($self, exc)\n--\n\nClose the transport at once, because of an exception.";
-        c"_fatal_error" => any py_fatal_error,
-            c"_fatal_error($self, exc, message='Fatal error on transport')\n--\n\nReport an exception, and close \
-              at once.";
-        c"_call_connection_lost" => one py_call_connection_lost,
-            c"_call_connection_lost($self, exc, /)\n--\n\nTell the protocol, and close the socket.";
-    )
+/// The methods of this file, for a class of transports.
+macro_rules! closing_methods {
+    ($class:ty, $owner:literal) => {
+        class_methods!($class, $owner;
+            c"close" => none $crate::transport::closing::py_close,
+                c"close($self, /)\n--\n\nClose the transport: what is kept is sent, nothing more is received, and then \
+                  the protocol's connection_lost(None) is called.";
+            c"abort" => none $crate::transport::closing::py_abort,
+                c"abort($self, /)\n--\n\nClose the transport at once; what is kept is lost.";
+            c"_force_close" => any $crate::transport::closing::py_force_close,
+                c"_force_close($self, exc)\n--\n\nClose the transport at once, because of an exception.";
+            c"_fatal_error" => any $crate::transport::closing::py_fatal_error,
+                c"_fatal_error($self, exc, message='Fatal error on transport')\n--\n\nReport an exception, and close \
+                  at once.";
+            c"_call_connection_lost" => one $crate::transport::closing::py_call_connection_lost,
+                c"_call_connection_lost($self, exc, /)\n--\n\nTell the protocol, and close the socket.";
+        )
+    };
 }
+
+pub(super) use closing_methods;

@@ -78,7 +78,7 @@ impl Limits {
 /// Tells the protocol to stop writing, if there is more than the high-water mark and it has not been told.
 #[inline]
 pub fn maybe_pause<T: Writing>(this: &Inst<T>) -> Fallible<()> {
-    if this.limits.paused.get() || this.outgoing.borrow().size() <= this.limits.high.size.get() {
+    if this.limits.paused.get() || T::kept(this) <= this.limits.high.size.get() {
         return Ok(());
     }
     this.limits.paused.set(true);
@@ -88,7 +88,7 @@ pub fn maybe_pause<T: Writing>(this: &Inst<T>) -> Fallible<()> {
 /// Tells the protocol to go on writing, if it has been told to stop and there is no more than the low-water mark.
 #[inline]
 pub fn maybe_resume<T: Writing>(this: &Inst<T>) -> Fallible<()> {
-    if !this.limits.paused.get() || this.outgoing.borrow().size() > this.limits.low.size.get() {
+    if !this.limits.paused.get() || T::kept(this) > this.limits.low.size.get() {
         return Ok(());
     }
     this.limits.paused.set(false);
@@ -124,7 +124,7 @@ pub fn py_get_limits<T: Writing>(this: &Inst<T>) -> Fallible<Ref> {
 }
 
 pub fn py_get_size<T: Writing>(this: &Inst<T>) -> Fallible<Ref> {
-    object::int(this.outgoing.borrow().size() as i64)
+    object::int(T::kept(this) as i64)
 }
 
 pub fn py_high<T: Writing>(this: &Inst<T>) -> Fallible<Ref> {

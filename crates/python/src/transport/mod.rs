@@ -14,6 +14,8 @@
 //! * No borrow of `outgoing` lasts while Python can run.
 
 mod closing;
+pub mod datagram;
+mod datagrams;
 mod flow;
 pub mod foreign_socket;
 pub mod outgoing;
@@ -48,8 +50,6 @@ pub struct SocketTransport {
     writing_habit: turn::Habit,
     /// For whoever waits until everything is written: `sendfile`.
     empty_waiter: Slot,
-    /// `set_protocol` was called.
-    connected: Cell<bool>,
     eof: Cell<bool>,
 }
 
@@ -93,7 +93,6 @@ impl Class for SocketTransport {
             expected: Cell::new(0),
             writing_habit: turn::Habit::default(),
             empty_waiter: Slot::empty(),
-            connected: Cell::new(false),
             eof: Cell::new(false),
         }
     }
@@ -172,7 +171,7 @@ fn py_init(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<()> {
     stream::announce(this, protocol, true, waiter)
 }
 
-fn py_get_extra_info(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref> {
+fn py_get_extra_info<T: Streaming>(this: &Inst<T>, args: Args<'_>) -> Fallible<Ref> {
     let [name, default] = args.parse(&Signature {
         function: "get_extra_info",
         names: ["name", "default"],
@@ -196,9 +195,14 @@ fn py_eof(this: &Inst<SocketTransport>) -> Fallible<Ref> {
 }
 
 fn py_repr(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+    shown_with_buffer(this)
+}
+
+/// A transport over a socket, as asyncio's shows itself.
+fn shown_with_buffer<T: Writing>(this: &Inst<T>) -> Fallible<Ref> {
     let mut text = stream::shown(this);
     if stream::has_open_loop(this) {
-        let size = this.outgoing.borrow().size();
+        let size = T::kept(this);
         let (read, write) = (stream::polls(&this.reading), stream::polls(&this.writing));
         text.push_str(&format!(" read={read} write=<{write}, bufsize={size}>"));
     }
@@ -224,7 +228,7 @@ pub fn define() -> Fallible<Ref> {
     methods.extend(reading::methods());
     methods.extend(writing::methods());
     methods.extend(flow::flow_methods!(SocketTransport, "SocketTransport"));
-    methods.extend(closing::methods());
+    methods.extend(closing::closing_methods!(SocketTransport, "SocketTransport"));
     let mut attributes = class_attributes!(SocketTransport, "SocketTransport";
         c"_loop" => stream::py_loop;
         c"_protocol" => stream::py_get_protocol;

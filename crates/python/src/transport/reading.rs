@@ -35,7 +35,6 @@ pub fn set_protocol(this: &Inst<SocketTransport>, protocol: &Obj) -> Fallible<()
     };
     this.receiver.set(receiver);
     this.protocol.set(protocol.own());
-    this.connected.set(true);
     Ok(())
 }
 

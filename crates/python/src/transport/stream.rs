@@ -121,6 +121,11 @@ pub trait Streaming: TransportLayout + Deref<Target = Stream> {
 pub trait Writing: Streaming {
     /// What is to be done when the descriptor can be written.
     fn writable(this: Own<Self>) -> Job;
+
+    /// How much waits to be sent.
+    fn kept(this: &Inst<Self>) -> usize {
+        this.outgoing.borrow().size()
+    }
 }
 
 /// See [`crate::cpython::Class::traverse`].
@@ -219,7 +224,7 @@ impl<T: Streaming> Inst<T> {
     }
 
     /// The handle that asyncio would have queued.
-    fn ready_handle(&self, name: &Obj) -> Fallible<Ref> {
+    pub fn ready_handle(&self, name: &Obj) -> Fallible<Ref> {
         let event_loop = self.event_loop.get_or_none();
         let context = self.callback_context()?;
         handle::with_context(&event_loop, &*self.callback(name)?, &[], context).map(Own::into_ref)
