@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use velodrome_engine::{Engine, Interest, Key, Time, TimerKey};
 
+use crate::cpython::address::Addresses;
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::socket::Overflow;
 use crate::cpython::{
@@ -40,6 +41,7 @@ pub struct EventLoop {
     /// What the last `sock_recv` brought, which the next one is likely to bring as well.
     pub(crate) expected: Cell<usize>,
     pub(crate) resting: Resting,
+    pub(crate) addresses: Addresses,
     pub(crate) turns: Turns,
     closed: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
@@ -87,6 +89,7 @@ impl Class for EventLoop {
             overflow: Overflow::default(),
             expected: Cell::new(0),
             resting: Resting::default(),
+            addresses: Addresses::default(),
             turns: Turns::default(),
             closed: Cell::new(false),
             stopping: Cell::new(false),

@@ -3,6 +3,7 @@
 //! What is not plainly an address of that kind (a name that has to be resolved, a zone, another family) is none here, and
 //! whoever asked goes through the socket's own methods.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -40,6 +41,21 @@ impl Address {
     /// Where the kernel reads it.
     pub(super) fn content(&self) -> (*const libc::sockaddr, libc::socklen_t) {
         ((&raw const self.storage).cast(), self.length)
+    }
+
+    fn family(&self) -> libc::c_int {
+        libc::c_int::from(self.storage.ss_family)
+    }
+
+    fn same(&self) -> Address {
+        Address { storage: self.storage, length: self.length }
+    }
+
+    /// The bytes of the address itself.
+    fn content_bytes(&self) -> &[u8] {
+        let length = (self.length as usize).min(std::mem::size_of::<libc::sockaddr_storage>());
+        // SAFETY: so much of the storage, all of which has a value.
+        unsafe { std::slice::from_raw_parts((&raw const self.storage).cast(), length) }
     }
 
     fn v4(&self) -> Option<&libc::sockaddr_in> {
@@ -118,6 +134,70 @@ impl Address {
         address.sin6_addr.s6_addr = host.octets();
         address.sin6_scope_id = scope;
         this
+    }
+}
+
+/// The tuples of addresses that were met lately; one for each loop. Those who talk to each other do it again, and a tuple never
+/// changes.
+#[derive(Debug, Default)]
+pub struct Addresses(RefCell<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// By a few bits of the address; none until there is a first one.
+    met: Vec<Option<(Address, Ref)>>,
+    /// By a few bits of the tuple's pointer: where it is in `met`.
+    places: Vec<u8>,
+}
+
+/// How many are remembered.
+const MET: usize = 64;
+const PLACES: usize = 256;
+
+impl Memory {
+    fn place_of(tuple: &Obj) -> usize {
+        (tuple.as_ptr() as usize / 16) % PLACES
+    }
+}
+
+impl Addresses {
+    /// [`Address::to_python`].
+    #[inline]
+    pub fn to_python(&self, address: Address) -> Fallible<Ref> {
+        if !is_known(address.family()) {
+            return address.to_python();
+        }
+        let at = address
+            .content_bytes()
+            .iter()
+            .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)))
+            % MET;
+        if let Some(Some((known, tuple))) = self.0.borrow().met.get(at)
+            && known.content_bytes() == address.content_bytes()
+        {
+            return Ok(tuple.clone());
+        }
+        let tuple = address.to_python()?;
+        let mut memory = self.0.borrow_mut();
+        memory.met.resize_with(MET, || None);
+        memory.places.resize(PLACES, 0);
+        memory.places[Memory::place_of(&tuple)] = at as u8;
+        // What it replaces is a tuple of text and numbers, whose end runs no Python.
+        memory.met[at] = Some((address, tuple.clone()));
+        Ok(tuple)
+    }
+
+    /// [`Address::from_python`].
+    #[inline]
+    pub fn from_python(&self, family: libc::c_int, tuple: &Obj) -> Option<Address> {
+        let memory = self.0.borrow();
+        let place = memory.places.get(Memory::place_of(tuple)).copied().unwrap_or(0);
+        match memory.met.get(usize::from(place)) {
+            Some(Some((address, known))) if known.is(tuple) && address.family() == family => {
+                Some(address.same())
+            }
+            _ => Address::from_python(family, tuple),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use crate::cpython::address::{self, Address};
+use crate::cpython::address;
 use crate::cpython::bytes::{self, Buffer};
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, none};
@@ -108,6 +108,12 @@ pub fn plain(socket: &Obj, call: Call) -> Fallible<Option<Known<'_>>> {
     Ok((direct && socket.class().get(name)?.is(method)).then_some(known))
 }
 
+/// The same of a socket that was plain just now.
+#[inline]
+pub fn again(socket: &Obj) -> Option<Known<'_>> {
+    Known::of(socket, [&PLAIN.get().class, &state().socket_class])
+}
+
 /// What is tried, and what came of it so far.
 #[derive(Debug)]
 pub struct Attempt<'a> {
@@ -181,7 +187,9 @@ impl Attempt<'_> {
             Err(error) => Err(error),
         };
         match received {
-            Ok((data, address)) => done(object::tuple(&[&*data, &*address.to_python()?])?),
+            Ok((data, address)) => {
+                done(object::tuple(&[&*data, &*self.event_loop.addresses.to_python(address)?])?)
+            }
             Err(error) => Ok(Some(Err(error))),
         }
     }
@@ -204,9 +212,10 @@ impl Attempt<'_> {
             .and_then(|descriptor| socket::receive_from_into(descriptor, &mut buffer, most));
         drop(buffer);
         match received {
-            Ok((count, address)) => {
-                done(object::tuple(&[&*object::int(count as i64)?, &*address.to_python()?])?)
-            }
+            Ok((count, address)) => done(object::tuple(&[
+                &*object::int(count as i64)?,
+                &*self.event_loop.addresses.to_python(address)?,
+            ])?),
             Err(error) => Ok(Some(Err(error))),
         }
     }
@@ -231,9 +240,11 @@ impl Attempt<'_> {
 
     fn sendto(&self, known: &Known<'_>) -> Fallible<Option<io::Result<Option<Ref>>>> {
         let [data, to] = self.arguments;
-        let Some(address) = Address::from_python(known.family, to) else { return Ok(None) };
+        let Some(address) = self.event_loop.addresses.from_python(known.family, to) else {
+            return Ok(None);
+        };
         address::audit_send_to(self.socket, to)?; // which can run Python
-        let Some(known) = plain(self.socket, self.call)? else { return Ok(None) };
+        let Some(known) = again(self.socket) else { return Ok(None) };
         let descriptor = known.descriptor();
         let sent = if let Some(content) = bytes::of_exact(data) {
             descriptor.and_then(|descriptor| socket::send_to(descriptor, content, &address))

@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
 
-use crate::cpython::address::{self, Address};
+use crate::cpython::address;
 use crate::cpython::bytes::{self, Buffer};
 use crate::cpython::object::{self, none};
 use crate::cpython::socket::{self, Known, LARGEST_READ};
@@ -18,7 +18,7 @@ use crate::cpython::{
     Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
 };
 use crate::job::Job;
-use crate::sockets::attempt::{Call, plain};
+use crate::sockets::attempt::{Call, again, plain};
 use crate::state::state;
 
 use super::closing::{self, Closing};
@@ -122,18 +122,51 @@ pub fn run_readable(this: &Inst<DatagramTransport>) -> Fallible<()> {
     this.run_ready(&this.reading, &state().names.read_ready, || read_ready(this))
 }
 
+/// The most that are received for one readiness.
+const MOST: usize = 16;
+
 fn read_ready(this: &Inst<DatagramTransport>) -> Fallible<()> {
-    if this.lost.get() > 0 {
-        return Ok(());
+    for _ in 0..MOST {
+        if this.lost.get() > 0 || !receive_one(this)? || !is_alone(this)? {
+            break;
+        }
     }
+    Ok(())
+}
+
+/// Whether there was one.
+fn receive_one(this: &Inst<DatagramTransport>) -> Fallible<bool> {
     match receive(this) {
         Ok(Some((data, address))) => {
-            let Some(protocol) = this.protocol.get() else { return Ok(()) };
-            protocol.call_method(&state().names.datagram_received, &[&data, &address]).map(drop)
+            let Some(protocol) = this.protocol.get() else { return Ok(false) };
+            protocol.call_method(&state().names.datagram_received, &[&data, &address])?;
+            Ok(true)
         }
-        Ok(None) => Ok(()),
-        Err(raised) => failed(this, raised, "Fatal read error on datagram transport"),
+        Ok(None) => Ok(false),
+        Err(raised) => failed(this, raised, "Fatal read error on datagram transport").map(|()| false),
     }
+}
+
+/// Whether the next iteration would have nothing to do but to receive the next one: nothing is queued or timed, nothing else
+/// is watched, no signal is waited for. Then nobody can tell whether there was an iteration in between.
+fn is_alone(this: &Inst<DatagramTransport>) -> Fallible<bool> {
+    let Some(event_loop) = this.event_loop() else { return Ok(false) };
+    if event_loop.is_debug()
+        || event_loop.stopping.get()
+        || event_loop.poll_every.get() == 1
+        || !this.reading.is_on()
+        || this.reading.is_new(event_loop.iteration.get())
+    {
+        return Ok(false);
+    }
+    let alone = event_loop.with_engine(|engine| {
+        engine.ready_len() == 0
+            && engine.inbox_is_empty()
+            && engine.watched() == 1
+            && engine.timer_count() == 0
+    })?;
+    event_loop.turns.end();
+    Ok(alone && !event_loop.obj().get(&state().names.signal_handlers)?.truthy()?)
 }
 
 /// Receives one; None if there is none.
@@ -147,7 +180,7 @@ fn receive(this: &Inst<DatagramTransport>) -> Fallible<Option<(Ref, Ref)>> {
             Err(error) => Err(error),
         };
         return match received {
-            Ok((data, address)) => Ok(Some((data, address.to_python()?))),
+            Ok((data, address)) => Ok(Some((data, event_loop.addresses.to_python(address)?))),
             Err(error) if is_transient(&error) => Ok(None),
             Err(error) => Err(Raised::os_error(&error)),
         };
@@ -256,7 +289,10 @@ fn in_vain(this: &Inst<DatagramTransport>) -> Fallible<()> {
 fn offer(this: &Inst<DatagramTransport>, data: &Obj, address: &Obj) -> Fallible<bool> {
     let Some(held) = this.socket.get() else { return Err(closed()) };
     let connected = is_connected(this)?;
-    let sent = if connected { send_directly(&held, data)? } else { send_to_directly(&held, data, address)? };
+    let sent = match connected {
+        true => send_directly(&held, data)?,
+        false => send_to_directly(this, &held, data, address)?,
+    };
     match sent {
         Some(Ok(_)) => Ok(true),
         Some(Err(error)) if is_transient(&error) => Ok(false),
@@ -291,11 +327,17 @@ fn send_directly(socket: &Obj, data: &Obj) -> Fallible<Option<io::Result<usize>>
     with_content(data, &known, |known, content| send(known.descriptor()?, content, FLAGS))
 }
 
-fn send_to_directly(socket: &Obj, data: &Obj, to: &Obj) -> Fallible<Option<io::Result<usize>>> {
+fn send_to_directly(
+    this: &Inst<DatagramTransport>,
+    socket: &Obj,
+    data: &Obj,
+    to: &Obj,
+) -> Fallible<Option<io::Result<usize>>> {
     let Some(known) = plain(socket, Call::SendTo)? else { return Ok(None) };
-    let Some(address) = Address::from_python(known.family, to) else { return Ok(None) };
+    let Some(event_loop) = this.event_loop() else { return Ok(None) };
+    let Some(address) = event_loop.addresses.from_python(known.family, to) else { return Ok(None) };
     address::audit_send_to(socket, to)?; // which can run Python
-    let Some(known) = plain(socket, Call::SendTo)? else { return Ok(None) };
+    let Some(known) = again(socket) else { return Ok(None) };
     with_content(data, &known, |known, content| socket::send_to(known.descriptor()?, content, &address))
 }
 

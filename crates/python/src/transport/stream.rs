@@ -79,6 +79,11 @@ impl Watch {
     pub fn is_on(&self) -> bool {
         self.key.get().is_some()
     }
+
+    /// Whether it was made in this iteration.
+    pub fn is_new(&self, iteration: u32) -> bool {
+        self.since.get() == iteration
+    }
 }
 
 impl Stream {
