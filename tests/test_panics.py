@@ -685,6 +685,82 @@ async def garbage_pipes(loop):
             gc.collect()
 
 
+# -- datagrams
+
+
+def with_datagrams(function):
+    """A use of the transport of a socket of datagrams."""
+
+    async def used(loop):
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            sock.setblocking(False)
+            transport = loop._make_datagram_transport(sock, asyncio.DatagramProtocol())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            try:
+                function(transport)
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            finally:
+                try:
+                    transport.abort()
+                finally:
+                    transport.close()
+                    await asyncio.sleep(0)
+
+    USES.append(used)
+
+
+for name in [
+    *(
+        "_loop",
+        "_protocol",
+        "_sock",
+        "_sock_fd",
+        "_address",
+        "_buffer",
+        "_buffer_size",
+        "_closing",
+        "_paused",
+    ),
+    *("_conn_lost", "_high_water", "_low_water", "_protocol_paused"),
+]:
+    with_datagrams(lambda transport, name=name: getattr(transport, name))
+for name in ["_sock", "_high_water", "_low_water"]:
+    with_datagrams(lambda transport, name=name: setattr(transport, name, getattr(transport, name)))
+for name in [
+    *("get_protocol", "is_closing", "is_reading", "pause_reading", "_begin_reading", "_read_ready"),
+    *("get_write_buffer_limits", "get_write_buffer_size", "set_write_buffer_limits", "_sendto_ready"),
+    *("close", "abort", "__repr__"),
+]:
+    with_datagrams(lambda transport, name=name: getattr(transport, name)() and None)
+with_datagrams(lambda transport: transport.get_extra_info("socket"))
+with_datagrams(lambda transport: transport.set_protocol(asyncio.DatagramProtocol()))
+with_datagrams(lambda transport: (transport.pause_reading(), transport.resume_reading()))
+with_datagrams(lambda transport: transport.sendto(b"bytes", transport.get_extra_info("sockname")))
+with_datagrams(lambda transport: transport._force_close(None))
+with_datagrams(lambda transport: transport._fatal_error(ValueError()))
+with_datagrams(lambda transport: (transport.abort(), transport._call_connection_lost(None)))
+uses(lambda loop: made(_velodrome.DatagramTransport))
+
+
+@use
+async def garbage_datagram_transports(loop):
+    for held in (True, False):
+        sock = socket.socket(type=socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        transport = loop._make_datagram_transport(sock, asyncio.DatagramProtocol())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        transport.pause_reading()
+        if held:
+            abandon(transport)
+        del transport
+        gc.collect()
+        sock.close()
+
+
 # -- sockets
 
 
