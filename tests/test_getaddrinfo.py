@@ -106,9 +106,7 @@ def test_every_host_with_every_port(loops):
     assert ask_all(loops, questions, "getaddrinfo", socket.getaddrinfo) > 30
 
 
-@pytest.mark.parametrize(
-    "host", [None, "", "127.0.0.1", b"127.0.0.1", "::1", "fe80::1%lo"], ids=repr
-)
+@pytest.mark.parametrize("host", [None, "", "127.0.0.1", b"127.0.0.1", "::1", "fe80::1%lo"], ids=repr)
 def test_every_hint(loops, host):
     questions = [
         ((host, port), {"family": family, "type": kind, "proto": protocol, "flags": flags})

@@ -104,14 +104,10 @@ fn add(
     let context = handle::context_or_current(context)?;
     let handle = handle::with_context(this.obj(), callback, arguments, context)?;
     let job = Job::Handle(handle.clone());
-    let noted = this.readers.0.borrow().get(&(descriptor, direction)).map(|found| found.key);
-    let known = noted.or_else(|| of_a_call(this, descriptor, direction));
+    let known = this.readers.0.borrow().get(&(descriptor, direction)).map(|found| found.key);
     let refused = match known {
         Some(key) => match this.with_engine(|engine| engine.replace(key, job))? {
             Ok(old) => {
-                if noted.is_none() {
-                    note(this, (descriptor, direction), key, file);
-                }
                 cancel(Some(old))?;
                 return Ok(handle);
             }
@@ -119,6 +115,7 @@ fn add(
         },
         None => job,
     };
+    end_call(this, descriptor, direction);
     let fd = crate::cpython::descriptor::borrowed(crate::cpython::descriptor::for_the_kernel(descriptor)?);
     let watched = this.with_engine(|engine| engine.watch(fd, direction.interest(), refused))?;
     let key = watched.map_err(|error| Raised::os_error(&error))?;
@@ -149,10 +146,10 @@ fn remove(this: &Inst<EventLoop>, direction: Direction, file: &Obj, caller: Call
         this.transports.refuse(descriptor, file)?;
     }
     let registration = this.readers.0.borrow_mut().remove(&(descriptor, direction));
-    let key = registration.as_ref().map(|found| found.key);
-    let Some(key) = key.or_else(|| of_a_call(this, descriptor, direction)) else {
-        return Ok(boolean(false).own());
+    let Some(registration) = registration else {
+        return Ok(boolean(end_call(this, descriptor, direction)).own());
     };
+    let key = registration.key;
     let old = this.with_engine(|engine| engine.unwatch(key))?;
     cancel(old)?;
     Ok(boolean(true).own())
@@ -185,21 +182,24 @@ pub fn watch_call(
     Ok(key)
 }
 
-/// The registration of a `sock_*` that waits for this direction of a descriptor. One that rests is ended, since the number
-/// may be another's by now.
-fn of_a_call(this: &Inst<EventLoop>, descriptor: i64, direction: Direction) -> Option<Key> {
-    let descriptor = RawFd::try_from(descriptor).ok()?;
+/// Ends the registration of a `sock_*` for this direction of a descriptor, whose number may be another's by now; whether there
+/// was one that waited.
+fn end_call(this: &Inst<EventLoop>, descriptor: i64, direction: Direction) -> bool {
     let ended = {
         let mut engine = this.engine.borrow_mut();
-        let engine = engine.as_mut()?;
-        let (key, job) = engine.find(descriptor, direction.interest())?;
-        if !rests(job) {
-            return matches!(job, Job::Socket(_)).then_some(key);
+        let (Some(engine), Ok(number)) = (engine.as_mut(), RawFd::try_from(descriptor)) else { return false };
+        match engine.find(number, direction.interest()) {
+            Some((key, Job::Socket(_))) => engine.unwatch(key),
+            _ => None,
         }
-        engine.unwatch(key)
     };
-    drop(ended);
-    None
+    match ended {
+        Some(Job::Socket(call)) => {
+            crate::sockets::forget(&call);
+            !call.is_done()
+        }
+        _ => false,
+    }
 }
 
 /// An event that is queued already must not call a callback that was removed.
