@@ -189,7 +189,7 @@ impl Addresses {
 
     /// [`Address::from_python`].
     #[inline]
-    pub fn from_python(&self, family: libc::c_int, tuple: &Obj) -> Option<Address> {
+    pub fn to_kernel(&self, family: libc::c_int, tuple: &Obj) -> Option<Address> {
         let memory = self.0.borrow();
         let place = memory.places.get(Memory::place_of(tuple)).copied().unwrap_or(0);
         match memory.met.get(usize::from(place)) {

@@ -240,7 +240,7 @@ impl Attempt<'_> {
 
     fn sendto(&self, known: &Known<'_>) -> Fallible<Option<io::Result<Option<Ref>>>> {
         let [data, to] = self.arguments;
-        let Some(address) = self.event_loop.addresses.from_python(known.family, to) else {
+        let Some(address) = self.event_loop.addresses.to_kernel(known.family, to) else {
             return Ok(None);
         };
         address::audit_send_to(self.socket, to)?; // which can run Python

@@ -335,7 +335,7 @@ fn send_to_directly(
 ) -> Fallible<Option<io::Result<usize>>> {
     let Some(known) = plain(socket, Call::SendTo)? else { return Ok(None) };
     let Some(event_loop) = this.event_loop() else { return Ok(None) };
-    let Some(address) = event_loop.addresses.from_python(known.family, to) else { return Ok(None) };
+    let Some(address) = event_loop.addresses.to_kernel(known.family, to) else { return Ok(None) };
     address::audit_send_to(socket, to)?; // which can run Python
     let Some(known) = again(socket) else { return Ok(None) };
     with_content(data, &known, |known, content| socket::send_to(known.descriptor()?, content, &address))
