@@ -51,6 +51,13 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
     if minor >= 13 {
         crate::as_completed::define()?;
     }
+    crate::wrap_future::define()?;
+    crate::run_coroutine_threadsafe::define()?;
+    crate::introspection::init()?;
+    module.add(c"Runner", &*crate::runner::define()?)?;
+    if minor >= 12 {
+        module.add(c"eager_task_factory", &*crate::eager::define()?)?;
+    }
     crate::locks::define(module)?;
     for (name, class) in [c"Queue", c"LifoQueue", c"PriorityQueue"].into_iter().zip(crate::queues::define()?)
     {
@@ -119,10 +126,34 @@ fn functions() -> Vec<Function> {
               with timeout(10): ...; None never does."),
         module_function!("_velodrome", c"timeout_at", crate::timeouts::at,
             c"timeout_at(when)\n--\n\nLike timeout(), at a time of the loop's clock."),
+        module_function!("_velodrome", c"to_thread", crate::to_thread::py_to_thread,
+            c"to_thread(func, /, *args, **kwargs)\n--\n\nCall func(*args, **kwargs) in a thread, in a copy of the \
+              context; return its result."),
+        module_function!("_velodrome", c"wrap_future", crate::wrap_future::py_wrap_future,
+            c"wrap_future(future, *, loop=None)\n--\n\nReturn a future of the loop for one of concurrent.futures; \
+              cancelling it cancels that."),
+        module_function!("_velodrome", c"run_coroutine_threadsafe",
+            crate::run_coroutine_threadsafe::py_run_coroutine_threadsafe,
+            c"run_coroutine_threadsafe(coro, loop)\n--\n\nSubmit a coroutine to a loop of another thread.\n\nReturn a \
+              concurrent.futures.Future of its outcome."),
+        module_function!("_velodrome", c"current_task", crate::introspection::py_current_task,
+            c"current_task(loop=None)\n--\n\nReturn the task that runs on the loop just now, or None."),
+        module_function!("_velodrome", c"all_tasks", crate::introspection::py_all_tasks,
+            c"all_tasks(loop=None)\n--\n\nReturn the set of the loop's tasks that are not done."),
+        module_function!("_velodrome", c"isfuture", crate::ensure_future::py_is_future,
+            c"isfuture(obj)\n--\n\nReturn True if obj is a future of asyncio's kind."),
+        module_function!("_velodrome", c"iscoroutine", crate::ensure_future::py_is_coroutine,
+            c"iscoroutine(obj)\n--\n\nReturn True if obj is a coroutine."),
+        module_function!("_velodrome", c"run", crate::runner::py_run_function,
+            c"run(main, *, debug=None, loop_factory=None)\n--\n\nRun a coroutine on a new loop and return its \
+              result.\n\nIt cannot be called while another loop runs in the same thread."),
         module_function!("_velodrome", c"_layout", py_layout,
             c"_layout()\n--\n\nWhich of asyncio's private structures were recognised."),
     ];
     if state().minor >= 12 {
+        functions.push(module_function!("_velodrome", c"create_eager_task_factory", crate::eager::py_create,
+            c"create_eager_task_factory(custom_task_constructor)\n--\n\nReturn a task factory whose tasks begin within \
+              the call that makes them.\n\nThe constructor takes what Task takes, eager_start among it."));
         functions.push(module_function!("_velodrome", c"wait_for", crate::wait_for::py_wait_for,
             c"wait_for(fut, timeout)\n--\n\nWait for an awaitable, for so many seconds at most.\n\nWhen the time is up \
               it is cancelled and TimeoutError is raised."));

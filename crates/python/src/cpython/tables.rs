@@ -171,7 +171,7 @@ macro_rules! class_attributes {
 
 /// The slots that every class has (birth, traversal, death), and on demand those after the semicolon:
 ///
-/// * `init`: `fn(&Inst<T>, Args<'_>) -> Fallible<()>`; `repr`, `str`, `iter`, `awaits`, `aiter`, `anext`: `fn(&Inst<T>) -> Fallible<Ref>`;
+/// * `init`: `fn(&Inst<T>, Args<'_>) -> Fallible<()>`; `call`: `fn(&Inst<T>, Args<'_>) -> Fallible<Ref>`; `repr`, `str`, `iter`, `awaits`, `aiter`, `anext`: `fn(&Inst<T>) -> Fallible<Ref>`;
 /// * `next`: `fn(&Inst<T>) -> Fallible<Sent>`, for `tp_iternext` and `am_send` alike; `awaited_next` where `await` is
 ///   who iterates (then `dying` has to call `stop_iteration::forget`).
 macro_rules! class_slots {
@@ -249,6 +249,19 @@ macro_rules! class_slots {
                     $crate::cpython::Inst::<$class>::from_ptr(this),
                     $crate::cpython::tables::argument(name),
                     $crate::cpython::tables::argument_or_none(value),
+                )
+            })) as *mut _));
+    };
+    (@ call $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        #[allow(unsafe_code)]
+        $slots.push(type_slot!($class, pyo3::ffi::Py_tp_call, entry!(raising $owner, c"tp_call",
+            (this: *mut pyo3::ffi::PyObject, arguments: *mut pyo3::ffi::PyObject,
+             keywords: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
+            // SAFETY: called with an instance, a tuple, and a dictionary or NULL.
+            $crate::cpython::spec::give(unsafe {
+                $function(
+                    $crate::cpython::Inst::<$class>::from_ptr(this),
+                    $crate::cpython::tables::tuple_and_dict(arguments, keywords),
                 )
             })) as *mut _));
     };
