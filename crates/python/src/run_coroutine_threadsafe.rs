@@ -21,7 +21,7 @@ pub struct Submission {
 static HOME: Home = Home::new();
 
 impl Class for Submission {
-    const NAME: &'static std::ffi::CStr = c"velodrome._Submission";
+    const NAME: &'static std::ffi::CStr = c"velodrome.run_coroutine_threadsafe";
     const SUBCLASSED: bool = false;
 
     fn home() -> &'static Home {

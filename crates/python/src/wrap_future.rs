@@ -32,7 +32,7 @@ pub struct Chain {
 static HOME: Home = Home::new();
 
 impl Class for Chain {
-    const NAME: &'static std::ffi::CStr = c"velodrome._Chain";
+    const NAME: &'static std::ffi::CStr = c"velodrome._chain_future";
     const SUBCLASSED: bool = false;
 
     fn home() -> &'static Home {
