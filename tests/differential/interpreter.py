@@ -27,6 +27,11 @@ LOOPS = (
 )
 
 
+def counts(handle):
+    """Tell whether a handle in the queue is the program's. asyncio wakes itself by one of its own."""
+    return not handle.cancelled() and getattr(handle._callback, "__name__", "") != "_read_from_self"
+
+
 class Inline(concurrent.futures.ThreadPoolExecutor):
     """Calls what it is given at once, so that there is no other thread."""
 
@@ -203,7 +208,7 @@ class Run:
                 # Has what call_soon_threadsafe() queued show as ready, too.
                 self.loop.call_soon(int).cancel()
                 timers = sum(not timer.cancelled() for timer in self.loop._scheduled)
-                ready = sum(not handle.cancelled() for handle in self.loop._ready)
+                ready = sum(counts(handle) for handle in self.loop._ready)
                 self.log("turn", ready, timers)
                 if not ready and not timers:
                     return

@@ -52,7 +52,9 @@ plain = [
     operation("new_concurrent", slots),
     operation("run_concurrent", slots),
     operation("finish_concurrent", slots, values),
-    operation("fail_concurrent", slots, st.sampled_from(["value", "cancelled", "timeout", "invalid", "halt"])),
+    operation(
+        "fail_concurrent", slots, st.sampled_from(["value", "cancelled", "timeout", "invalid", "halt"])
+    ),
     operation("cancel_concurrent", slots),
     operation("query_concurrent", slots),
     operation("wrap", slots, slots),
