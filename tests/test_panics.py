@@ -5,6 +5,7 @@ process of its own, which then uses everything there is.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import ctypes
 import functools
@@ -878,7 +879,80 @@ uses(
     lambda loop: velodrome.wait_for(nothing(), 10),
     lambda loop: velodrome.ensure_future(nothing()),
     lambda loop: velodrome.Queue[int],
+    lambda loop: velodrome.to_thread(int),
+    lambda loop: (velodrome.current_task(), velodrome.all_tasks()),
+    lambda loop: (velodrome.isfuture(1), velodrome.iscoroutine(1)),
+    lambda loop: velodrome.run_coroutine_threadsafe(nothing(), loop),
 )
+
+
+@use
+async def chained(loop):
+    for wrapped_is_cancelled in (False, True):
+        theirs = concurrent.futures.Future()
+        ours = velodrome.wrap_future(theirs, loop=loop)
+        if wrapped_is_cancelled:
+            ours.cancel()
+            await asyncio.sleep(0)
+            continue
+        # As from another thread.
+        asyncio._set_running_loop(None)
+        try:
+            theirs.set_result(1)
+        finally:
+            asyncio._set_running_loop(loop)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(ours, 0.1)
+    gc.collect()
+
+
+@use
+async def late(loop):
+    """On 3.11, what wait_for() waits with."""
+    future = asyncio.Future(loop=loop)
+    with task_of(loop, velodrome.wait_for(future, 10)):
+        await asyncio.sleep(0)
+        gc.collect()
+        future.set_result(1)
+        await asyncio.sleep(0)
+
+
+if sys.version_info >= (3, 12):
+
+    @use
+    async def eager(loop):
+        for factory in (velodrome.eager_task_factory, velodrome.create_eager_task_factory(asyncio.Task)):
+            await factory(loop, nothing())
+            (factory.__code__, factory.__closure__, factory.__name__, factory.__qualname__)
+            look_at(factory)
+        factory.itself = factory
+        del factory
+        gc.collect()
+
+
+@use
+async def runners(loop):
+    async def interrupted():
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0)
+
+    asyncio._set_running_loop(None)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            velodrome.run(interrupted(), debug=False)
+        with velodrome.Runner(loop_factory=velodrome.Loop) as runner:
+            runner.run(nothing())
+            runner.get_loop()
+            runner._lazy_init()
+            runner.itself = runner
+            for name in ("_state", "_debug", "_loop_factory", "_loop", "_context", "_interrupt_count"):
+                getattr(runner, name)
+            _ = runner._set_event_loop
+        runner.close()
+        del runner
+        gc.collect()
+    finally:
+        asyncio._set_running_loop(loop)
 
 
 @use
@@ -994,6 +1068,19 @@ async def completed(loop):
     for each in velodrome.as_completed([nothing()]):
         await each
     completing = velodrome.as_completed([nothing()])
+    if hasattr(completing, "throw"):
+        made(type(completing))
+        (completing.__name__, completing.__qualname__, completing.gi_running)
+        (completing.gi_frame, completing.gi_yieldfrom)
+        look_at(completing)
+        completing.send(None).close()
+        with contextlib.suppress(ValueError):
+            completing.throw(ValueError)
+        completing.close()
+        cycle = [velodrome.as_completed([])]
+        cycle.append(cycle)
+        del cycle
+        gc.collect()
     if hasattr(completing, "__aiter__"):
         async for each in completing:
             await each

@@ -52,6 +52,7 @@ from velodrome._velodrome import (
     TimerHandle,
     __version__,
     all_tasks,
+    as_completed,
     create_task,
     current_task,
     ensure_future,
@@ -66,6 +67,7 @@ from velodrome._velodrome import (
     timeout_at,
     to_thread,
     wait,
+    wait_for,
     wrap_future,
 )
 
@@ -119,18 +121,6 @@ __all__ = [
     "wait_for",
     "wrap_future",
 ]
-
-if _sys.version_info >= (3, 13):
-    from velodrome._velodrome import as_completed as as_completed
-else:
-    # It was a generator.
-    from asyncio import as_completed as as_completed
-
-if _sys.version_info >= (3, 12):
-    from velodrome._velodrome import wait_for as wait_for
-else:
-    # It has no timeout inside yet, and is another function altogether.
-    from asyncio import wait_for as wait_for
 
 if _sys.version_info >= (3, 12):
     from velodrome._velodrome import create_eager_task_factory as create_eager_task_factory

@@ -32,6 +32,7 @@ from velodrome._velodrome import Timeout as Timeout
 from velodrome._velodrome import TimerHandle as TimerHandle
 from velodrome._velodrome import __version__ as __version__
 from velodrome._velodrome import all_tasks as all_tasks
+from velodrome._velodrome import as_completed as as_completed
 from velodrome._velodrome import create_task as create_task
 from velodrome._velodrome import current_task as current_task
 from velodrome._velodrome import ensure_future as ensure_future
@@ -46,6 +47,7 @@ from velodrome._velodrome import timeout as timeout
 from velodrome._velodrome import timeout_at as timeout_at
 from velodrome._velodrome import to_thread as to_thread
 from velodrome._velodrome import wait as wait
+from velodrome._velodrome import wait_for as wait_for
 from velodrome._velodrome import wrap_future as wrap_future
 
 __all__ = [
@@ -98,16 +100,6 @@ __all__ = [
     "wait_for",
     "wrap_future",
 ]
-
-if sys.version_info >= (3, 13):
-    from velodrome._velodrome import as_completed as as_completed
-else:
-    from asyncio import as_completed as as_completed
-
-if sys.version_info >= (3, 12):
-    from velodrome._velodrome import wait_for as wait_for
-else:
-    from asyncio import wait_for as wait_for
 
 if sys.version_info >= (3, 12):
     from velodrome._velodrome import create_eager_task_factory as create_eager_task_factory

@@ -635,9 +635,7 @@ def shield(arg: Awaitable[_T]) -> asyncio.Future[_T]: ...
 def wait(
     fs: Iterable[asyncio.Future[_T]], *, timeout: float | None = None, return_when: str = "ALL_COMPLETED"
 ) -> Coroutine[Any, Any, tuple[set[asyncio.Future[_T]], set[asyncio.Future[_T]]]]: ...
-
-if sys.version_info >= (3, 12):
-    def wait_for(fut: Awaitable[_T], timeout: float | None) -> Coroutine[Any, Any, _T]: ...
+def wait_for(fut: Awaitable[_T], timeout: float | None) -> Coroutine[Any, Any, _T]: ...
 
 if sys.version_info >= (3, 13):
     @type_check_only
@@ -650,6 +648,11 @@ if sys.version_info >= (3, 13):
     def as_completed(
         fs: Iterable[Awaitable[_T]], *, timeout: float | None = None
     ) -> _AsCompletedIterator[_T]: ...
+
+else:
+    def as_completed(
+        fs: Iterable[Awaitable[_T]], *, timeout: float | None = None
+    ) -> Generator[Coroutine[Any, Any, _T]]: ...
 
 # What typeshed has it take: bytes, in practice.
 @type_check_only

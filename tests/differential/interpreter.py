@@ -716,6 +716,10 @@ def scrub(text):
     text = re.sub(r" created at [^ >]+", "", re.sub(r"0x[0-9a-f]+", "0x", text))
     # asyncio's own callbacks have a place in its source, and ours have none.
     text = re.sub(r"\(\) at [^ >]*/asyncio/\w+\.py:\d+", "()", text).replace(".<locals>", "")
-    text = re.sub(r"shield\._\w+\(\)", "shield()", text).replace("_wait._on", "wait._on")
+    text = (
+        re.sub(r"shield\._\w+\(\)", "shield()", text)
+        .replace("_wait._on", "wait._on")
+        .replace("wait_for._release", "_release")
+    )
     text = re.sub(r"_release_waiter\(.*?\)\(\)", "_release_waiter()", text)
     return re.sub(r"Task-\d+", "Task-N", text)

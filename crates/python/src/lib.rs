@@ -8,7 +8,9 @@
 #[allow(unsafe_code)]
 #[macro_use]
 mod cpython;
+mod alarm;
 mod as_completed;
+mod as_completed_generator;
 mod callbacks;
 mod clock;
 mod deque;
@@ -32,6 +34,7 @@ mod operation_frame;
 mod operation_iter;
 mod original;
 mod queues;
+mod race;
 mod readers;
 mod registry;
 mod run;

@@ -48,8 +48,12 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
     crate::sockets::define()?;
     crate::wait::define()?;
     crate::wait_for::define()?;
-    if minor >= 13 {
-        crate::as_completed::define()?;
+    crate::as_completed::define()?;
+    if minor < 13 {
+        crate::as_completed_generator::define()?;
+    }
+    if minor < 12 {
+        crate::race::define()?;
     }
     crate::wrap_future::define()?;
     crate::run_coroutine_threadsafe::define()?;
@@ -147,6 +151,9 @@ fn functions() -> Vec<Function> {
         module_function!("_velodrome", c"run", crate::runner::py_run_function,
             c"run(main, *, debug=None, loop_factory=None)\n--\n\nRun a coroutine on a new loop and return its \
               result.\n\nIt cannot be called while another loop runs in the same thread."),
+        module_function!("_velodrome", c"wait_for", crate::wait_for::py_wait_for,
+            c"wait_for(fut, timeout)\n--\n\nWait for an awaitable, for so many seconds at most.\n\nWhen the time is up \
+              it is cancelled and TimeoutError is raised."),
         module_function!("_velodrome", c"_layout", py_layout,
             c"_layout()\n--\n\nWhich of asyncio's private structures were recognised."),
     ];
@@ -154,15 +161,16 @@ fn functions() -> Vec<Function> {
         functions.push(module_function!("_velodrome", c"create_eager_task_factory", crate::eager::py_create,
             c"create_eager_task_factory(custom_task_constructor)\n--\n\nReturn a task factory whose tasks begin within \
               the call that makes them.\n\nThe constructor takes what Task takes, eager_start among it."));
-        functions.push(module_function!("_velodrome", c"wait_for", crate::wait_for::py_wait_for,
-            c"wait_for(fut, timeout)\n--\n\nWait for an awaitable, for so many seconds at most.\n\nWhen the time is up \
-              it is cancelled and TimeoutError is raised."));
     }
-    if state().minor >= 13 {
-        functions.push(module_function!("_velodrome", c"as_completed", crate::as_completed::py_as_completed,
+    functions.push(if state().minor >= 13 {
+        module_function!("_velodrome", c"as_completed", crate::as_completed::py_as_completed,
             c"as_completed(fs, *, timeout=None)\n--\n\nReturn an iterator over awaitables in the order in which they are \
-              done.\n\n`async for` gives the futures themselves, `for` a coroutine for each."));
-    }
+              done.\n\n`async for` gives the futures themselves, `for` a coroutine for each.")
+    } else {
+        module_function!("_velodrome", c"as_completed", crate::as_completed_generator::py_as_completed,
+            c"as_completed(fs, *, timeout=None)\n--\n\nReturn an iterator over coroutines, each of which gives the result \
+              of the next future\nthat is done.")
+    });
     functions.extend(panic_test_functions());
     functions
 }
