@@ -923,7 +923,7 @@ if sys.version_info >= (3, 12):
     async def eager(loop):
         for factory in (velodrome.eager_task_factory, velodrome.create_eager_task_factory(asyncio.Task)):
             await factory(loop, nothing())
-            (factory.__code__, factory.__closure__, factory.__name__, factory.__qualname__)
+            _ = (factory.__code__, factory.__closure__, factory.__name__, factory.__qualname__)
             look_at(factory)
         factory.itself = factory
         del factory
@@ -1070,8 +1070,8 @@ async def completed(loop):
     completing = velodrome.as_completed([nothing()])
     if hasattr(completing, "throw"):
         made(type(completing))
-        (completing.__name__, completing.__qualname__, completing.gi_running)
-        (completing.gi_frame, completing.gi_yieldfrom)
+        _ = (completing.__name__, completing.__qualname__, completing.gi_running)
+        _ = (completing.gi_frame, completing.gi_yieldfrom)
         look_at(completing)
         completing.send(None).close()
         with contextlib.suppress(ValueError):

@@ -6,6 +6,7 @@ use crate::cpython::module::{Function, Module};
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signature};
 use crate::event_loop::EventLoop;
+use crate::original::Code;
 use crate::state::{State, state};
 use crate::{
     event_loop, future, future_iter, handle, operation, operation_frame, operation_iter, sleep, task,
@@ -71,8 +72,36 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
     module.add(c"TaskGroup", &*crate::task_group::define()?)?;
     module.add(c"Timeout", &*crate::timeouts::define()?)?;
     module.add(c"__version__", &*object::text(env!("CARGO_PKG_VERSION"))?)?;
-    for function in functions() {
-        module.add_function(function)?;
+    module.add(c"CoroutineFunction", &*crate::cpython::function::define()?)?;
+    let asyncio = object::import(c"asyncio")?;
+    for function in functions()? {
+        module.add_function(function, |name| is_coroutine_function(&asyncio, name))?;
+    }
+    mark_methods(module, &asyncio)
+}
+
+/// Whether what asyncio has of this name returns coroutines.
+fn is_coroutine_function(place: &Obj, name: &Obj) -> Fallible<bool> {
+    let Some(original) = place.get_if_there(name)? else { return Ok(false) };
+    let asks = object::import(c"inspect")?.get(&*object::interned(c"iscoroutinefunction")?)?;
+    asks.call(&[&original])?.truthy()
+}
+
+/// Marks those methods of our classes that return coroutines in asyncio's.
+fn mark_methods(module: &Module<'_>, asyncio: &Obj) -> Fallible<()> {
+    let (locks, others) = (
+        [c"Lock", c"Event", c"Condition", c"Semaphore", c"BoundedSemaphore", c"Barrier"],
+        [c"Queue", c"LifoQueue", c"PriorityQueue", c"TaskGroup", c"Timeout"],
+    );
+    for class in locks.into_iter().chain(others) {
+        let name = object::interned(class)?;
+        let (ours, original) = (module.get(&name)?, asyncio.get(&name)?);
+        let namespace = object::dict_of(&*ours.get(&*object::interned(c"__dict__")?)?)?;
+        for name in namespace.items()? {
+            if is_coroutine_function(&original, &name)? {
+                ours.set(&name, &*crate::cpython::function::marked(&*ours.get(&name)?)?)?;
+            }
+        }
     }
     Ok(())
 }
@@ -107,13 +136,11 @@ fn probe_layout() -> Fallible<()> {
     object::import(c"velodrome._layout_probe")?.call_method(&*object::interned(c"show")?, &[&look]).map(drop)
 }
 
-fn functions() -> Vec<Function> {
+fn functions() -> Fallible<Vec<Function>> {
     let mut functions = vec![
         module_function!("_velodrome", c"sleep", py_sleep,
             c"sleep(delay, result=None)\n--\n\nSuspend for delay seconds, then return result.\n\nsleep(0) gives way \
               to what is queued; nothing happens before the coroutine is awaited."),
-        module_function!("_velodrome", c"create_task", py_create_task,
-            c"create_task(coro, **kwargs)\n--\n\nSchedule a coroutine on the running loop; return its Task."),
         module_function!("_velodrome", c"ensure_future", crate::ensure_future::py_ensure_future,
             c"ensure_future(coro_or_future, *, loop=None)\n--\n\nReturn a future as it is, or the Task that a \
               coroutine or another awaitable becomes."),
@@ -162,6 +189,15 @@ fn functions() -> Vec<Function> {
             c"create_eager_task_factory(custom_task_constructor)\n--\n\nReturn a task factory whose tasks begin within \
               the call that makes them.\n\nThe constructor takes what Task takes, eager_start among it."));
     }
+    let takes_all = Code::of(&state().tasks_module, c"create_task")?.takes_any_keyword()?;
+    functions.push(if takes_all {
+        module_function!("_velodrome", c"create_task", py_create_task,
+            c"create_task(coro, **kwargs)\n--\n\nSchedule a coroutine on the running loop; return its Task.")
+    } else {
+        module_function!("_velodrome", c"create_task", py_create_task,
+            c"create_task(coro, *, name=None, context=None)\n--\n\nSchedule a coroutine on the running loop; return \
+              its Task.")
+    });
     functions.push(if state().minor >= 13 {
         module_function!("_velodrome", c"as_completed", crate::as_completed::py_as_completed,
             c"as_completed(fs, *, timeout=None)\n--\n\nReturn an iterator over awaitables in the order in which they are \
@@ -172,7 +208,7 @@ fn functions() -> Vec<Function> {
               of the next future\nthat is done.")
     });
     functions.extend(panic_test_functions());
-    functions
+    Ok(functions)
 }
 
 fn py_sleep(args: Args<'_>) -> Fallible<Ref> {
