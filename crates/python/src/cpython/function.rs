@@ -6,6 +6,8 @@
 //!
 //! What must stay true: the structure begins with the function that CPython calls ([`Class::CALLED`]).
 
+use std::cell::Cell;
+
 use pyo3::ffi;
 
 use super::class::{Class, Home, Inst, Own, Visitor};
@@ -13,7 +15,7 @@ use super::global::Global;
 use super::object::{self, Obj, Ref};
 use super::raised::{Fallible, Raised};
 use super::slot::Slot;
-use super::spec::{Spec, give};
+use super::spec::Spec;
 
 unsafe extern "C" {
     /// A bound method: `types.MethodType(function, instance)`.
@@ -24,7 +26,8 @@ unsafe extern "C" {
 #[derive(Debug)]
 #[repr(C)]
 pub struct CoroutineFunction {
-    vectorcall: ffi::vectorcallfunc,
+    /// None until there is something to call.
+    vectorcall: Cell<Option<ffi::vectorcallfunc>>,
     /// What is called.
     function: Slot,
 }
@@ -41,17 +44,7 @@ impl Class for CoroutineFunction {
     }
 
     fn fresh() -> CoroutineFunction {
-        let vectorcall = entry!(raising "CoroutineFunction", c"vectorcall",
-        (this: *mut ffi::PyObject, arguments: *const *mut ffi::PyObject, count: usize, names: *mut ffi::PyObject)
-        -> *mut ffi::PyObject, std::ptr::null_mut(),
-        // SAFETY: called with an instance, and arguments that are passed on as they are.
-        unsafe {
-            match Inst::<CoroutineFunction>::from_ptr(this).function.peek() {
-                Some(function) => ffi::PyObject_Vectorcall(function.as_ptr(), arguments, count, names),
-                None => give(Err(Raised::type_error("the function is not initialized"))),
-            }
-        });
-        CoroutineFunction { vectorcall, function: Slot::empty() }
+        CoroutineFunction { vectorcall: Cell::new(None), function: Slot::empty() }
     }
 
     fn traverse(this: &Inst<CoroutineFunction>, visitor: &mut Visitor<'_>) {
@@ -63,9 +56,10 @@ impl Class for CoroutineFunction {
     }
 }
 
-/// The marks: of `inspect` (from 3.12 on) and of asyncio.
+/// The marks: of `inspect` (from 3.12 on) and of asyncio; and what CPython calls.
 #[derive(Debug)]
 struct Marks {
+    vectorcall: ffi::vectorcallfunc,
     inspect: Option<Ref>,
     asyncio: Option<Ref>,
 }
@@ -76,7 +70,37 @@ static MARKS: Global<Marks> = Global::new();
 pub fn marked(function: &Obj) -> Fallible<Ref> {
     let this = Own::<CoroutineFunction>::new()?;
     this.function.set(function.own());
+    this.vectorcall.set(Some(MARKS.get().vectorcall));
     Ok(this.into_ref())
+}
+
+/// Calls what is inside with these very arguments.
+///
+/// # Safety
+/// The arguments of a vectorcall.
+#[inline]
+unsafe fn call(
+    this: &Inst<CoroutineFunction>,
+    arguments: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> Fallible<Ref> {
+    match this.function.peek() {
+        // SAFETY: by contract; whoever calls holds a reference to us, and so to the function.
+        Some(function) => unsafe {
+            Ref::from_owned(ffi::PyObject_Vectorcall(function.as_ptr(), arguments, count, names))
+        },
+        None => Err(Raised::type_error("the function is not initialized")),
+    }
+}
+
+/// `function.__get__(instance)`: a bound method.
+fn bind(this: &Inst<CoroutineFunction>, instance: Option<&Obj>) -> Fallible<Ref> {
+    match instance {
+        // SAFETY: plain call with live arguments.
+        Some(instance) => unsafe { Ref::from_owned(PyMethod_New(this.obj().as_ptr(), instance.as_ptr())) },
+        None => Ok(this.obj().own()),
+    }
 }
 
 fn of_function(this: &Inst<CoroutineFunction>, name: &std::ffi::CStr) -> Fallible<Ref> {
@@ -140,24 +164,10 @@ pub fn define() -> Fallible<Ref> {
         }
         None => None,
     };
-    MARKS.set(Marks { inspect, asyncio: of(c"asyncio.coroutines", c"_is_coroutine")? });
-    let mut slots = class_slots!(CoroutineFunction, "CoroutineFunction"; repr py_repr);
+    let vectorcall = vectorcall_entry!(CoroutineFunction, "CoroutineFunction", call);
+    MARKS.set(Marks { vectorcall, inspect, asyncio: of(c"asyncio.coroutines", c"_is_coroutine")? });
+    let mut slots = class_slots!(CoroutineFunction, "CoroutineFunction"; repr py_repr, bind bind);
     slots.push(type_slot!(CoroutineFunction, ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut _));
-    slots.push(type_slot!(
-        CoroutineFunction,
-        ffi::Py_tp_descr_get,
-        entry!(raising "CoroutineFunction", c"tp_descr_get",
-        (this: *mut ffi::PyObject, instance: *mut ffi::PyObject, _class: *mut ffi::PyObject)
-        -> *mut ffi::PyObject, std::ptr::null_mut(),
-        // SAFETY: called with an instance, and the object that it is a method of, or NULL.
-        unsafe {
-            if instance.is_null() {
-                Obj::from_ptr(this).own().into_ptr()
-            } else {
-                PyMethod_New(this, instance)
-            }
-        }) as *mut _
-    ));
     super::spec::define::<CoroutineFunction>(Spec {
         doc: None,
         methods: class_methods!(CoroutineFunction, "CoroutineFunction";

@@ -238,6 +238,19 @@ macro_rules! class_slots {
     (@ anext $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         class_slots!(@@ Py_am_anext, c"am_anext", $slots, $class, $owner, $function);
     };
+    (@ bind $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        #[allow(unsafe_code)]
+        $slots.push(type_slot!($class, pyo3::ffi::Py_tp_descr_get, entry!(raising $owner, c"tp_descr_get",
+            (this: *mut pyo3::ffi::PyObject, instance: *mut pyo3::ffi::PyObject, _class: *mut pyo3::ffi::PyObject)
+            -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
+            // SAFETY: called with an instance of the class, and the object that it is a method of, or NULL.
+            $crate::cpython::spec::give(unsafe {
+                $function(
+                    $crate::cpython::Inst::<$class>::from_ptr(this),
+                    $crate::cpython::tables::argument_or_none(instance),
+                )
+            })) as *mut _));
+    };
     (@ setattr $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         #[allow(unsafe_code)]
         $slots.push(type_slot!($class, pyo3::ffi::Py_tp_setattro, entry!(raising $owner, c"tp_setattro",
@@ -298,6 +311,20 @@ macro_rules! class_slots {
             $crate::cpython::spec::give(unsafe {
                 $function($crate::cpython::Inst::<$class>::from_ptr(this))
             })) as *mut _));
+    };
+}
+
+/// The function that CPython calls for an instance of a class that is [`Class::CALLED`](super::Class::CALLED), by
+/// `fn(&Inst<T>, vectorcall's arguments) -> Fallible<Ref>`.
+macro_rules! vectorcall_entry {
+    ($class:ty, $owner:literal, $function:expr) => {
+        entry!(raising $owner, c"vectorcall",
+            (this: *mut pyo3::ffi::PyObject, arguments: *const *mut pyo3::ffi::PyObject, count: usize,
+             names: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
+            // SAFETY: called with an instance, and arguments that are passed on as they are.
+            $crate::cpython::spec::give(unsafe {
+                $function($crate::cpython::Inst::<$class>::from_ptr(this), arguments, count, names)
+            }))
     };
 }
 
