@@ -871,6 +871,14 @@ seen(lambda: velodrome.Timeout(None))
 seen(lambda: velodrome.TaskGroup())
 seen(lambda: velodrome.sleep(0))
 uses(
+    lambda loop: made(_velodrome.CoroutineFunction),
+    lambda loop: look_at(velodrome.sleep),
+    lambda loop: (velodrome.sleep.__reduce__(), velodrome.sleep.__doc__),
+    lambda loop: getattr(velodrome.sleep, "_is_coroutine", None),
+    lambda loop: getattr(velodrome.sleep, "_is_coroutine_marker", None),
+    lambda loop: (velodrome.sleep.__module__, velodrome.sleep.__text_signature__, velodrome.sleep.__name__),
+    lambda loop: velodrome.Lock().acquire.__self__,
+    lambda loop: gc.collect(),
     lambda loop: made(_velodrome.Operation),
     lambda loop: velodrome.gather(nothing(), nothing(), done_future(loop)),
     lambda loop: velodrome.gather(),
@@ -886,24 +894,45 @@ uses(
 )
 
 
+def made_and_in_a_cycle(thing):
+    """Make another of the same class, and let this one die after a cycle that is younger."""
+    made(type(thing))
+    cycle = [thing]
+    cycle.append(cycle)
+
+
 @use
 async def chained(loop):
-    for wrapped_is_cancelled in (False, True):
-        theirs = concurrent.futures.Future()
-        ours = velodrome.wrap_future(theirs, loop=loop)
-        if wrapped_is_cancelled:
-            ours.cancel()
-            await asyncio.sleep(0)
-            continue
-        # As from another thread.
-        asyncio._set_running_loop(None)
-        try:
-            theirs.set_result(1)
-        finally:
-            asyncio._set_running_loop(loop)
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(ours, 0.1)
+    theirs = concurrent.futures.Future()
+    ours = velodrome.wrap_future(theirs, loop=asyncio.SelectorEventLoop())
+    theirs.set_result(1)  # as from another thread
+    ours.get_loop().close()
+    theirs = concurrent.futures.Future()
+    ours = velodrome.wrap_future(theirs, loop=loop)
+    theirs.set_result(1)
+    await asyncio.sleep(0)
+    theirs = concurrent.futures.Future()
+    ours = velodrome.wrap_future(theirs, loop=loop)
+    ours.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    theirs = concurrent.futures.Future()
+    ours = velodrome.wrap_future(theirs, loop=loop)
+    made_and_in_a_cycle(ours._callbacks[0][0].__self__)
+    del ours, theirs
     gc.collect()
+
+
+@use
+async def submitted(loop):
+    velodrome.run_coroutine_threadsafe(velodrome.sleep(0), loop)
+    for handle in loop._ready:
+        submission = getattr(handle._callback, "__self__", None)
+        if type(submission).__name__ == "run_coroutine_threadsafe":
+            made_and_in_a_cycle(submission)
+            del submission, handle
+    gc.collect()
+    await asyncio.sleep(0)
 
 
 @use
@@ -912,6 +941,10 @@ async def late(loop):
     future = asyncio.Future(loop=loop)
     with task_of(loop, velodrome.wait_for(future, 10)):
         await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for tell, _ in future._callbacks or ():
+            made_and_in_a_cycle(getattr(tell, "__self__", None) or [])
+            del tell
         gc.collect()
         future.set_result(1)
         await asyncio.sleep(0)
@@ -934,8 +967,11 @@ if sys.version_info >= (3, 12):
 async def runners(loop):
     async def interrupted():
         signal.raise_signal(signal.SIGINT)
-        await asyncio.sleep(0)
+        await asyncio.sleep(60)
 
+    # As if nothing ran on this thread.
+    task = asyncio.current_task()
+    asyncio.tasks._leave_task(loop, task)
     asyncio._set_running_loop(None)
     try:
         with contextlib.suppress(KeyboardInterrupt):
@@ -953,6 +989,7 @@ async def runners(loop):
         gc.collect()
     finally:
         asyncio._set_running_loop(loop)
+        asyncio.tasks._enter_task(loop, task)
 
 
 @use
@@ -1077,10 +1114,25 @@ async def completed(loop):
         with contextlib.suppress(ValueError):
             completing.throw(ValueError)
         completing.close()
-        cycle = [velodrome.as_completed([])]
-        cycle.append(cycle)
-        del cycle
+        future = velodrome.Future(loop=loop)
+        generator = velodrome.as_completed([future], timeout=10)
+        next(generator).close()
+        completing = future._callbacks[0][0].__self__
+        future.set_result(1)
+        await asyncio.sleep(0)
+        iter(completing), aiter(completing), next(completing).close()
+        await asyncio.sleep(0)
+        completing._handle_timeout()
+        completing._handle_completion(future)
+        send(anext(completing))
+        made_and_in_a_cycle(completing)
+        made_and_in_a_cycle(generator)
+        for again in (completing, generator):
+            cycle = [again]
+            cycle.append(cycle)
+        del completing, generator, cycle, again, future
         gc.collect()
+        return
     if hasattr(completing, "__aiter__"):
         async for each in completing:
             await each
