@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell};
 
-use crate::cpython::coroutine;
 use crate::cpython::coroutine::{Sent, is_awaitable};
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, none};

@@ -287,7 +287,9 @@ pub fn define() -> Fallible<Ref> {
     ));
     crate::cpython::spec::define::<StreamWriter>(Spec {
         base: None,
-        doc: Some(c"StreamWriterCore(transport, protocol, reader, loop)\n--\n\nWhat StreamWriter does natively."),
+        doc: Some(
+            c"StreamWriterCore(transport, protocol, reader, loop)\n--\n\nWhat StreamWriter does natively.",
+        ),
         methods: class_methods!(StreamWriter, "StreamWriter";
             c"write" => any py_write,
                 c"write($self, data)\n--\n\nWrite some bytes; what the kernel does not take at once is kept. This does \
