@@ -5,6 +5,7 @@ process of its own, which then uses everything there is.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import ctypes
 import functools
@@ -946,6 +947,14 @@ seen(lambda: velodrome.Timeout(None))
 seen(lambda: velodrome.TaskGroup())
 seen(lambda: velodrome.sleep(0))
 uses(
+    lambda loop: made(_velodrome.CoroutineFunction),
+    lambda loop: look_at(velodrome.sleep),
+    lambda loop: (velodrome.sleep.__reduce__(), velodrome.sleep.__doc__),
+    lambda loop: getattr(velodrome.sleep, "_is_coroutine", None),
+    lambda loop: getattr(velodrome.sleep, "_is_coroutine_marker", None),
+    lambda loop: (velodrome.sleep.__module__, velodrome.sleep.__text_signature__, velodrome.sleep.__name__),
+    lambda loop: velodrome.Lock().acquire.__self__,
+    lambda loop: gc.collect(),
     lambda loop: made(_velodrome.Operation),
     lambda loop: velodrome.gather(nothing(), nothing(), done_future(loop)),
     lambda loop: velodrome.gather(),
@@ -954,7 +963,109 @@ uses(
     lambda loop: velodrome.wait_for(nothing(), 10),
     lambda loop: velodrome.ensure_future(nothing()),
     lambda loop: velodrome.Queue[int],
+    lambda loop: velodrome.to_thread(int),
+    lambda loop: (velodrome.current_task(), velodrome.all_tasks()),
+    lambda loop: (velodrome.isfuture(1), velodrome.iscoroutine(1)),
+    lambda loop: velodrome.run_coroutine_threadsafe(nothing(), loop),
 )
+
+
+def made_and_in_a_cycle(thing):
+    """Make another of the same class, and let this one die after a cycle that is younger."""
+    made(type(thing))
+    cycle = [thing]
+    cycle.append(cycle)
+
+
+@use
+async def chained(loop):
+    theirs = concurrent.futures.Future()
+    ours = velodrome.wrap_future(theirs, loop=asyncio.SelectorEventLoop())
+    theirs.set_result(1)  # as from another thread
+    ours.get_loop().close()
+    theirs = concurrent.futures.Future()
+    ours = velodrome.wrap_future(theirs, loop=loop)
+    theirs.set_result(1)
+    await asyncio.sleep(0)
+    theirs = concurrent.futures.Future()
+    ours = velodrome.wrap_future(theirs, loop=loop)
+    ours.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    theirs = concurrent.futures.Future()
+    ours = velodrome.wrap_future(theirs, loop=loop)
+    made_and_in_a_cycle(ours._callbacks[0][0].__self__)
+    del ours, theirs
+    gc.collect()
+
+
+@use
+async def submitted(loop):
+    velodrome.run_coroutine_threadsafe(velodrome.sleep(0), loop)
+    for handle in loop._ready:
+        submission = getattr(handle._callback, "__self__", None)
+        if type(submission).__name__ == "run_coroutine_threadsafe":
+            made_and_in_a_cycle(submission)
+            del submission, handle
+    gc.collect()
+    await asyncio.sleep(0)
+
+
+@use
+async def late(loop):
+    """On 3.11, what wait_for() waits with."""
+    future = asyncio.Future(loop=loop)
+    with task_of(loop, velodrome.wait_for(future, 10)):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for tell, _ in future._callbacks or ():
+            made_and_in_a_cycle(getattr(tell, "__self__", None) or [])
+            del tell
+        gc.collect()
+        future.set_result(1)
+        await asyncio.sleep(0)
+
+
+if sys.version_info >= (3, 12):
+
+    @use
+    async def eager(loop):
+        for factory in (velodrome.eager_task_factory, velodrome.create_eager_task_factory(asyncio.Task)):
+            await factory(loop, nothing())
+            _ = (factory.__code__, factory.__closure__, factory.__name__, factory.__qualname__)
+            look_at(factory)
+        factory.itself = factory
+        del factory
+        gc.collect()
+
+
+@use
+async def runners(loop):
+    async def interrupted():
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(60)
+
+    # As if nothing ran on this thread.
+    task = asyncio.current_task()
+    asyncio.tasks._leave_task(loop, task)
+    asyncio._set_running_loop(None)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            velodrome.run(interrupted(), debug=False)
+        with velodrome.Runner(loop_factory=velodrome.Loop) as runner:
+            runner.run(nothing())
+            runner.get_loop()
+            runner._lazy_init()
+            runner.itself = runner
+            for name in ("_state", "_debug", "_loop_factory", "_loop", "_context", "_interrupt_count"):
+                getattr(runner, name)
+            _ = runner._set_event_loop
+        runner.close()
+        del runner
+        gc.collect()
+    finally:
+        asyncio._set_running_loop(loop)
+        asyncio.tasks._enter_task(loop, task)
 
 
 @use
@@ -1070,6 +1181,34 @@ async def completed(loop):
     for each in velodrome.as_completed([nothing()]):
         await each
     completing = velodrome.as_completed([nothing()])
+    if hasattr(completing, "throw"):
+        made(type(completing))
+        _ = (completing.__name__, completing.__qualname__, completing.gi_running)
+        _ = (completing.gi_frame, completing.gi_yieldfrom)
+        look_at(completing)
+        completing.send(None).close()
+        with contextlib.suppress(ValueError):
+            completing.throw(ValueError)
+        completing.close()
+        future = velodrome.Future(loop=loop)
+        generator = velodrome.as_completed([future], timeout=10)
+        next(generator).close()
+        completing = future._callbacks[0][0].__self__
+        future.set_result(1)
+        await asyncio.sleep(0)
+        iter(completing), aiter(completing), next(completing).close()
+        await asyncio.sleep(0)
+        completing._handle_timeout()
+        completing._handle_completion(future)
+        send(anext(completing))
+        made_and_in_a_cycle(completing)
+        made_and_in_a_cycle(generator)
+        for again in (completing, generator):
+            cycle = [again]
+            cycle.append(cycle)
+        del completing, generator, cycle, again, future
+        gc.collect()
+        return
     if hasattr(completing, "__aiter__"):
         async for each in completing:
             await each

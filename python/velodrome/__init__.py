@@ -21,8 +21,7 @@ if _sys.implementation.name != "cpython" or not ((3, 11) <= _sys.version_info < 
 if _sys.platform != "linux":
     raise ImportError(f"velodrome runs on Linux, this is {_sys.platform}")
 
-from velodrome._loop import Loop
-from velodrome._runner import Runner, new_event_loop, run
+from velodrome._loop import Loop, new_event_loop
 from velodrome._streams import (
     StreamReader,
     StreamReaderProtocol,
@@ -45,20 +44,31 @@ from velodrome._velodrome import (
     Lock,
     PriorityQueue,
     Queue,
+    Runner,
     Semaphore,
     Task,
     TaskGroup,
     Timeout,
     TimerHandle,
     __version__,
+    all_tasks,
+    as_completed,
     create_task,
+    current_task,
     ensure_future,
     gather,
+    iscoroutine,
+    isfuture,
+    run,
+    run_coroutine_threadsafe,
     shield,
     sleep,
     timeout,
     timeout_at,
+    to_thread,
     wait,
+    wait_for,
+    wrap_future,
 )
 
 __all__ = [
@@ -82,40 +92,41 @@ __all__ = [
     "TaskGroup",
     "Timeout",
     "TimerHandle",
+    "all_tasks",
     "as_completed",
     "build_info",
     "create_subprocess_exec",
     "create_subprocess_shell",
     "create_task",
+    "current_task",
     "ensure_future",
     "gather",
     "install",
+    "iscoroutine",
+    "isfuture",
     "new_event_loop",
     "open_connection",
     "open_unix_connection",
     "run",
+    "run_coroutine_threadsafe",
     "shield",
     "sleep",
     "start_server",
     "start_unix_server",
     "timeout",
     "timeout_at",
+    "to_thread",
     "uninstall",
     "wait",
     "wait_for",
+    "wrap_future",
 ]
 
-if _sys.version_info >= (3, 13):
-    from velodrome._velodrome import as_completed as as_completed
-else:
-    # It was a generator.
-    from asyncio import as_completed as as_completed
-
 if _sys.version_info >= (3, 12):
-    from velodrome._velodrome import wait_for as wait_for
-else:
-    # It has no timeout inside yet, and is another function altogether.
-    from asyncio import wait_for as wait_for
+    from velodrome._velodrome import create_eager_task_factory as create_eager_task_factory
+    from velodrome._velodrome import eager_task_factory as eager_task_factory
+
+    __all__ += ["create_eager_task_factory", "eager_task_factory"]
 
 if _sys.version_info < (3, 16):
     from velodrome._policy import EventLoopPolicy as EventLoopPolicy

@@ -90,8 +90,8 @@ def _is_asyncios_own(value: Any) -> bool:
     return module.partition(".")[0] in ("asyncio", "_asyncio")
 
 
-# These stay asyncio's own where ours only choose the loop, which the policy does then.
-_LEFT_ALONE = frozenset({"Runner", "run", "new_event_loop"})
+# It stays asyncio's own, since ours only chooses the loop, which the policy does then.
+_LEFT_ALONE = frozenset({"new_event_loop"})
 
 
 def _asyncio_modules() -> list[ModuleType]:

@@ -287,6 +287,11 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
                 other._wakeup_fd_before = -1 if before is None else before
 
 
+def new_event_loop():
+    """Return a new velodrome event loop."""
+    return Loop()
+
+
 _sighandler_noop = unix_events._sighandler_noop
 # The public one is deprecated from 3.14 on.
 _iscoroutinefunction = getattr(coroutines, "_iscoroutinefunction", None) or coroutines.iscoroutinefunction

@@ -5,6 +5,7 @@ programs read there, are listed.
 """
 
 import asyncio
+import concurrent.futures
 import sys
 from asyncio import _CoroutineLike
 from collections import deque
@@ -12,11 +13,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable,
 from contextvars import Context
 from socket import socket
 from traceback import StackSummary
-from types import CodeType, GenericAlias, TracebackType
+from types import CellType, CodeType, FrameType, GenericAlias, TracebackType
 from typing import (
     Any,
     Generic,
     Literal,
+    ParamSpec,
     Protocol,
     Self,
     SupportsIndex,
@@ -27,10 +29,11 @@ from typing import (
 )
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
-from typing_extensions import Buffer, TypeVarTuple, Unpack, disjoint_base
+from typing_extensions import Buffer, TypeIs, TypeVarTuple, Unpack, disjoint_base
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
+_P = ParamSpec("_P")
 _Ts = TypeVarTuple("_Ts")
 
 __version__: str
@@ -688,9 +691,7 @@ def shield(arg: Awaitable[_T]) -> asyncio.Future[_T]: ...
 def wait(
     fs: Iterable[asyncio.Future[_T]], *, timeout: float | None = None, return_when: str = "ALL_COMPLETED"
 ) -> Coroutine[Any, Any, tuple[set[asyncio.Future[_T]], set[asyncio.Future[_T]]]]: ...
-
-if sys.version_info >= (3, 12):
-    def wait_for(fut: Awaitable[_T], timeout: float | None) -> Coroutine[Any, Any, _T]: ...
+def wait_for(fut: Awaitable[_T], timeout: float | None) -> Coroutine[Any, Any, _T]: ...
 
 if sys.version_info >= (3, 13):
     @type_check_only
@@ -703,6 +704,11 @@ if sys.version_info >= (3, 13):
     def as_completed(
         fs: Iterable[Awaitable[_T]], *, timeout: float | None = None
     ) -> _AsCompletedIterator[_T]: ...
+
+else:
+    def as_completed(
+        fs: Iterable[Awaitable[_T]], *, timeout: float | None = None
+    ) -> Generator[Coroutine[Any, Any, _T]]: ...
 
 # What typeshed has it take: bytes, in practice.
 @type_check_only
@@ -791,3 +797,102 @@ class StreamReaderProtocolCore:
     def resume_writing(self) -> None: ...
     def _drain_helper(self) -> Coroutine[Any, Any, None]: ...
     def _get_close_waiter(self, stream: asyncio.StreamWriter) -> asyncio.Future[None]: ...
+
+def to_thread(func: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Coroutine[Any, Any, _T]: ...
+def wrap_future(
+    future: asyncio.Future[_T] | concurrent.futures.Future[_T],
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> asyncio.Future[_T]: ...
+def run_coroutine_threadsafe(
+    coro: _CoroutineLike[_T], loop: asyncio.AbstractEventLoop
+) -> concurrent.futures.Future[_T]: ...
+def current_task(loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Task[Any] | None: ...
+def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]: ...
+def isfuture(obj: object) -> TypeIs[asyncio.Future[Any]]: ...
+def iscoroutine(obj: object) -> TypeIs[Coroutine[Any, Any, Any]]: ...
+
+@disjoint_base
+class Runner:
+    @property
+    def _state(self) -> Any: ...
+    @property
+    def _debug(self) -> bool | None: ...
+    @property
+    def _loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None: ...
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop | None: ...
+    @property
+    def _context(self) -> Context | None: ...
+    @property
+    def _interrupt_count(self) -> int: ...
+    @property
+    def _set_event_loop(self) -> bool: ...
+    def __init__(
+        self,
+        *,
+        debug: bool | None = None,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    ) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+        /,
+    ) -> None: ...
+    def close(self) -> None: ...
+    def get_loop(self) -> asyncio.AbstractEventLoop: ...
+    def _lazy_init(self) -> None: ...
+    def _on_sigint(self, signum: int, frame: FrameType | None, main_task: asyncio.Task[Any]) -> None: ...
+    if sys.version_info >= (3, 14):
+        def run(self, coro: Awaitable[_T], *, context: Context | None = None) -> _T: ...
+    else:
+        def run(self, coro: Coroutine[Any, Any, _T], *, context: Context | None = None) -> _T: ...
+
+if sys.version_info >= (3, 14):
+    def run(
+        main: Awaitable[_T],
+        *,
+        debug: bool | None = None,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    ) -> _T: ...
+
+else:
+    def run(
+        main: Coroutine[Any, Any, _T],
+        *,
+        debug: bool | None = None,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    ) -> _T: ...
+
+if sys.version_info >= (3, 12):
+    @final
+    @type_check_only
+    class _EagerTaskFactory:
+        @property
+        def __code__(self) -> CodeType: ...
+        @property
+        def __closure__(self) -> tuple[CellType, ...]: ...
+        def __call__(
+            self, loop: asyncio.AbstractEventLoop, coro: _CoroutineLike[_T], **kwargs: Any
+        ) -> asyncio.Task[_T]: ...
+
+    def create_eager_task_factory(custom_task_constructor: Callable[..., Any]) -> _EagerTaskFactory: ...
+
+    eager_task_factory: _EagerTaskFactory
+
+@final
+class CoroutineFunction:
+    _is_coroutine_marker: object
+    _is_coroutine: object
+    @property
+    def __name__(self) -> str: ...
+    @property
+    def __qualname__(self) -> str: ...
+    @property
+    def __text_signature__(self) -> str | None: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]: ...
+    def __get__(self, instance: object, owner: type | None = None, /) -> Any: ...
+    def __reduce__(self) -> str: ...

@@ -6,6 +6,7 @@ run as tasks, as coroutines that are awaited, and as callbacks; a callback's ope
 """
 
 import asyncio
+import concurrent.futures
 import contextvars
 import gc
 import re
@@ -22,8 +23,25 @@ variable = contextvars.ContextVar("variable", default="unset")
 LOOPS = (
     *("asyncio/base_events.py", "asyncio/events.py", "velodrome/_loop.py", "differential/worlds.py"),
     *("asyncio/locks.py", "asyncio/queues.py", "asyncio/timeouts.py", "asyncio/taskgroups.py"),
-    "asyncio/tasks.py",
+    *("asyncio/tasks.py", "asyncio/threads.py", "asyncio/futures.py"),
 )
+
+
+def counts(handle):
+    """Tell whether a handle in the queue is the program's. asyncio wakes itself by one of its own."""
+    return not handle.cancelled() and getattr(handle._callback, "__name__", "") != "_read_from_self"
+
+
+class Inline(concurrent.futures.ThreadPoolExecutor):
+    """Calls what it is given at once, so that there is no other thread."""
+
+    def submit(self, function, /, *arguments, **keywords):
+        future = concurrent.futures.Future()
+        try:
+            future.set_result(function(*arguments, **keywords))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
 
 
 class Halt(BaseException):
@@ -67,6 +85,8 @@ def make_exception(kind, text):
             return KeyboardInterrupt(text)
         case "timeout":
             return TimeoutError(text)
+        case "invalid":
+            return concurrent.futures.InvalidStateError(text)
         case "nothing":
             return None
 
@@ -99,6 +119,7 @@ class Run:
         self.futures = {}
         self.tasks = {}
         self.order = {}
+        self.concurrent = {}
         self.keep = []
 
     # -- The run ---------------------------------------------------------------------------------------------
@@ -118,6 +139,7 @@ class Run:
                 trace, reports = list(self.trace), self.reports
                 for things in (self.keep, self.order, self.tasks, self.futures, self.handles, self.callbacks):
                     things.clear()
+                self.concurrent.clear()
                 # (What a gather() that failed leaves behind hangs on to its futures.)
                 del self.foreign
                 gc.collect()
@@ -149,6 +171,7 @@ class Run:
             (trace if "handle" in context else reports).append(("report", *shown))
 
         loop.set_exception_handler(handler)
+        loop.set_default_executor(Inline())
         self.event = self.aio.Event()
         self.lock = self.aio.Lock()
         self.semaphore = self.aio.Semaphore(2)
@@ -185,7 +208,7 @@ class Run:
                 # Has what call_soon_threadsafe() queued show as ready, too.
                 self.loop.call_soon(int).cancel()
                 timers = sum(not timer.cancelled() for timer in self.loop._scheduled)
-                ready = sum(not handle.cancelled() for handle in self.loop._ready)
+                ready = sum(counts(handle) for handle in self.loop._ready)
                 self.log("turn", ready, timers)
                 if not ready and not timers:
                     return
@@ -298,6 +321,49 @@ class Run:
         return "another"
 
     # -- Operations ------------------------------------------------------------------------------------------
+
+    def do_new_concurrent(self, slot):
+        self.concurrent[slot] = self._keep(concurrent.futures.Future())
+
+    def _concurrent(self, slot, call):
+        if slot in self.concurrent:
+            return self._guard(lambda: call(self.concurrent[slot]))
+
+    def do_run_concurrent(self, slot):
+        if slot in self.concurrent and self.concurrent[slot]._state in ("PENDING", "CANCELLED"):
+            return self.concurrent[slot].set_running_or_notify_cancel()
+
+    def do_finish_concurrent(self, slot, value):
+        return self._concurrent(slot, lambda future: future.set_result(value))
+
+    def do_fail_concurrent(self, slot, kind):
+        error = make_exception(kind, f"of {slot}")
+        if kind == "cancelled":
+            error = concurrent.futures.CancelledError(f"of {slot}")
+        return self._concurrent(slot, lambda future: future.set_exception(error))
+
+    def do_cancel_concurrent(self, slot):
+        return self._concurrent(slot, lambda future: future.cancel())
+
+    def do_query_concurrent(self, slot):
+        return self._concurrent(slot, lambda future: (future._state, show(future.exception(0))))
+
+    def do_wrap(self, slot, future_slot):
+        if slot in self.concurrent:
+            self.futures[future_slot] = self.aio.wrap_future(self.concurrent[slot], loop=self.loop)
+            return self.aio.wrap_future(self.futures[future_slot]) is self.futures[future_slot]
+
+    def do_submit(self, slot, body):
+        self.concurrent[slot] = self._keep(self.aio.run_coroutine_threadsafe(self._body(body), self.loop))
+
+    async def await_thread(self, value, kind):
+        def function(*arguments, named):
+            variable.set("changed in the thread")
+            if kind is not None:
+                raise make_exception(kind, "raised in the thread")
+            return arguments, named
+
+        return await self.aio.to_thread(function, value, variable.get(), named=value)
 
     def do_mark(self, number):
         return number
@@ -650,6 +716,10 @@ def scrub(text):
     text = re.sub(r" created at [^ >]+", "", re.sub(r"0x[0-9a-f]+", "0x", text))
     # asyncio's own callbacks have a place in its source, and ours have none.
     text = re.sub(r"\(\) at [^ >]*/asyncio/\w+\.py:\d+", "()", text).replace(".<locals>", "")
-    text = re.sub(r"shield\._\w+\(\)", "shield()", text).replace("_wait._on", "wait._on")
+    text = (
+        re.sub(r"shield\._\w+\(\)", "shield()", text)
+        .replace("_wait._on", "wait._on")
+        .replace("wait_for._release", "_release")
+    )
     text = re.sub(r"_release_waiter\(.*?\)\(\)", "_release_waiter()", text)
     return re.sub(r"Task-\d+", "Task-N", text)

@@ -49,6 +49,16 @@ plain = [
     operation("show"),
     operation("stop"),
     operation("raise", raised),
+    operation("new_concurrent", slots),
+    operation("run_concurrent", slots),
+    operation("finish_concurrent", slots, values),
+    operation(
+        "fail_concurrent", slots, st.sampled_from(["value", "cancelled", "timeout", "invalid", "halt"])
+    ),
+    operation("cancel_concurrent", slots),
+    operation("query_concurrent", slots),
+    operation("wrap", slots, slots),
+    operation("wrap", slots, slots),
 ]
 
 # In 3.13.0 asyncio's loop loses its bearings when it is run within itself.
@@ -74,6 +84,7 @@ awaits = [
     operation("put_among", values),
     operation("get_among"),
     operation("generator", st.integers(0, 3), st.integers(0, 3)),
+    operation("thread", values, st.none() | raised),
 ]
 
 options = st.fixed_dictionaries(
@@ -100,6 +111,7 @@ def nested(depth):
         operation("spawn", slots, inner, options),
         operation("spawn", slots, inner, options),
         operation("spawn", slots, inner, options),
+        operation("submit", slots, inner),
         operation("add_callback", targets, short, st.booleans()),
         operation("call_soon", short, slots, st.booleans()),
         operation("call_later", delays, short, slots),

@@ -15,7 +15,7 @@ class PythonLoop(asyncio.AbstractEventLoop):
         self.timers = []
         self.numbers = itertools.count()
         self.stopping = self.closed = self.running = self.debug = False
-        self.handler = self.factory = None
+        self.handler = self.factory = self.executor = None
 
     def call_soon(self, callback, *args, context=None):
         if self.closed:
@@ -53,6 +53,12 @@ class PythonLoop(asyncio.AbstractEventLoop):
 
     def get_task_factory(self):
         return self.factory
+
+    def set_default_executor(self, executor):
+        self.executor = executor
+
+    def run_in_executor(self, executor, func, *args):
+        return asyncio.wrap_future((executor or self.executor).submit(func, *args), loop=self)
 
     def get_debug(self):
         return self.debug

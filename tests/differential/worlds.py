@@ -211,6 +211,24 @@ if sys.version_info >= (3, 12):
             ),
             _eager_asyncio,
         ),
+        (
+            World(
+                "our eager factory",
+                **_velodrome_loop,
+                task_factory=lambda: velodrome.eager_task_factory,
+                aio=OURS,
+            ),
+            _eager_asyncio,
+        ),
+        (
+            World(
+                "our eager factory of stock tasks on asyncio",
+                **_asyncio_loop,
+                task_factory=lambda: velodrome.create_eager_task_factory(asyncio.Task),
+                aio=OURS,
+            ),
+            _eager_asyncio,
+        ),
     ]
 
 

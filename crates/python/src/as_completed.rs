@@ -1,10 +1,10 @@
-//! `as_completed`, as it is from 3.13 on: an iterator and an asynchronous iterator.
+//! `as_completed`: from 3.13 on an iterator and an asynchronous iterator. (Before, it is a generator: see
+//! `as_completed_generator`.)
 //!
 //! Futures that are done go through a queue, in which whoever iterates waits.
 
 use std::cell::{Cell, RefCell};
 
-use crate::cpython::coroutine;
 use crate::cpython::coroutine::{Sent, is_awaitable};
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, none};
@@ -15,6 +15,7 @@ use crate::ensure_future::ensure_future;
 use crate::identity::IdentitySet;
 use crate::listener::{Listener, Listens, Told, listen, unlisten};
 use crate::operation::{self, Kind, Operation, Step};
+use crate::original::Code;
 use crate::queues::{self, Queue};
 use crate::registry;
 use crate::state::state;
@@ -121,11 +122,16 @@ static ONE: Kind = Kind {
     name: "_wait_for_one",
     qualname: "_AsCompletedIterator._wait_for_one",
     begin: wait_for_one,
-    resume: |operation, outcome| match come(operation, outcome)? {
+    resume: result_of_one,
+};
+
+/// The outcome of the one that is done.
+pub fn result_of_one(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Step> {
+    match come(operation, outcome)? {
         Step::Done(future) => future.call_method(&state().names.result, &[]).map(Step::Done),
         step => Ok(step),
-    },
-};
+    }
+}
 
 fn with_iterator<R>(
     operation: &Inst<Operation>,
@@ -160,7 +166,7 @@ fn take_one(this: &Inst<Completing>) -> bool {
     left > 0
 }
 
-fn wait_for_one(operation: &Inst<Operation>) -> Fallible<Step> {
+pub fn wait_for_one(operation: &Inst<Operation>) -> Fallible<Step> {
     with_iterator(operation, |this| with_queue(this, queues::get_from).map(|get| Step::Await(get.into_ref())))
 }
 
@@ -195,6 +201,11 @@ pub fn py_as_completed(args: Args<'_>) -> Fallible<Ref> {
         let class = awaitables.class_name();
         return Err(Raised::type_error(&format!("expects an iterable of awaitables, not {class}")));
     }
+    begin(awaitables, timeout).map(Own::into_ref)
+}
+
+/// Begins to wait for all of them.
+pub fn begin(awaitables: &Obj, timeout: Option<&Obj>) -> Fallible<Own<Completing>> {
     let this = Own::<Completing>::new()?;
     this.done.set(queues::create()?.into_ref());
     let event_loop = state().get_event_loop()?;
@@ -218,7 +229,7 @@ pub fn py_as_completed(args: Args<'_>) -> Fallible<Ref> {
         this.handle.set(event_loop.call_method(&state().names.call_later, &[timeout, &callback])?);
     }
     this.left.set(todo.len());
-    Ok(this.into_ref())
+    Ok(this)
 }
 
 /// The time is up: whoever iterates on hears so, as often as futures are left.
@@ -243,10 +254,15 @@ fn py_itself(this: &Inst<Completing>) -> Fallible<Ref> {
 }
 
 fn next(this: &Inst<Completing>) -> Fallible<Sent> {
+    next_one(this, &ONE)
+}
+
+/// A coroutine for the next one that will be done, or the end.
+pub fn next_one(this: &Inst<Completing>, kind: &'static Kind) -> Fallible<Sent> {
     if !take_one(this) {
         return Ok(Sent::Returned(none().own()));
     }
-    operation::create(&ONE, this.obj()).map(|one| Sent::Yielded(one.into_ref()))
+    operation::create(kind, this.obj()).map(|one| Sent::Yielded(one.into_ref()))
 }
 
 fn py_anext(this: &Inst<Completing>) -> Fallible<Ref> {
@@ -255,9 +271,11 @@ fn py_anext(this: &Inst<Completing>) -> Fallible<Ref> {
 
 /// Makes the class.
 pub fn define() -> Fallible<()> {
-    let class = state().tasks_module.get(&*object::interned(c"_AsCompletedIterator")?)?;
-    let names = coroutine::names_used(&*class.get(&*object::interned(c"_wait_for_one")?)?)?;
-    let gives_back = names.iter().any(|name| name == "_todo_left");
+    let class = state().tasks_module.get_if_there(&*object::interned(c"_AsCompletedIterator")?)?;
+    let gives_back = match class {
+        Some(class) => Code::of(&class, c"_wait_for_one")?.uses("_todo_left")?,
+        None => false,
+    };
     KNOWN.set(Known { current_task: object::interned(c"current_task")?, gives_back });
     crate::cpython::spec::define::<Completing>(Spec {
         methods: class_methods!(Completing, "Completing";

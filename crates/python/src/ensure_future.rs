@@ -18,9 +18,20 @@ pub fn is_future(object: &Obj) -> Fallible<bool> {
     if coroutine::is_native(object) || Inst::<Operation>::exactly(object).is_some() {
         return Ok(false);
     }
+    // The class that it says it has, as mocks do.
     let name = &state().names.asyncio_future_blocking;
-    Ok(object.class().get_if_there(name)?.is_some()
-        && object.get_if_there(name)?.is_some_and(|blocking| !blocking.is_none()))
+    let class = object.get(&*object::interned(c"__class__")?)?;
+    Ok(class.get_if_there(name)?.is_some() && !object.get(name)?.is_none())
+}
+
+/// `isfuture(obj)`.
+pub fn py_is_future(args: Args<'_>) -> Fallible<Ref> {
+    is_future(args.only("isfuture", "obj")?).map(|answer| object::boolean(answer).own())
+}
+
+/// `iscoroutine(obj)`.
+pub fn py_is_coroutine(args: Args<'_>) -> Fallible<Ref> {
+    state().is_coroutine(args.only("iscoroutine", "obj")?).map(|answer| object::boolean(answer).own())
 }
 
 /// `event_loop.create_task(coro)`.
@@ -32,6 +43,17 @@ pub fn spawn(event_loop: &Obj, coro: &Obj) -> Fallible<Ref> {
         return task::create(ours, coro, Options::default()).map(Own::into_ref);
     }
     event_loop.call_method(&state().names.create_task, &[coro])
+}
+
+/// A coroutine that awaits this, which is the coroutine itself if it is one; and whether it was made here.
+pub fn coroutine_of(awaitable: &Obj) -> Fallible<(Ref, bool)> {
+    if state().is_coroutine(awaitable)? {
+        Ok((awaitable.own(), false))
+    } else if coroutine::is_awaitable(awaitable)? {
+        Ok((state().wrap_awaitable.call(&[awaitable])?, true))
+    } else {
+        Err(Raised::type_error("An asyncio.Future, a coroutine or an awaitable is required"))
+    }
 }
 
 /// The future of an awaitable, on this loop or on the current one.
@@ -47,13 +69,7 @@ pub fn ensure_future(awaitable: &Obj, event_loop: Option<&Obj>) -> Fallible<Ref>
         }
         return Ok(awaitable.own());
     }
-    let (coro, ours) = if state().is_coroutine(awaitable)? {
-        (awaitable.own(), false)
-    } else if coroutine::is_awaitable(awaitable)? {
-        (state().wrap_awaitable.call(&[awaitable])?, true)
-    } else {
-        return Err(Raised::type_error("An asyncio.Future, a coroutine or an awaitable is required"));
-    };
+    let (coro, ours) = coroutine_of(awaitable)?;
     let outcome = match event_loop {
         Some(event_loop) => spawn(event_loop, &coro),
         None => match crate::registry::running_loop()? {

@@ -77,8 +77,7 @@ fn send(this: &Inst<FutureIter>, _value: &Obj) -> Fallible<Ref> {
 }
 
 fn throw(this: &Inst<FutureIter>, args: Args<'_>) -> Fallible<Ref> {
-    let raised = coroutine::raise_thrown(args.positional());
-    let exception = raised.take();
+    let exception = coroutine::thrown(args.positional(), false)?;
     this.future.clear();
     Err(crate::cpython::Raised::from_exception(exception))
 }

@@ -144,6 +144,11 @@ fn compares_by_identity(awaitable: &Obj) -> bool {
 /// `gather(*coros_or_futures, return_exceptions=False)`.
 pub fn py_gather(args: Args<'_>) -> Fallible<Ref> {
     let (awaitables, return_exceptions) = args.variadic("gather", &[], Some("return_exceptions"))?;
+    gather(&awaitables, return_exceptions.map_or(Ok(false), Obj::truthy)?)
+}
+
+/// The future of the list of all results.
+pub fn gather(awaitables: &[&Obj], return_exceptions: bool) -> Fallible<Ref> {
     if awaitables.is_empty() {
         let outer = state().get_event_loop()?.call_method(&state().names.create_future, &[])?;
         crate::waiters::set_result(&outer, &*object::list(&[])?)?;
@@ -152,7 +157,7 @@ pub fn py_gather(args: Args<'_>) -> Fallible<Ref> {
     let known = KNOWN.get();
     let mut event_loop = if known.on_running_loop { registry::running_loop()? } else { None };
     let this = Own::<Gathering>::new()?;
-    this.return_exceptions.set(return_exceptions.map_or(Ok(false), Obj::truthy)?);
+    this.return_exceptions.set(return_exceptions);
     if event_loop.is_some() && known.awaited_by {
         this.current_task.set(registry::current_task(&known.current_task)?);
     }
@@ -167,7 +172,7 @@ pub fn py_gather(args: Args<'_>) -> Fallible<Ref> {
     for awaitable in awaitables.iter() {
         let known_child = match &mut seen {
             Seen::ByIdentity(seen) => {
-                let twin = if seen.insert(awaitable) { None } else { place_of(&awaitables, awaitable) };
+                let twin = if seen.insert(awaitable) { None } else { place_of(awaitables, awaitable) };
                 twin.map(|place| children[place].clone())
             }
             Seen::ByEquality(seen) => object::dict_get(seen, awaitable)?,

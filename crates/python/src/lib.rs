@@ -8,10 +8,13 @@
 #[allow(unsafe_code)]
 #[macro_use]
 mod cpython;
+mod alarm;
 mod as_completed;
+mod as_completed_generator;
 mod callbacks;
 mod clock;
 mod deque;
+mod eager;
 mod ensure_future;
 mod event_loop;
 #[macro_use]
@@ -20,6 +23,7 @@ mod future_iter;
 mod gather;
 mod handle;
 mod identity;
+mod introspection;
 mod job;
 mod listener;
 mod locks;
@@ -28,10 +32,14 @@ mod module;
 mod operation;
 mod operation_frame;
 mod operation_iter;
+mod original;
 mod queues;
+mod race;
 mod readers;
 mod registry;
 mod run;
+mod run_coroutine_threadsafe;
+mod runner;
 mod scheduling;
 mod shield;
 mod sleep;
@@ -43,8 +51,10 @@ mod task_group;
 mod thread_safe_handle;
 mod timeouts;
 mod timer_handle;
+mod to_thread;
 mod transport;
 mod transports;
 mod wait;
 mod wait_for;
 mod waiters;
+mod wrap_future;

@@ -15,6 +15,7 @@ use crate::event_loop::EventLoop;
 use crate::future::{self, Future, FutureLike};
 use crate::gather::Gathering;
 use crate::handle;
+use crate::race::Race;
 use crate::shield::Shielding;
 use crate::task::Task;
 use crate::task_group::TaskGroup;
@@ -29,6 +30,7 @@ pub enum Listener {
     Shield(Own<Shielding>),
     Wait(Own<Waiting>),
     Completed(Own<Completing>),
+    Race(Own<Race>),
 }
 
 /// Does the same with every kind of listener.
@@ -40,6 +42,7 @@ macro_rules! of_any {
             Listener::Shield($name) => $body,
             Listener::Wait($name) => $body,
             Listener::Completed($name) => $body,
+            Listener::Race($name) => $body,
         }
     };
 }

@@ -6,6 +6,7 @@ use crate::cpython::module::{Function, Module};
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signature};
 use crate::event_loop::EventLoop;
+use crate::original::Code;
 use crate::state::{State, state};
 use crate::{
     event_loop, future, future_iter, handle, operation, operation_frame, operation_iter, sleep, task,
@@ -49,8 +50,19 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
     crate::sockets::define()?;
     crate::wait::define()?;
     crate::wait_for::define()?;
-    if minor >= 13 {
-        crate::as_completed::define()?;
+    crate::as_completed::define()?;
+    if minor < 13 {
+        crate::as_completed_generator::define()?;
+    }
+    if minor < 12 {
+        crate::race::define()?;
+    }
+    crate::wrap_future::define()?;
+    crate::run_coroutine_threadsafe::define()?;
+    crate::introspection::init()?;
+    module.add(c"Runner", &*crate::runner::define()?)?;
+    if minor >= 12 {
+        module.add(c"eager_task_factory", &*crate::eager::define()?)?;
     }
     crate::locks::define(module)?;
     for (name, class) in [c"Queue", c"LifoQueue", c"PriorityQueue"].into_iter().zip(crate::queues::define()?)
@@ -61,8 +73,36 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
     module.add(c"TaskGroup", &*crate::task_group::define()?)?;
     module.add(c"Timeout", &*crate::timeouts::define()?)?;
     module.add(c"__version__", &*object::text(env!("CARGO_PKG_VERSION"))?)?;
-    for function in functions() {
-        module.add_function(function)?;
+    module.add(c"CoroutineFunction", &*crate::cpython::function::define()?)?;
+    let asyncio = object::import(c"asyncio")?;
+    for function in functions()? {
+        module.add_function(function, |name| is_coroutine_function(&asyncio, name))?;
+    }
+    mark_methods(module, &asyncio)
+}
+
+/// Whether what asyncio has of this name returns coroutines.
+fn is_coroutine_function(place: &Obj, name: &Obj) -> Fallible<bool> {
+    let Some(original) = place.get_if_there(name)? else { return Ok(false) };
+    let asks = object::import(c"inspect")?.get(&*object::interned(c"iscoroutinefunction")?)?;
+    asks.call(&[&original])?.truthy()
+}
+
+/// Marks those methods of our classes that return coroutines in asyncio's.
+fn mark_methods(module: &Module<'_>, asyncio: &Obj) -> Fallible<()> {
+    let (locks, others) = (
+        [c"Lock", c"Event", c"Condition", c"Semaphore", c"BoundedSemaphore", c"Barrier"],
+        [c"Queue", c"LifoQueue", c"PriorityQueue", c"TaskGroup", c"Timeout"],
+    );
+    for class in locks.into_iter().chain(others) {
+        let name = object::interned(class)?;
+        let (ours, original) = (module.get(&name)?, asyncio.get(&name)?);
+        let namespace = object::dict_of(&*ours.get(&*object::interned(c"__dict__")?)?)?;
+        for name in namespace.items()? {
+            if is_coroutine_function(&original, &name)? {
+                ours.set(&name, &*crate::cpython::function::marked(&*ours.get(&name)?)?)?;
+            }
+        }
     }
     Ok(())
 }
@@ -97,13 +137,11 @@ fn probe_layout() -> Fallible<()> {
     object::import(c"velodrome._layout_probe")?.call_method(&*object::interned(c"show")?, &[&look]).map(drop)
 }
 
-fn functions() -> Vec<Function> {
+fn functions() -> Fallible<Vec<Function>> {
     let mut functions = vec![
         module_function!("_velodrome", c"sleep", py_sleep,
             c"sleep(delay, result=None)\n--\n\nSuspend for delay seconds, then return result.\n\nsleep(0) gives way \
               to what is queued; nothing happens before the coroutine is awaited."),
-        module_function!("_velodrome", c"create_task", py_create_task,
-            c"create_task(coro, **kwargs)\n--\n\nSchedule a coroutine on the running loop; return its Task."),
         module_function!("_velodrome", c"ensure_future", crate::ensure_future::py_ensure_future,
             c"ensure_future(coro_or_future, *, loop=None)\n--\n\nReturn a future as it is, or the Task that a \
               coroutine or another awaitable becomes."),
@@ -120,21 +158,58 @@ fn functions() -> Vec<Function> {
               with timeout(10): ...; None never does."),
         module_function!("_velodrome", c"timeout_at", crate::timeouts::at,
             c"timeout_at(when)\n--\n\nLike timeout(), at a time of the loop's clock."),
+        module_function!("_velodrome", c"to_thread", crate::to_thread::py_to_thread,
+            c"to_thread(func, /, *args, **kwargs)\n--\n\nCall func(*args, **kwargs) in a thread, in a copy of the \
+              context; return its result."),
+        module_function!("_velodrome", c"wrap_future", crate::wrap_future::py_wrap_future,
+            c"wrap_future(future, *, loop=None)\n--\n\nReturn a future of the loop for one of concurrent.futures; \
+              cancelling it cancels that."),
+        module_function!("_velodrome", c"run_coroutine_threadsafe",
+            crate::run_coroutine_threadsafe::py_run_coroutine_threadsafe,
+            c"run_coroutine_threadsafe(coro, loop)\n--\n\nSubmit a coroutine to a loop of another thread.\n\nReturn a \
+              concurrent.futures.Future of its outcome."),
+        module_function!("_velodrome", c"current_task", crate::introspection::py_current_task,
+            c"current_task(loop=None)\n--\n\nReturn the task that runs on the loop just now, or None."),
+        module_function!("_velodrome", c"all_tasks", crate::introspection::py_all_tasks,
+            c"all_tasks(loop=None)\n--\n\nReturn the set of the loop's tasks that are not done."),
+        module_function!("_velodrome", c"isfuture", crate::ensure_future::py_is_future,
+            c"isfuture(obj)\n--\n\nReturn True if obj is a future of asyncio's kind."),
+        module_function!("_velodrome", c"iscoroutine", crate::ensure_future::py_is_coroutine,
+            c"iscoroutine(obj)\n--\n\nReturn True if obj is a coroutine."),
+        module_function!("_velodrome", c"run", crate::runner::py_run_function,
+            c"run(main, *, debug=None, loop_factory=None)\n--\n\nRun a coroutine on a new loop and return its \
+              result.\n\nIt cannot be called while another loop runs in the same thread."),
+        module_function!("_velodrome", c"wait_for", crate::wait_for::py_wait_for,
+            c"wait_for(fut, timeout)\n--\n\nWait for an awaitable, for so many seconds at most.\n\nWhen the time is up \
+              it is cancelled and TimeoutError is raised."),
         module_function!("_velodrome", c"_layout", py_layout,
             c"_layout()\n--\n\nWhich of asyncio's private structures were recognised."),
     ];
     if state().minor >= 12 {
-        functions.push(module_function!("_velodrome", c"wait_for", crate::wait_for::py_wait_for,
-            c"wait_for(fut, timeout)\n--\n\nWait for an awaitable, for so many seconds at most.\n\nWhen the time is up \
-              it is cancelled and TimeoutError is raised."));
+        functions.push(module_function!("_velodrome", c"create_eager_task_factory", crate::eager::py_create,
+            c"create_eager_task_factory(custom_task_constructor)\n--\n\nReturn a task factory whose tasks begin within \
+              the call that makes them.\n\nThe constructor takes what Task takes, eager_start among it."));
     }
-    if state().minor >= 13 {
-        functions.push(module_function!("_velodrome", c"as_completed", crate::as_completed::py_as_completed,
+    let takes_all = Code::of(&state().tasks_module, c"create_task")?.takes_any_keyword()?;
+    functions.push(if takes_all {
+        module_function!("_velodrome", c"create_task", py_create_task,
+            c"create_task(coro, **kwargs)\n--\n\nSchedule a coroutine on the running loop; return its Task.")
+    } else {
+        module_function!("_velodrome", c"create_task", py_create_task,
+            c"create_task(coro, *, name=None, context=None)\n--\n\nSchedule a coroutine on the running loop; return \
+              its Task.")
+    });
+    functions.push(if state().minor >= 13 {
+        module_function!("_velodrome", c"as_completed", crate::as_completed::py_as_completed,
             c"as_completed(fs, *, timeout=None)\n--\n\nReturn an iterator over awaitables in the order in which they are \
-              done.\n\n`async for` gives the futures themselves, `for` a coroutine for each."));
-    }
+              done.\n\n`async for` gives the futures themselves, `for` a coroutine for each.")
+    } else {
+        module_function!("_velodrome", c"as_completed", crate::as_completed_generator::py_as_completed,
+            c"as_completed(fs, *, timeout=None)\n--\n\nReturn an iterator over coroutines, each of which gives the result \
+              of the next future\nthat is done.")
+    });
     functions.extend(panic_test_functions());
-    functions
+    Ok(functions)
 }
 
 fn py_sleep(args: Args<'_>) -> Fallible<Ref> {

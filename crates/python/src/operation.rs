@@ -320,11 +320,11 @@ fn begin_await(this: &Inst<Operation>, awaitable: Ref) -> Fallible<Sent> {
 }
 
 const COROUTINE: &str = "coroutine raised StopIteration";
-const GENERATOR: &str = "generator raised StopIteration";
+pub const GENERATOR: &str = "generator raised StopIteration";
 
 /// A `StopIteration` cannot leave a coroutine, or a generator.
 #[inline]
-fn refuse_stop_iteration(raised: Raised, refusal: &str) -> Raised {
+pub fn refuse_stop_iteration(raised: Raised, refusal: &str) -> Raised {
     if !raised.matches(object::stop_iteration()) {
         return raised;
     }
@@ -463,7 +463,7 @@ pub fn py_throw(this: &Inst<Operation>, args: Args<'_>) -> Fallible<Ref> {
         Status::Closed => return Err(reused()),
         _ => {}
     }
-    let exception = coroutine::raise_thrown(args.positional()).take();
+    let exception = coroutine::thrown(args.positional(), true)?;
     coroutine::give_method(throw(this, exception))
 }
 

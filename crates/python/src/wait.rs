@@ -2,16 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 
+use crate::alarm::Alarm;
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, none};
 use crate::cpython::{
     Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
 };
 use crate::ensure_future::is_future;
-use crate::event_loop::EventLoop;
-use crate::future::Future;
 use crate::gather::{Retrieved, retrieve};
-use crate::job::Job;
 use crate::listener::{Listener, Listens, Told, listen, unlisten};
 use crate::operation::{self, Kind, Operation, Step};
 use crate::registry;
@@ -25,9 +23,7 @@ pub struct Waiting {
     left: Cell<usize>,
     until: Cell<Until>,
     waiter: Slot,
-    /// What keeps the time: a handle; or our loop, and then `timer` is the key.
-    handle: Slot,
-    timer: Cell<Option<velodrome_engine::TimerKey>>,
+    alarm: Alarm,
     current_task: Slot,
     told: Told,
 }
@@ -56,8 +52,7 @@ impl Class for Waiting {
             left: Cell::new(0),
             until: Cell::new(Until::AllCompleted),
             waiter: Slot::empty(),
-            handle: Slot::empty(),
-            timer: Cell::new(None),
+            alarm: Alarm::default(),
             current_task: Slot::empty(),
             told: Told::default(),
         }
@@ -67,17 +62,19 @@ impl Class for Waiting {
         if let Ok(futures) = this.futures.try_borrow() {
             futures.iter().for_each(|future| visitor.object(future));
         }
-        for slot in [&this.waiter, &this.handle, &this.current_task] {
+        for slot in [&this.waiter, &this.current_task] {
             visitor.slot(slot);
         }
+        this.alarm.traverse(visitor);
         this.told.traverse(visitor);
     }
 
     fn clear(this: &Inst<Waiting>) {
         drop(this.futures.take());
-        for slot in [&this.waiter, &this.handle, &this.current_task] {
+        for slot in [&this.waiter, &this.current_task] {
             slot.clear();
         }
+        this.alarm.clear();
         this.told.clear();
     }
 }
@@ -98,7 +95,7 @@ impl Listens for Waiting {
             Until::AllCompleted => false,
         };
         if enough {
-            cancel_timer(this)?;
+            this.alarm.cancel()?;
             if let Some(waiter) = this.waiter.get()
                 && !waiters::is_done(&waiter)?
             {
@@ -172,7 +169,7 @@ fn begin(operation: &Inst<Operation>) -> Fallible<Step> {
     this.until.set(until);
     this.left.set(futures.len());
     if let Some(timeout) = operation.first.take().filter(|timeout| !timeout.is_none()) {
-        set_timer(&this, &event_loop, &waiter, &timeout)?;
+        this.alarm.set(&event_loop, &waiter, &timeout)?;
     }
     if state().registers.add_awaited_by.is_some() {
         this.current_task.set(registry::current_task(CURRENT_TASK.get())?);
@@ -189,44 +186,13 @@ fn begin(operation: &Inst<Operation>) -> Fallible<Step> {
     Ok(Step::Await(waiter))
 }
 
-fn set_timer(this: &Inst<Waiting>, event_loop: &Obj, waiter: &Obj, timeout: &Obj) -> Fallible<()> {
-    let ours = Inst::<EventLoop>::of(event_loop).filter(|ours| {
-        let hooks = ours.hooks();
-        !(hooks.call_later || hooks.call_at || hooks.time)
-    });
-    if let (Some(ours), Some(future)) = (ours, Inst::<Future>::exactly(waiter))
-        && (timeout.is_float() || timeout.is_int())
-    {
-        let at = crate::clock::at(crate::clock::seconds() + timeout.to_f64()?);
-        let key = ours.with_engine(|engine| engine.timer(at, Job::Resolve(future.own())))?;
-        this.timer.set(Some(key));
-        this.handle.set(event_loop.own());
-        return Ok(());
-    }
-    let release = state().tasks_module.get(&*object::interned(c"_release_waiter")?)?;
-    this.handle.set(event_loop.call_method(&state().names.call_later, &[timeout, &release, waiter])?);
-    Ok(())
-}
-
-fn cancel_timer(this: &Inst<Waiting>) -> Fallible<()> {
-    let Some(handle) = this.handle.take() else { return Ok(()) };
-    match this.timer.take() {
-        Some(key) => {
-            let job = Inst::<EventLoop>::of(&handle).and_then(|ours| ours.cancel_timer(key));
-            drop(job);
-            Ok(())
-        }
-        None => handle.call_method(&state().names.cancel, &[]).map(drop),
-    }
-}
-
 fn resume(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Step> {
     let exception = outcome.err().map(Raised::take);
     let owner = operation.owner.get_or_none();
     let Some(this) = Inst::<Waiting>::exactly(&owner) else {
         return Err(Raised::runtime_error("the operation waits for nothing"));
     };
-    cancel_timer(this)?;
+    this.alarm.cancel()?;
     let futures = this.futures.take();
     let listener = Listener::Wait(this.own());
     let current_task = this.current_task.take();

@@ -238,6 +238,48 @@ impl<'a> Args<'a> {
         Ok(keywords.iter().find(|(key, _)| key.to_text() == name).map(|(_, value)| value.own()))
     }
 
+    /// For functions of the shape `f(a, b, **keywords)`: both, and the keyword arguments that are neither.
+    #[allow(clippy::type_complexity)]
+    pub fn two_and_keywords(
+        &self,
+        function: &str,
+        names: [&str; 2],
+    ) -> Fallible<([&'a Obj; 2], Vec<(&'a Obj, &'a Obj)>)> {
+        let mut values = [self.positional.first().copied(), self.positional.get(1).copied()];
+        let mut others = Vec::new();
+        for (name, value) in self.keywords()? {
+            let text = name.to_text();
+            match names.iter().position(|known| *known == text) {
+                None => others.push((name, value)),
+                Some(place) if values[place].replace(value).is_none() => {}
+                Some(_) => {
+                    return Err(Raised::type_error(&format!(
+                        "{function}() got multiple values for argument '{text}'"
+                    )));
+                }
+            }
+        }
+        match (values, self.positional.len()) {
+            ([Some(first), Some(second)], 0..=2) => Ok(([first, second], others)),
+            ([_, _], given @ 3..) => Err(Raised::type_error(&format!(
+                "{function}() takes 2 positional arguments but {given} were given"
+            ))),
+            ([first, _], given) => {
+                Err(missing_argument(function, names[usize::from(first.is_some())], given))
+            }
+        }
+    }
+
+    /// The arguments for later: all values, and the names of the last ones, if there are any.
+    pub fn keep(&self) -> Fallible<(object::Ref, Option<object::Ref>)> {
+        let keywords = self.keywords()?;
+        let values: Vec<&Obj> =
+            self.positional.iter().copied().chain(keywords.iter().map(|(_, value)| *value)).collect();
+        let names: Vec<&Obj> = keywords.iter().map(|(name, _)| *name).collect();
+        let names = if names.is_empty() { None } else { Some(object::tuple(&names)?) };
+        Ok((object::tuple(&values)?, names))
+    }
+
     /// Calls `callee(first, …positional, **keywords)` with these very arguments, as a method would be passed on.
     pub fn forward(&self, callee: &Obj, first: &[&Obj]) -> Fallible<super::object::Ref> {
         let mut arguments: Vec<&Obj> = first.iter().copied().chain(self.positional.iter().copied()).collect();

@@ -47,6 +47,9 @@ pub trait Class: Sized + 'static {
     /// lie behind the structure.
     const DICT: bool = false;
 
+    /// Whether instances are functions: the structure begins with what CPython calls, and they bind as methods.
+    const CALLED: bool = false;
+
     /// Where the class lives once it is made.
     fn home() -> &'static Home;
     /// The structure of an instance that has not been initialised yet.

@@ -163,53 +163,53 @@ pub fn current_frame() -> Option<Ref> {
     unsafe { Obj::from_ptr_or_null(ffi::PyEval_GetFrame().cast()).map(Obj::own) }
 }
 
-/// Raises what the arguments of `throw()` say: an exception, or its class with value and traceback.
-pub fn raise_thrown(arguments: &[&Obj]) -> Raised {
+/// What the arguments of `throw()` say: an exception, or its class with value and traceback. Fails where that is refused,
+/// which coroutines and generators do in words of their own; what a class raises when it is called is what is thrown.
+pub fn thrown(arguments: &[&Obj], into_code: bool) -> Fallible<Ref> {
     // From 3.12 on, as in the interpreter's own coroutines.
     if cfg!(Py_3_12) && arguments.len() > 1 {
         let message =
             "the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature instead.";
-        if let Err(raised) = object::warn(object::deprecation_warning(), message) {
-            return raised;
-        }
+        object::warn(object::deprecation_warning(), message)?;
     }
     let (kind, value, traceback) = match arguments {
         [kind] => (*kind, None, None),
         [kind, value] => (*kind, Some(*value), None),
         [kind, value, traceback] => (*kind, Some(*value), Some(*traceback)),
-        _ => return Raised::type_error(&format!("throw expected 1 to 3 arguments, got {}", arguments.len())),
+        _ => {
+            let message = format!("throw expected 1 to 3 arguments, got {}", arguments.len());
+            return Err(Raised::type_error(&message));
+        }
     };
     let value = value.filter(|value| !value.is_none());
     let traceback = traceback.filter(|traceback| !traceback.is_none());
     // SAFETY: reads the type of a live object.
     if traceback.is_some_and(|traceback| unsafe { ffi::PyTraceBack_Check(traceback.as_ptr()) == 0 }) {
-        return Raised::type_error("throw() third argument must be a traceback object");
+        return Err(Raised::type_error("throw() third argument must be a traceback object"));
     }
     let exception = if kind.is_exception_class() {
-        match value {
+        let made = match value {
             Some(value) if value.is_exception() => Ok(value.own()),
             Some(value) => kind.call(&[value]),
             None => kind.call(&[]),
-        }
+        };
+        made.unwrap_or_else(Raised::take)
     } else if !kind.is_exception() {
-        Err(Raised::type_error(&format!(
-            "exceptions must be classes deriving BaseException or instances of such a class, not {}",
-            kind.class_name()
-        )))
+        return Err(Raised::type_error(&if into_code {
+            let class = kind.class_name();
+            format!("exceptions must be classes or instances deriving from BaseException, not {class}")
+        } else {
+            String::from("exceptions must be classes deriving BaseException or instances of such a class")
+        }));
     } else if value.is_some() {
-        Err(Raised::type_error("instance exception may not have a separate value"))
+        return Err(Raised::type_error("instance exception may not have a separate value"));
     } else {
-        Ok(kind.own())
+        kind.own()
     };
-    match exception {
-        Ok(exception) => {
-            if let Some(traceback) = traceback {
-                super::raised::set_traceback(&exception, Some(traceback));
-            }
-            Raised::from_exception(exception)
-        }
-        Err(raised) => raised,
+    if let Some(traceback) = traceback {
+        super::raised::set_traceback(&exception, Some(traceback));
     }
+    Ok(exception)
 }
 
 /// A code object without code, for what has no function in Python.

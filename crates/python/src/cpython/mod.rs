@@ -30,6 +30,7 @@ pub mod class;
 pub mod context;
 pub mod coroutine;
 pub mod descriptor;
+pub mod function;
 pub mod gil;
 pub mod global;
 pub mod handle_slots;

@@ -41,17 +41,29 @@ impl Module<'_> {
         self.0.set(&*interned(name)?, value)
     }
 
-    /// Adds a function.
-    pub fn add_function(&self, function: Function) -> Fallible<()> {
+    /// Adds a function of this name, which says that it is of the package. It may be one that returns coroutines.
+    pub fn add_function(
+        &self,
+        function: Function,
+        returns_coroutines: impl Fn(&Obj) -> Fallible<bool>,
+    ) -> Fallible<()> {
         let definition = function.leak();
         // SAFETY: the definition's name is a NUL-terminated string that lives for ever.
         let name = unsafe { CStr::from_ptr(definition.ml_name) };
+        let package = interned(c"velodrome")?;
         // SAFETY: the definition lives for ever; the module's name is a string.
         let callable = unsafe {
-            let module_name = Ref::from_owned(ffi::PyModule_GetNameObject(self.0.as_ptr()))?;
-            Ref::from_owned(ffi::PyCFunction_NewEx(definition, std::ptr::null_mut(), module_name.as_ptr()))?
+            Ref::from_owned(ffi::PyCFunction_NewEx(definition, std::ptr::null_mut(), package.as_ptr()))?
         };
+        if returns_coroutines(&*interned(name)?)? {
+            return self.add(name, &*super::function::marked(&callable)?);
+        }
         self.add(name, &callable)
+    }
+
+    /// Gets an attribute.
+    pub fn get(&self, name: &Obj) -> Fallible<Ref> {
+        self.0.get(name)
     }
 }
 

@@ -651,6 +651,14 @@ pub fn dict(entries: &[(&Obj, &Obj)]) -> Fallible<Ref> {
     }
 }
 
+/// `dict(mapping)`.
+pub fn dict_of(mapping: &Obj) -> Fallible<Ref> {
+    let copy = dict(&[])?;
+    // SAFETY: plain call with live arguments; what is no mapping is an error.
+    status(unsafe { ffi::PyDict_Update(copy.as_ptr(), mapping.as_ptr()) })?;
+    Ok(copy)
+}
+
 /// `dict[key] = value`.
 #[inline]
 pub fn dict_set(dict: &Obj, key: &Obj, value: &Obj) -> Fallible<()> {

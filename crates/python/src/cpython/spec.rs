@@ -104,6 +104,9 @@ pub fn define<T: Class>(mut spec: Spec<T>) -> Fallible<Ref> {
     if T::DICT {
         slots.push(slot(ffi::Py_tp_members, dict_members(Home::dict_offset::<T>(offset))));
     }
+    if T::CALLED {
+        slots.push(slot(ffi::Py_tp_members, offsets(vec![(c"__vectorcalloffset__", offset)])));
+    }
     if let Some(doc) = spec.doc {
         slots.push(slot(ffi::Py_tp_doc, doc.as_ptr().cast_mut().cast()));
     }
@@ -112,6 +115,9 @@ pub fn define<T: Class>(mut spec: Spec<T>) -> Fallible<Ref> {
     let mut flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_HAVE_GC;
     if T::SUBCLASSED {
         flags |= ffi::Py_TPFLAGS_BASETYPE;
+    }
+    if T::CALLED {
+        flags |= ffi::Py_TPFLAGS_HAVE_VECTORCALL | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;
     }
     let mut description = ffi::PyType_Spec {
         name: T::NAME.as_ptr(),
@@ -136,19 +142,22 @@ pub fn define<T: Class>(mut spec: Spec<T>) -> Fallible<Ref> {
 
 /// The members by which CPython learns where instances have their `__dict__` and their weak references.
 fn dict_members(offset: usize) -> *mut c_void {
-    let member = |name: &'static CStr, offset: usize| ffi::PyMemberDef {
+    let word = std::mem::size_of::<usize>();
+    offsets(vec![(c"__dictoffset__", offset), (c"__weaklistoffset__", offset + word)])
+}
+
+/// Members that tell CPython where in an instance it finds something.
+fn offsets(of: Vec<(&'static CStr, usize)>) -> *mut c_void {
+    let member = |(name, offset): (&'static CStr, usize)| ffi::PyMemberDef {
         name: name.as_ptr(),
         type_code: ffi::Py_T_PYSSIZET,
         offset: offset as isize,
         flags: ffi::Py_READONLY,
         doc: std::ptr::null(),
     };
-    let members = vec![
-        member(c"__dictoffset__", offset),
-        member(c"__weaklistoffset__", offset + std::mem::size_of::<usize>()),
-        // SAFETY: an all-zero entry ends the table.
-        unsafe { std::mem::zeroed() },
-    ];
+    let mut members: Vec<_> = of.into_iter().map(member).collect();
+    // SAFETY: an all-zero entry ends the table.
+    members.push(unsafe { std::mem::zeroed() });
     members.leak().as_mut_ptr().cast()
 }
 

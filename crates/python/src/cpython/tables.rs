@@ -171,7 +171,7 @@ macro_rules! class_attributes {
 
 /// The slots that every class has (birth, traversal, death), and on demand those after the semicolon:
 ///
-/// * `init`: `fn(&Inst<T>, Args<'_>) -> Fallible<()>`; `repr`, `str`, `iter`, `awaits`, `aiter`, `anext`: `fn(&Inst<T>) -> Fallible<Ref>`;
+/// * `init`: `fn(&Inst<T>, Args<'_>) -> Fallible<()>`; `call`: `fn(&Inst<T>, Args<'_>) -> Fallible<Ref>`; `repr`, `str`, `iter`, `awaits`, `aiter`, `anext`: `fn(&Inst<T>) -> Fallible<Ref>`;
 /// * `next`: `fn(&Inst<T>) -> Fallible<Sent>`, for `tp_iternext` and `am_send` alike; `awaited_next` where `await` is
 ///   who iterates (then `dying` has to call `stop_iteration::forget`).
 macro_rules! class_slots {
@@ -238,6 +238,19 @@ macro_rules! class_slots {
     (@ anext $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         class_slots!(@@ Py_am_anext, c"am_anext", $slots, $class, $owner, $function);
     };
+    (@ bind $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        #[allow(unsafe_code)]
+        $slots.push(type_slot!($class, pyo3::ffi::Py_tp_descr_get, entry!(raising $owner, c"tp_descr_get",
+            (this: *mut pyo3::ffi::PyObject, instance: *mut pyo3::ffi::PyObject, _class: *mut pyo3::ffi::PyObject)
+            -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
+            // SAFETY: called with an instance of the class, and the object that it is a method of, or NULL.
+            $crate::cpython::spec::give(unsafe {
+                $function(
+                    $crate::cpython::Inst::<$class>::from_ptr(this),
+                    $crate::cpython::tables::argument_or_none(instance),
+                )
+            })) as *mut _));
+    };
     (@ setattr $slots:ident, $class:ty, $owner:literal, $function:expr) => {
         #[allow(unsafe_code)]
         $slots.push(type_slot!($class, pyo3::ffi::Py_tp_setattro, entry!(raising $owner, c"tp_setattro",
@@ -249,6 +262,19 @@ macro_rules! class_slots {
                     $crate::cpython::Inst::<$class>::from_ptr(this),
                     $crate::cpython::tables::argument(name),
                     $crate::cpython::tables::argument_or_none(value),
+                )
+            })) as *mut _));
+    };
+    (@ call $slots:ident, $class:ty, $owner:literal, $function:expr) => {
+        #[allow(unsafe_code)]
+        $slots.push(type_slot!($class, pyo3::ffi::Py_tp_call, entry!(raising $owner, c"tp_call",
+            (this: *mut pyo3::ffi::PyObject, arguments: *mut pyo3::ffi::PyObject,
+             keywords: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
+            // SAFETY: called with an instance, a tuple, and a dictionary or NULL.
+            $crate::cpython::spec::give(unsafe {
+                $function(
+                    $crate::cpython::Inst::<$class>::from_ptr(this),
+                    $crate::cpython::tables::tuple_and_dict(arguments, keywords),
                 )
             })) as *mut _));
     };
@@ -285,6 +311,20 @@ macro_rules! class_slots {
             $crate::cpython::spec::give(unsafe {
                 $function($crate::cpython::Inst::<$class>::from_ptr(this))
             })) as *mut _));
+    };
+}
+
+/// The function that CPython calls for an instance of a class that is [`Class::CALLED`](super::Class::CALLED), by
+/// `fn(&Inst<T>, vectorcall's arguments) -> Fallible<Ref>`.
+macro_rules! vectorcall_entry {
+    ($class:ty, $owner:literal, $function:expr) => {
+        entry!(raising $owner, c"vectorcall",
+            (this: *mut pyo3::ffi::PyObject, arguments: *const *mut pyo3::ffi::PyObject, count: usize,
+             names: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
+            // SAFETY: called with an instance, and arguments that are passed on as they are.
+            $crate::cpython::spec::give(unsafe {
+                $function($crate::cpython::Inst::<$class>::from_ptr(this), arguments, count, names)
+            }))
     };
 }
 

@@ -4,6 +4,7 @@ use crate::cpython::object::{self, none};
 use crate::cpython::raised::stops_the_loop;
 use crate::cpython::{Args, Fallible, Inst, Obj, Own, Ref, Signature, Spec};
 use crate::operation;
+use crate::original::Code;
 use crate::state::state;
 use crate::task_group::exit::{CANCELLED, EXIT, EXITED, RAISED, abort, cancel};
 use crate::task_group::known::{KNOWN, look};
@@ -125,9 +126,21 @@ fn py_repr(this: &Inst<TaskGroup>) -> Fallible<Ref> {
 /// Makes the class.
 pub fn define() -> Fallible<Ref> {
     let known = look()?;
-    let mut methods: Vec<_> = class_methods!(TaskGroup, "TaskGroup";
-        c"create_task" => any create_task,
-            c"create_task($self, coro, **kwargs)\n--\n\nCreate a task in this group and return it.";
+    let original = object::import(c"asyncio.taskgroups")?.get(&*object::interned(c"TaskGroup")?)?;
+    let takes_all = Code::of(&original, c"create_task")?.takes_any_keyword()?;
+    let mut methods: Vec<_> = if takes_all {
+        class_methods!(TaskGroup, "TaskGroup";
+            c"create_task" => any create_task,
+                c"create_task($self, coro, **kwargs)\n--\n\nCreate a task in this group and return it.";
+        )
+    } else {
+        class_methods!(TaskGroup, "TaskGroup";
+            c"create_task" => any create_task,
+                c"create_task($self, coro, *, name=None, context=None)\n--\n\nCreate a task in this group and \
+                  return it.";
+        )
+    };
+    methods.extend(class_methods!(TaskGroup, "TaskGroup";
         c"__aenter__" => none py_enter, c"__aenter__($self, /)\n--\n\nBegin the group.";
         c"__aexit__" => any py_exit,
             c"__aexit__($self, et, exc, tb, /)\n--\n\nWait for all tasks; raise what they raised as an exception \
@@ -136,7 +149,7 @@ pub fn define() -> Fallible<Ref> {
         c"_on_task_done" => one py_on_task_done, c"_on_task_done($self, task, /)\n--\n\nHear that a task is done.";
         c"_is_base_error" => one py_is_base_error,
             c"_is_base_error($self, exc, /)\n--\n\nReturn whether an exception stops the loop itself.";
-    );
+    ));
     if known.has_cancel {
         methods.extend(class_methods!(TaskGroup, "TaskGroup";
             c"cancel" => none py_cancel,

@@ -1,0 +1,47 @@
+//! What asyncio's own code, of the Python underneath, says about how it behaves.
+//!
+//! Patch releases differ, so its functions are asked at import which names they use, rather than the version.
+
+use std::ffi::CStr;
+
+use crate::cpython::object;
+use crate::cpython::{Fallible, Obj, Ref};
+
+/// A function's code.
+#[derive(Debug)]
+pub struct Code(Ref);
+
+impl Code {
+    /// Of `place.name`, where `place` is a module or a class.
+    pub fn of(place: &Obj, name: &CStr) -> Fallible<Code> {
+        place.get(&*object::interned(name)?)?.get(&*object::interned(c"__code__")?).map(Code)
+    }
+
+    /// Whether the code itself uses a global name or an attribute of this name.
+    pub fn uses(&self, name: &str) -> Fallible<bool> {
+        let names = self.0.get(&*object::interned(c"co_names")?)?.items()?;
+        Ok(names.iter().any(|used| used.to_text() == name))
+    }
+
+    /// The code of the functions inside.
+    pub fn inner(&self) -> Fallible<Vec<Code>> {
+        let mut inner = Vec::new();
+        for constant in self.0.get(&*object::interned(c"co_consts")?)?.items()? {
+            if constant.is_exactly(self.0.class()) {
+                inner.push(Code(constant));
+            }
+        }
+        Ok(inner)
+    }
+
+    /// Whether it takes any keyword argument.
+    pub fn takes_any_keyword(&self) -> Fallible<bool> {
+        const CO_VARKEYWORDS: i64 = 0x08;
+        Ok(self.0.get(&*object::interned(c"co_flags")?)?.to_i64()? & CO_VARKEYWORDS != 0)
+    }
+
+    /// The code object.
+    pub fn object(&self) -> &Obj {
+        &self.0
+    }
+}
