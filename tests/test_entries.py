@@ -156,7 +156,7 @@ def test_every_function_that_c_calls_is_made_by_the_entry_macro():
     made, others = [], []
     for path in SOURCES:
         if path.is_relative_to(CRATES / "velodrome"):
-            continue  # No C there: its table is called by Rust, and a panic that reaches the end of it aborts.
+            continue  # No C there: Rust calls its table, and a panic that gets that far aborts.
         for function, index in foreign_functions(code_of(path)):
             inside = path == ENTRY and begin < index < end
             (made if inside else others).append(f"{name(path)}:{code_of(path)[index].line} {function}")
