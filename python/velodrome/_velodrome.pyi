@@ -262,6 +262,7 @@ class DatagramTransport(asyncio.transports._FlowControlMixin, asyncio.DatagramTr
     def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None: ...
     def _call_connection_lost(self, exc: BaseException | None, /) -> None: ...
 
+@disjoint_base
 class SocketTransport(asyncio.transports._FlowControlMixin):
     max_size: int
     _start_tls_compatible: bool
