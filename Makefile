@@ -115,6 +115,11 @@ conformance: build
 	    $(if $(filter install,$(MODE)),--install velodrome:install) \
 	    --out $(TARGET)/conformance/$(MODE)$(if $(POLL_EVERY),-poll)$(if $(LAYOUT),-layout).json $(ARGS)
 
+## load: ten thousand connections for a minute, two thousand subprocesses; prints what they cost
+load: build
+	$(call say,load on $(TAG))
+	@VELODROME_LOAD_SECONDS=60 $(VENV)/bin/python -m pytest -s tests/test_tcp_load.py tests/test_subprocess_load.py $(ARGS)
+
 ## fuzz: random programs and connections, on asyncio and on Velodrome: N=1000 of each kind, new ones each time
 fuzz: build
 	$(call say,$(N) random programs of each kind on $(TAG))
@@ -154,6 +159,8 @@ clean:
 	@sed 's/#.*//' $< | while read -r program; do \
 	    [[ -z $$program ]] || $*/bin/python -m pip install --quiet --only-binary :all: "$$program" </dev/null || \
 	    echo "without $$program" >&2; done
+	@$*/bin/python -m pip download --quiet --no-deps --no-binary :all: --dest $*/sources \
+	    "$$(grep ^anyio== $<)" </dev/null || echo "without the source of anyio" >&2
 	@touch $@
 
 # The package is installed in place: only changes of Rust need a new build.
@@ -179,6 +186,6 @@ need-python:
 need-cargo:
 	@command -v cargo >/dev/null || { echo "cargo not found: install Rust with rustup (https://rustup.rs)" >&2; exit 1; }
 
-.PHONY: help run build test test-rust test-python test-panics build-panic lint format conformance fuzz bench wheel \
+.PHONY: help run build test test-rust test-python test-panics build-panic lint format conformance load fuzz bench wheel \
         clean need-python need-cargo
 .SECONDARY:
