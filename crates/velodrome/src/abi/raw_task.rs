@@ -114,7 +114,8 @@ impl<F: Future, D: Deliver<F::Output>> RawTask<F, D> {
         // SAFETY: by the table.
         let stage = unsafe { Self::stage(header) };
         // SAFETY: only the step of the task, which does not nest, uses the stage before it is done.
-        let Stage::Future { future, deliver } = (unsafe { &mut *stage }) else { return false };
+        let present = unsafe { &mut *stage };
+        let Stage::Future { future, deliver } = present else { return false };
         let (future, deliver) = (&raw mut *future, &raw mut *deliver);
         // SAFETY: the future lies in the task's memory until it is dropped there.
         let pinned = unsafe { Pin::new_unchecked(&mut *future) };
