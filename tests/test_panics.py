@@ -1501,6 +1501,8 @@ def serve():
     answers = open(os.dup(1), "w")
     os.dup2(2, 1)  # what is used may print
     gc.freeze()  # children collect often
+    # In the background of a shell SIGINT may be ignored, and so not be handled by Python.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for line in sys.stdin:
         name, *arguments = json.loads(line)
         print(json.dumps(in_child(globals()[name], *arguments)), file=answers, flush=True)
