@@ -989,7 +989,7 @@ async def chained(loop):
     ours.get_loop().close()
     theirs = concurrent.futures.Future()
     ours = velodrome.wrap_future(theirs, loop=loop)
-    theirs.set_result(1)
+    in_thread(functools.partial(theirs.set_result, 1))
     await asyncio.sleep(0)
     theirs = concurrent.futures.Future()
     ours = velodrome.wrap_future(theirs, loop=loop)
