@@ -6,6 +6,7 @@ queues, the resident set, descriptors, and, where the interpreter is a debug bui
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import ctypes
 import functools
@@ -598,6 +599,126 @@ async def subprocesses(loop, count):
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE if number % 2 else None)
         process = await asyncio.create_subprocess_exec("/bin/true", **pipes)
         await (process.communicate(b"input") if number % 2 else process.wait())
+
+
+# -- sockets
+
+
+@scenario_in_loop
+async def calls_on_sockets(loop, count):
+    # One is over at once, one has to wait, one is cancelled while it waits, one is never awaited.
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        ours.setblocking(False)
+        peer.setblocking(False)
+        for _ in range(count // 10):
+            await loop.sock_sendall(peer, b"bytes")
+            await loop.sock_recv(ours, 10)
+            calls = [loop.create_task(loop.sock_recv_into(ours, bytearray(10)))]
+            await asyncio.sleep(0)
+            await loop.sock_sendall(peer, b"bytes")
+            await reap(calls)
+            calls = [loop.create_task(loop.sock_recvfrom(ours, 10))]
+            await asyncio.sleep(0)
+            calls[0].cancel()
+            await reap(calls)
+            loop.sock_recv(ours, 10).close()
+
+
+@scenario_in_loop
+async def connections_of_sockets(loop, count):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        for _ in range(count // 50):
+            with socket.socket() as client:
+                client.setblocking(False)
+                await loop.sock_connect(client, server.getsockname())
+                connection, _ = await loop.sock_accept(server)
+                connection.close()
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    """A protocol that takes attributes."""
+
+
+@scenario_in_loop
+async def datagrams(loop, count):
+    """Sent to themselves, closed or aborted or left to themselves in a cycle."""
+    for number in range(count // 20):
+        transport, protocol = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0))
+        protocol.transport = transport
+        transport.sendto(b"bytes", transport.get_extra_info("sockname"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        if number % 3 == 0:
+            transport.close()
+        elif number % 3 == 1:
+            transport.abort()
+        else:
+            transport.pause_reading()
+        del transport, protocol
+        await asyncio.sleep(0)
+    gc.collect()
+
+
+# -- coordination
+
+
+@scenario_in_loop
+async def futures_waited_for_together(loop, count):
+    # Ours and others', done and cancelled, waited for to the end and given up.
+    for _ in range(count // 10):
+        for make in (loop.create_future, functools.partial(asyncio.Future, loop=loop)):
+            futures = [make() for _ in range(4)]
+            waits = [
+                loop.create_task(velodrome.wait(futures, timeout=3600)),
+                loop.create_task(velodrome.wait(futures, return_when="FIRST_COMPLETED")),
+                loop.create_task(velodrome.wait_for(futures[0], 3600)),
+                loop.create_task(velodrome.wait_for(futures[3], 3600)),
+            ]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            futures[0].set_result(object())
+            futures[1].set_exception(ValueError())
+            futures[2].cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            waits[0].cancel()
+            waits[3].cancel()
+            await reap(waits)
+            await reap(futures)
+
+
+@scenario_in_loop
+async def futures_as_they_are_completed(loop, count):
+    for _ in range(count // 10):
+        for each in velodrome.as_completed([result(), result()]):
+            await each
+        # Left in the middle, in a cycle.
+        futures = [loop.create_future() for _ in range(3)]
+        iterating = velodrome.as_completed(futures)
+        next(iterating).close()
+        futures[0].set_result(iterating)
+        futures[1].set_result(futures)
+        del futures, iterating
+        await asyncio.sleep(0)
+
+
+@scenario_in_loop
+async def futures_of_threads(loop, count):
+    for _ in range(count // 10):
+        theirs = concurrent.futures.Future()
+        ours = velodrome.wrap_future(theirs, loop=loop)
+        theirs.set_result(ours)
+        await ours
+        velodrome.wrap_future(concurrent.futures.Future(), loop=loop).cancel()
+        theirs = concurrent.futures.Future()
+        theirs.ours = velodrome.wrap_future(theirs, loop=loop)
+        submitted = velodrome.run_coroutine_threadsafe(result(), loop)
+        submitted.itself = submitted
+        velodrome.run_coroutine_threadsafe(wait(loop.create_future()), loop).cancel()
+        del theirs, ours, submitted
+        await velodrome.sleep(0)
 
 
 # -- streams

@@ -13,6 +13,7 @@ import gc
 import importlib.util
 import io
 import json
+import logging
 import os
 import select
 import signal
@@ -948,11 +949,14 @@ seen(lambda: velodrome.TaskGroup())
 seen(lambda: velodrome.sleep(0))
 uses(
     lambda loop: made(_velodrome.CoroutineFunction),
+    lambda loop: abandon(_velodrome.CoroutineFunction.__new__(_velodrome.CoroutineFunction)),
+    lambda loop: gc.get_referents(velodrome.sleep) and None,
     lambda loop: look_at(velodrome.sleep),
     lambda loop: (velodrome.sleep.__reduce__(), velodrome.sleep.__doc__),
     lambda loop: getattr(velodrome.sleep, "_is_coroutine", None),
     lambda loop: getattr(velodrome.sleep, "_is_coroutine_marker", None),
     lambda loop: (velodrome.sleep.__module__, velodrome.sleep.__text_signature__, velodrome.sleep.__name__),
+    lambda loop: velodrome.sleep.__qualname__,
     lambda loop: velodrome.Lock().acquire.__self__,
     lambda loop: gc.collect(),
     lambda loop: made(_velodrome.Operation),
@@ -985,7 +989,7 @@ async def chained(loop):
     ours.get_loop().close()
     theirs = concurrent.futures.Future()
     ours = velodrome.wrap_future(theirs, loop=loop)
-    theirs.set_result(1)
+    in_thread(functools.partial(theirs.set_result, 1))
     await asyncio.sleep(0)
     theirs = concurrent.futures.Future()
     ours = velodrome.wrap_future(theirs, loop=loop)
@@ -1006,9 +1010,9 @@ async def submitted(loop):
         submission = getattr(handle._callback, "__self__", None)
         if type(submission).__name__ == "run_coroutine_threadsafe":
             made_and_in_a_cycle(submission)
-            del submission, handle
-    gc.collect()
+        del submission, handle
     await asyncio.sleep(0)
+    gc.collect()
 
 
 @use
@@ -1021,9 +1025,10 @@ async def late(loop):
         for tell, _ in future._callbacks or ():
             made_and_in_a_cycle(getattr(tell, "__self__", None) or [])
             del tell
-        gc.collect()
         future.set_result(1)
         await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    gc.collect()
 
 
 if sys.version_info >= (3, 12):
@@ -1042,6 +1047,7 @@ if sys.version_info >= (3, 12):
 @use
 async def runners(loop):
     async def interrupted():
+        asyncio.get_running_loop().set_exception_handler(loop.get_exception_handler())
         signal.raise_signal(signal.SIGINT)
         await asyncio.sleep(60)
 
@@ -1177,53 +1183,47 @@ async def listeners(loop):
 
 @use
 async def completed(loop):
-    """From 3.13 on, natively."""
     for each in velodrome.as_completed([nothing()]):
         await each
-    completing = velodrome.as_completed([nothing()])
-    if hasattr(completing, "throw"):
-        made(type(completing))
-        _ = (completing.__name__, completing.__qualname__, completing.gi_running)
-        _ = (completing.gi_frame, completing.gi_yieldfrom)
-        look_at(completing)
-        completing.send(None).close()
-        with contextlib.suppress(ValueError):
-            completing.throw(ValueError)
-        completing.close()
-        future = velodrome.Future(loop=loop)
-        generator = velodrome.as_completed([future], timeout=10)
-        next(generator).close()
-        completing = future._callbacks[0][0].__self__
-        future.set_result(1)
-        await asyncio.sleep(0)
-        iter(completing), aiter(completing), next(completing).close()
-        await asyncio.sleep(0)
-        completing._handle_timeout()
-        completing._handle_completion(future)
-        send(anext(completing))
-        made_and_in_a_cycle(completing)
-        made_and_in_a_cycle(generator)
-        for again in (completing, generator):
-            cycle = [again]
-            cycle.append(cycle)
-        del completing, generator, cycle, again, future
-        gc.collect()
-        return
-    if hasattr(completing, "__aiter__"):
-        async for each in completing:
+    completing = velodrome.as_completed([velodrome.Future(loop=loop)])
+    made(type(completing))
+    if not hasattr(completing, "throw"):  # a generator up to 3.12
+        async for each in velodrome.as_completed([nothing()]):
             await each
-        made(type(completing))
-        completing._handle_timeout()
-        send(velodrome.as_completed([]))
-        future = asyncio.Future(loop=loop)
-        completing = velodrome.as_completed([future])
-        future.set_result(None)
-        await asyncio.sleep(0)
-        # Younger than what it holds, as below.
-        cycle = [completing]
-        cycle.append(cycle)
-        del completing, cycle
-        gc.collect()
+        return
+    look_at(completing)
+    for name in ("__name__", "__qualname__", "gi_running", "gi_frame", "gi_yieldfrom"):
+        getattr(completing, name)
+    completing.send(None).close()
+    send(completing)
+    iter(completing)
+    abandon(completing)
+    del completing
+    gc.collect()
+    with contextlib.suppress(ValueError):
+        velodrome.as_completed([]).throw(ValueError)
+    velodrome.as_completed([]).close()
+
+
+@use
+async def insides_of_completed(loop):
+    futures = [velodrome.Future(loop=loop) for _ in range(4)]
+    completing = velodrome.as_completed(futures)
+    if hasattr(completing, "throw"):
+        next(completing).close()
+        completing = futures[0]._callbacks[0][0].__self__
+    made(type(completing))
+    iter(completing), aiter(completing)
+    futures[0].set_result(1)
+    await asyncio.sleep(0)
+    next(completing).close()
+    send(completing)
+    send(anext(completing))
+    completing._handle_completion(futures[1])
+    completing._handle_timeout()
+    abandon(completing)
+    del completing, futures
+    gc.collect()
 
 
 @use
@@ -1319,8 +1319,20 @@ class Witness:
         self.hear("handler", context.get("exception"))
 
 
+class Listening(logging.Handler):
+    """Futures of concurrent.futures log what their callbacks raise."""
+
+    def __init__(self, witness):
+        super().__init__()
+        self.witness = witness
+
+    def emit(self, record):
+        self.witness.hear("logged", record.exc_info[1])
+
+
 def quiet(witness):
     sys.unraisablehook = witness.unraisable
+    logging.getLogger("concurrent.futures").addHandler(Listening(witness))
     warnings.simplefilter("ignore")
     # The collector runs when it is told to.
     gc.disable()
@@ -1489,6 +1501,8 @@ def serve():
     answers = open(os.dup(1), "w")
     os.dup2(2, 1)  # what is used may print
     gc.freeze()  # children collect often
+    # In the background of a shell SIGINT may be ignored, and so not be handled by Python.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for line in sys.stdin:
         name, *arguments = json.loads(line)
         print(json.dumps(in_child(globals()[name], *arguments)), file=answers, flush=True)

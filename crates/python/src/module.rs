@@ -69,16 +69,16 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
     {
         module.add(name, &class)?;
     }
+    module.add(c"CoroutineFunction", &*crate::cpython::function::define()?)?;
     crate::streams::define(module)?;
     module.add(c"TaskGroup", &*crate::task_group::define()?)?;
     module.add(c"Timeout", &*crate::timeouts::define()?)?;
     module.add(c"__version__", &*object::text(env!("CARGO_PKG_VERSION"))?)?;
-    module.add(c"CoroutineFunction", &*crate::cpython::function::define()?)?;
     let asyncio = object::import(c"asyncio")?;
     for function in functions()? {
         module.add_function(function, |name| is_coroutine_function(&asyncio, name))?;
     }
-    mark_methods(module, &asyncio)
+    mark_classes(module, &asyncio)
 }
 
 /// Whether what asyncio has of this name returns coroutines.
@@ -88,20 +88,26 @@ fn is_coroutine_function(place: &Obj, name: &Obj) -> Fallible<bool> {
     asks.call(&[&original])?.truthy()
 }
 
-/// Marks those methods of our classes that return coroutines in asyncio's.
-fn mark_methods(module: &Module<'_>, asyncio: &Obj) -> Fallible<()> {
+/// Marks the methods of the classes that are called what asyncio's are. (Streams, which note their methods as they are
+/// made, have done so by then.)
+fn mark_classes(module: &Module<'_>, asyncio: &Obj) -> Fallible<()> {
     let (locks, others) = (
         [c"Lock", c"Event", c"Condition", c"Semaphore", c"BoundedSemaphore", c"Barrier"],
         [c"Queue", c"LifoQueue", c"PriorityQueue", c"TaskGroup", c"Timeout"],
     );
     for class in locks.into_iter().chain(others) {
         let name = object::interned(class)?;
-        let (ours, original) = (module.get(&name)?, asyncio.get(&name)?);
-        let namespace = object::dict_of(&*ours.get(&*object::interned(c"__dict__")?)?)?;
-        for name in namespace.items()? {
-            if is_coroutine_function(&original, &name)? {
-                ours.set(&name, &*crate::cpython::function::marked(&*ours.get(&name)?)?)?;
-            }
+        mark_methods(&*module.get(&name)?, &*asyncio.get(&name)?)?;
+    }
+    Ok(())
+}
+
+/// Marks those methods of a class of ours that return coroutines in asyncio's.
+pub fn mark_methods(ours: &Obj, original: &Obj) -> Fallible<()> {
+    let namespace = object::dict_of(&*ours.get(&*object::interned(c"__dict__")?)?)?;
+    for name in namespace.items()? {
+        if is_coroutine_function(original, &name)? {
+            ours.set(&name, &*crate::cpython::function::marked(&*ours.get(&name)?)?)?;
         }
     }
     Ok(())

@@ -111,8 +111,10 @@ fn py_name(this: &Inst<CoroutineFunction>) -> Fallible<Ref> {
     of_function(this, c"__name__")
 }
 
+/// Methods of a class `…Core` are reached through the class that the package makes of it.
 fn py_qualname(this: &Inst<CoroutineFunction>) -> Fallible<Ref> {
-    of_function(this, c"__qualname__")
+    let name = of_function(this, c"__qualname__")?.to_text();
+    object::text(&name.replace("Core.", "."))
 }
 
 fn py_doc(this: &Inst<CoroutineFunction>) -> Fallible<Ref> {

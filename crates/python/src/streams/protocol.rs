@@ -343,6 +343,7 @@ pub fn define() -> Fallible<Ref> {
         slots: class_slots!(StreamReaderProtocol, "StreamReaderProtocol"; init py_init),
     })?;
     let behind = object::import(c"asyncio.streams")?.get(&*object::interned(c"StreamReaderProtocol")?)?;
+    crate::module::mark_methods(&class, &behind)?;
     let mut has_writer = false;
     let init = behind.get(&*object::interned(c"__init__")?)?.get(&*object::interned(c"__code__")?)?;
     init.get(&*object::interned(c"co_names")?)?.for_each(|name| {

@@ -345,6 +345,7 @@ pub fn define() -> Fallible<Ref> {
     })?;
     let behind = object::import(c"asyncio.streams")?.get(&*object::interned(c"StreamReader")?)?;
     reading::define(&behind)?;
+    crate::module::mark_methods(&class, &behind)?;
     let methods = Methods::note(
         &class,
         &behind,

@@ -285,7 +285,7 @@ pub fn define() -> Fallible<Ref> {
         c"_reader" => required reader;
         c"_loop" => required event_loop;
     ));
-    crate::cpython::spec::define::<StreamWriter>(Spec {
+    let class = crate::cpython::spec::define::<StreamWriter>(Spec {
         base: None,
         doc: Some(
             c"StreamWriterCore(transport, protocol, reader, loop)\n--\n\nWhat StreamWriter does natively.",
@@ -309,5 +309,8 @@ pub fn define() -> Fallible<Ref> {
         ),
         attributes,
         slots: class_slots!(StreamWriter, "StreamWriter"; init py_init),
-    })
+    })?;
+    let behind = object::import(c"asyncio.streams")?.get(&*object::interned(c"StreamWriter")?)?;
+    crate::module::mark_methods(&class, &behind)?;
+    Ok(class)
 }
