@@ -166,4 +166,5 @@ def build_info():
         "version": __version__,
         "python": ".".join(map(str, _sys.version_info[:3])),
         "layout": _velodrome._layout(),
+        "tls": _velodrome._tls(),
     }

@@ -7,9 +7,10 @@ honoured as it is there.
 
 import os
 import socket
-from asyncio import base_events, constants, selector_events, sslproto, trsock, unix_events
+from asyncio import base_events, constants, selector_events, trsock, unix_events
 from asyncio.log import logger
 
+from velodrome import _tls
 from velodrome._selector_view import SelectorView, TransportTable
 from velodrome._velodrome import DatagramTransport, SocketTransport
 
@@ -44,7 +45,7 @@ class Network:
         call_connection_made=True,
     ):
         self._ensure_fd_no_transport(rawsock)
-        ssl_protocol = sslproto.SSLProtocol(
+        ssl_protocol = _tls.make_protocol(
             self,
             protocol,
             sslcontext,
@@ -58,7 +59,7 @@ class Network:
         self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, context=context)
         return ssl_protocol._app_transport
 
-    start_tls = _Base.start_tls
+    start_tls = _tls.with_our_protocol(_Base.start_tls)
 
     # -- Clients -----------------------------------------------------------------------------------
 

@@ -51,6 +51,7 @@ mod task_group;
 mod thread_safe_handle;
 mod timeouts;
 mod timer_handle;
+mod tls;
 mod to_thread;
 mod transport;
 mod transports;

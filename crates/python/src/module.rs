@@ -42,6 +42,7 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
     module.add(c"DatagramTransport", &*transport::datagram::define()?)?;
     module.add(c"ReadPipeTransport", &*transport::read_pipe::define()?)?;
     module.add(c"WritePipeTransport", &*transport::write_pipe::define()?)?;
+    module.add(c"TlsCore", &*crate::tls::define()?)?;
     module.add(c"Operation", &*operation::define()?)?;
     module.add(c"OperationIter", &*operation_iter::define()?)?;
     module.add(c"OperationFrame", &*operation_frame::define()?)?;
@@ -188,6 +189,11 @@ fn functions() -> Fallible<Vec<Function>> {
         module_function!("_velodrome", c"wait_for", crate::wait_for::py_wait_for,
             c"wait_for(fut, timeout)\n--\n\nWait for an awaitable, for so many seconds at most.\n\nWhen the time is up \
               it is cancelled and TimeoutError is raised."),
+        module_function!("_velodrome", c"_tls", crate::tls::py_verdict,
+            c"_tls()\n--\n\nHow TLS connections are read and written: natively, or why not."),
+        module_function!("_velodrome", c"_tls_settle", crate::tls::py_settle,
+            c"_tls_settle(protocol_class, transport_class, again_errors, object_class, socket_class, stages)\n--\n\n\
+              Called once, with the classes that `_tls.py` makes."),
         module_function!("_velodrome", c"_layout", py_layout,
             c"_layout()\n--\n\nWhich of asyncio's private structures were recognised."),
     ];

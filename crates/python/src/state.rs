@@ -57,12 +57,17 @@ names! {
     fileno = c"fileno";
     get_buffer = c"get_buffer";
     pause_writing = c"pause_writing";
+    pending_method = c"pending";
     pipe = c"pipe";
     protocol = c"protocol";
+    read = c"read";
     read_ready = c"_read_ready";
     resume_writing = c"resume_writing";
     set_exception = c"set_exception";
+    ssl_protocol = c"_ssl_protocol";
     transport = c"transport";
+    write = c"write";
+    write_appdata = c"_write_appdata";
     write_ready = c"_write_ready";
     cancel = c"cancel";
     cancelled = c"CANCELLED";

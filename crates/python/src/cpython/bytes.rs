@@ -17,6 +17,20 @@ pub fn bytes(content: &[u8]) -> Fallible<Ref> {
     }
 }
 
+/// A new `bytes` of at most this length, whose content `fill` writes; it says how much it has written.
+#[inline]
+pub(super) fn filled(length: usize, fill: impl FnOnce(*mut u8) -> usize) -> Fallible<Ref> {
+    // SAFETY: NULL leaves the content to be written; nobody else sees the object before that is done.
+    unsafe {
+        let bytes = Ref::from_owned(ffi::PyBytes_FromStringAndSize(std::ptr::null(), length as isize))?;
+        let count = fill(ffi::PyBytes_AsString(bytes.as_ptr()).cast());
+        if count == length {
+            return Ok(bytes);
+        }
+        Ref::from_owned(ffi::PyBytes_FromStringAndSize(ffi::PyBytes_AsString(bytes.as_ptr()), count as isize))
+    }
+}
+
 /// Whether this is a `bytes`, a `bytearray` or a `memoryview`, or of a class that derives from them.
 #[inline]
 pub fn is_bytes_like(object: &Obj) -> bool {
@@ -135,7 +149,7 @@ impl Buffer {
     }
 
     /// The memory of a writable view, to be filled.
-    pub(super) fn space(&mut self) -> (*mut u8, usize) {
+    pub(in crate::cpython) fn space(&mut self) -> (*mut u8, usize) {
         (self.0.buf.cast(), self.len())
     }
 }

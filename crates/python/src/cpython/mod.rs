@@ -37,6 +37,7 @@ pub mod handle_slots;
 pub mod layout;
 pub mod member;
 pub mod object;
+pub mod openssl;
 pub mod pipe;
 pub mod prefetch;
 pub mod raised;

@@ -517,6 +517,8 @@ builtin_exceptions! {
     deprecation_warning = PyExc_DeprecationWarning;
     /// `GeneratorExit`.
     generator_exit = PyExc_GeneratorExit;
+    /// `ImportError`.
+    import_error = PyExc_ImportError;
     /// `IndexError`.
     index_error = PyExc_IndexError;
     /// `InterruptedError`.

@@ -278,6 +278,19 @@ fn receive_by_copy(descriptor: BorrowedFd<'_>, space: &mut [MaybeUninit<u8>]) ->
     }
 }
 
+/// Reads once, and lends `work` what came in, which is nothing at the end of the stream. It must not run Python.
+#[inline]
+pub fn receive_lent<R>(
+    descriptor: BorrowedFd<'_>,
+    overflow: &Overflow,
+    work: impl FnOnce(&[u8]) -> R,
+) -> io::Result<R> {
+    overflow.lend(LARGEST_READ, |space| {
+        let ((content, _rest), _length) = rustix::net::recv(descriptor, space, DO_NOT_WAIT)?;
+        Ok(work(content))
+    })
+}
+
 /// Reads at most `most` bytes once into a new `bytes`. What is likely to be little, because little is `expected` or
 /// allowed, is copied.
 #[inline]

@@ -23,7 +23,8 @@ macro_rules! type_slot {
 /// * `one`: `fn(&Inst<T>, &Obj) -> Fallible<Ref>`;
 /// * `any`: `fn(&Inst<T>, Args<'_>) -> Fallible<Ref>`;
 /// * `class`: `fn(&Obj, &Obj) -> Fallible<Ref>`, the class and one argument;
-/// * `shared`: `fn(&Obj, &Obj) -> Fallible<Ref>`, any object and one argument, for `spec::share_methods`.
+/// * `shared`: `fn(&Obj, &Obj) -> Fallible<Ref>`, any object and one argument, for `spec::share_methods`;
+/// * `shared_any`: `fn(&Obj, Args<'_>) -> Fallible<Ref>`, the same with any arguments.
 macro_rules! class_methods {
     ($class:ty, $owner:literal; $($name:literal => $kind:ident $function:expr, $doc:literal;)*) => {
         vec![$(class_methods!(@ $kind $class, $owner, $name, $function, $doc)),*]
@@ -77,6 +78,29 @@ macro_rules! class_methods {
             ml_name: $name.as_ptr(),
             ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
             ml_flags: pyo3::ffi::METH_O,
+            ml_doc: $doc.as_ptr(),
+        };
+        #[allow(unsafe_code)]
+        // SAFETY: the entry above takes any object.
+        unsafe { $crate::cpython::spec::Method::<$crate::cpython::spec::Anything>::new(definition) }
+    }};
+    (@ shared_any $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
+        #[allow(unsafe_code)]
+        let function = entry!(raising $owner, $name,
+            (this: *mut pyo3::ffi::PyObject, arguments: *const *mut pyo3::ffi::PyObject,
+             count: pyo3::ffi::Py_ssize_t, names: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
+            std::ptr::null_mut(),
+            // SAFETY: CPython passes a live `self` and a vectorcall's arguments.
+            $crate::cpython::spec::give(unsafe {
+                $function(
+                    $crate::cpython::tables::argument(this),
+                    $crate::cpython::tables::vector(arguments, count, names),
+                )
+            }));
+        let definition = pyo3::ffi::PyMethodDef {
+            ml_name: $name.as_ptr(),
+            ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: function },
+            ml_flags: pyo3::ffi::METH_FASTCALL | pyo3::ffi::METH_KEYWORDS,
             ml_doc: $doc.as_ptr(),
         };
         #[allow(unsafe_code)]

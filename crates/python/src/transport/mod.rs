@@ -38,6 +38,7 @@ use crate::state::state;
 pub use closing::log_debug;
 use reading::Receiver;
 use stream::{Stream, Streaming, Writing};
+pub use writing::write;
 
 /// The class `SocketTransport`.
 #[derive(Debug)]

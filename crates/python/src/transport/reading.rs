@@ -10,10 +10,11 @@ use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref};
 use crate::event_loop::EventLoop;
 use crate::state::state;
 use crate::streams::{self, StreamReaderProtocol};
+use crate::tls;
 
 use super::{SocketTransport, closing, foreign_socket, stream};
 
-/// How a protocol takes what comes in. (A layer between transport and protocol will be one more way.)
+/// How a protocol takes what comes in.
 #[derive(Clone, Copy, Debug)]
 pub enum Receiver {
     /// `data_received(bytes)`.
@@ -22,12 +23,14 @@ pub enum Receiver {
     Stream,
     /// `get_buffer(hint)` and `buffer_updated(count)`.
     Buffered,
+    /// Our TLS layer, which takes it without a method being called.
+    Tls,
 }
 
 /// `set_protocol`: also decides how it takes what comes in.
 pub fn set_protocol(this: &Inst<SocketTransport>, protocol: &Obj) -> Fallible<()> {
     let receiver = if protocol.is_instance(&state().buffered_protocol_class)? {
-        Receiver::Buffered
+        if tls::of(protocol).is_some() { Receiver::Tls } else { Receiver::Buffered }
     } else if Inst::<StreamReaderProtocol>::of(protocol).is_some() {
         Receiver::Stream
     } else {
@@ -46,7 +49,8 @@ pub fn ready(this: &Inst<SocketTransport>) -> Fallible<()> {
     }
     match this.receiver.get() {
         Receiver::Data | Receiver::Stream => read_data(this),
-        Receiver::Buffered => read_into_buffer(this),
+        Receiver::Tls if this.socket.is_plain() => read_ciphertext(this),
+        Receiver::Tls | Receiver::Buffered => read_into_buffer(this),
     }
 }
 
@@ -103,6 +107,31 @@ fn hand_over(this: &Inst<SocketTransport>, data: &Obj) -> Fallible<()> {
     }
 }
 
+#[inline]
+fn read_ciphertext(this: &Inst<SocketTransport>) -> Fallible<()> {
+    let (Some(held), Some(protocol)) = (this.event_loop.get(), this.protocol.get()) else { return Ok(()) };
+    let (Some(event_loop), Some(layer)) = (Inst::<EventLoop>::of(&held), tls::of(&protocol)) else {
+        return Ok(());
+    };
+    let fed = this.socket.descriptor().and_then(|descriptor| {
+        socket::receive_lent(descriptor, &event_loop.overflow, |content| {
+            (!content.is_empty()).then(|| tls::feed(layer, content))
+        })
+    });
+    let outcome = match fed {
+        Ok(Some(tls::Fed::Taken)) => tls::dispatch(layer),
+        Ok(Some(tls::Fed::Kept(content))) => content
+            .and_then(|content| tls::feed_object(layer, &content))
+            .and_then(|()| tls::dispatch(layer)),
+        Ok(None) => return end(this),
+        Err(error) => return read_failed(this, &error),
+    };
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(raised) => closing::fatal(this, raised, UPDATE_FAILED),
+    }
+}
+
 fn read_into_buffer(this: &Inst<SocketTransport>) -> Fallible<()> {
     let Some(protocol) = this.protocol.get() else { return Ok(()) };
     let space = match space_of(&protocol) {
@@ -143,7 +172,7 @@ fn read_into_buffer(this: &Inst<SocketTransport>) -> Fallible<()> {
     let Some(protocol) = this.protocol.get() else { return Ok(()) };
     match protocol.call_method(&state().names.buffer_updated, &[&count]) {
         Ok(_none) => Ok(()),
-        Err(raised) => closing::fatal(this, raised, "Fatal error: protocol.buffer_updated() call failed."),
+        Err(raised) => closing::fatal(this, raised, UPDATE_FAILED),
     }
 }
 
@@ -156,6 +185,7 @@ fn space_of(protocol: &Obj) -> Fallible<Ref> {
     Ok(space)
 }
 
+const UPDATE_FAILED: &str = "Fatal error: protocol.buffer_updated() call failed.";
 const READ_FAILED: &str = "Fatal read error on socket transport";
 
 #[cold]

@@ -1,0 +1,101 @@
+"""TLS: asyncio's `SSLProtocol`, with what it does for every packet in Rust.
+
+`TlsCore` keeps the fields that decide about a packet, and has the functions that are called for one; everything
+else is asyncio's own code. Where a program has replaced any of asyncio's classes or methods, what it has put
+there is used instead.
+"""
+
+from asyncio import base_events, sslproto
+from types import FunctionType, SimpleNamespace
+
+from velodrome._velodrome import TlsCore, _tls_settle
+
+_Protocol = sslproto.SSLProtocol
+_Transport = sslproto._SSLProtocolTransport
+
+#: What is in Rust, or called from there past the class.
+_REPLACED = {
+    _Protocol: (
+        "_control_app_writing",
+        "_do_read",
+        "_do_read__buffered",
+        "_do_read__copied",
+        "_do_write",
+        "_get_app_transport",
+        "_get_read_buffer_size",
+        "_get_write_buffer_size",
+        "_process_outgoing",
+        "buffer_updated",
+        "get_buffer",
+    ),
+    _Transport: ("write",),
+}
+_ORIGINALS = [(owner, name, vars(owner)[name]) for owner, names in _REPLACED.items() for name in names]
+
+
+class TlsTransport(_Transport):
+    """What a protocol sees of a TLS connection. (`write` is in Rust, and put here by `_tls_settle`.)"""
+
+
+class TlsProtocol(TlsCore, _Protocol):
+    """Between the transport of a socket and the protocol of a program."""
+
+    def __init__(self, *args, **kwargs):
+        self._begin_capture()
+        super().__init__(*args, **kwargs)
+        # 256 KiB, which only transports ask for that are not ours; it is made anew when one does.
+        self._ssl_buffer = self._ssl_buffer_view = b""
+
+    def _get_app_transport(self):
+        if self._app_transport is None:
+            if self._app_transport_created:
+                raise RuntimeError("Creating _SSLProtocolTransport twice")
+            self._app_transport = TlsTransport(self._loop, self)
+            self._app_transport_created = True
+        return self._app_transport
+
+    def _fail(self, exc):
+        """Answer to an exception out of reading or writing."""
+        try:
+            raise exc
+        except Exception as error:
+            self._fatal_error(error, "Fatal error on SSL protocol")
+        finally:
+            exc = None  # the traceback leads here
+
+
+def _settle():
+    if sslproto.ssl is None:
+        again, ssl_object, ssl_socket = (), None, None
+    else:
+        import _ssl
+
+        again, ssl_object, ssl_socket = sslproto.SSLAgainErrors, sslproto.ssl.SSLObject, _ssl._SSLSocket
+    states = sslproto.SSLProtocolState
+    stages = [states.UNWRAPPED, states.DO_HANDSHAKE, states.WRAPPED, states.FLUSHING, states.SHUTDOWN]
+    _tls_settle(TlsProtocol, TlsTransport, again, ssl_object, ssl_socket, stages)
+
+
+_settle()
+
+
+def make_protocol(*args, **kwargs):
+    """Make the TLS layer for a connection: ours, or what a program has put in asyncio's place."""
+    if (
+        sslproto.SSLProtocol is _Protocol
+        and sslproto._SSLProtocolTransport is _Transport
+        and all(vars(owner).get(name) is original for owner, name, original in _ORIGINALS)
+    ):
+        return TlsProtocol(*args, **kwargs)
+    return sslproto.SSLProtocol(*args, **kwargs)
+
+
+def with_our_protocol(function):
+    """Return one of asyncio's functions, which makes the TLS layer by its name, so that it makes ours."""
+    scope = {**vars(base_events), "sslproto": SimpleNamespace(SSLProtocol=make_protocol)}
+    ours = FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
+    ours.__kwdefaults__ = function.__kwdefaults__
+    ours.__doc__ = function.__doc__
+    ours.__module__ = function.__module__
+    ours.__qualname__ = function.__qualname__
+    return ours
