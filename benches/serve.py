@@ -6,9 +6,14 @@ With `--own` the loop's own pieces are put in the place of asyncio's first.
 import asyncio
 import importlib
 import socket
+import ssl
 import sys
 import tempfile
 from contextlib import suppress
+from pathlib import Path
+
+TLS = Path(__file__).parent.parent / "tests" / "tls"
+CERTIFICATE = TLS / "certificate.pem", TLS / "key.pem"
 
 
 class Echo(asyncio.Protocol):
@@ -29,6 +34,21 @@ def started(server):
 async def protocol():
     """Echo by way of a Protocol."""
     server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0, backlog=1024)
+    started(server)
+    await asyncio.Event().wait()
+
+
+def tls_context():
+    """Make the context of a server, with the certificate of the tests."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*CERTIFICATE)
+    return context
+
+
+async def tls():
+    """Echo by way of a Protocol, over TLS."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=1024, ssl=tls_context())
     started(server)
     await asyncio.Event().wait()
 
@@ -168,6 +188,7 @@ async def uvicorn():
 
 KINDS = {
     "protocol": protocol,
+    "tls": tls,
     "streams": streams(chunks),
     "lines": streams(lines),
     "frames": streams(frames),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import loops
+import serve as serving
 
 HERE = Path(__file__).parent
 
@@ -51,6 +52,8 @@ SERVER_ROWS = {
         ),
         ServerRow("udp_1k", "UDP, DatagramProtocol, 1 KiB, 32 sockets", "datagrams", 32, "udp1024", 10_000),
         ServerRow("sendfile_100m", "TCP, sendfile, 100 MiB, 1 connection", "files", 1, "file104857600", 1),
+        ServerRow("tls_1k", "TLS, Protocol, 1 KiB, 64 connections", "tls", 64, "1024", 4_000),
+        ServerRow("tls_100k", "TLS, Protocol, 100 KiB, 16 connections", "tls", 16, "102400", 400),
         ServerRow("streams_1k", "TCP, streams, 1 KiB, 64 connections", "streams", 64, "1024", 8_000),
         ServerRow("streams_100k", "TCP, streams, 100 KiB, 16 connections", "streams", 16, "102400", 1_000),
         ServerRow("lines_1k", "TCP, streams, lines of 1 KiB, 64 connections", "lines", 64, "1024", 8_000),
@@ -81,13 +84,16 @@ SERVER_ROWS = {
 
 
 def compile_wire(say):
-    """Compile the client, and the server that is the limit; return the program, or None."""
+    """Compile the clients, and the servers that are the limit; return the program, or None."""
     compiler = shutil.which("cc")
     if compiler is None:
         say("without the server rows: no C compiler for the client")
         return None
     program = Path(tempfile.mkdtemp(prefix="wire")) / "wire"
     subprocess.run([compiler, "-O2", "-o", program, HERE / "wire.c"], check=True)
+    over_tls = [compiler, "-O2", "-o", tls_program(program), HERE / "wire_tls.c", "-lssl", "-lcrypto"]
+    if subprocess.run(over_tls, capture_output=True).returncode != 0:
+        say("without the rows of TLS: no OpenSSL to compile the client with")
     return program
 
 
@@ -95,12 +101,20 @@ def compile_wire(say):
 OWN = "velodrome's own"
 OWN_KINDS = {"streams", "lines", "frames", "short_lines"}
 
+
+def tls_program(wire):
+    """Return the program for the rows of TLS, which need not be there."""
+    return wire.with_name("wire_tls")
+
+
 #: What a kind of server needs besides a loop.
 PACKAGES = {"uvicorn": ["uvicorn", "httptools"]}
 
 
-def missing(row, may_install, say):
+def missing(row, wire, may_install, say):
     """Return what a row needs and cannot have here, once what was missing is installed; or None."""
+    if row.kind == "tls" and not tls_program(wire).exists():
+        return "no client"
     for package in PACKAGES.get(row.kind, []):
         if importlib.util.find_spec(package) is None:
             if may_install:
@@ -122,7 +136,8 @@ class Pair:
             port = self.server.stdout.readline().strip()
             if not port:
                 raise RuntimeError(self._why(self.server))
-            self.client = self._start([wire, "load", port, str(row.connections), row.size])
+            client = tls_program(wire) if row.kind == "tls" else wire
+            self.client = self._start([client, "load", port, str(row.connections), row.size])
             if self.client.stdout.readline() != "ready\n":
                 raise RuntimeError(self._why(self.client))
         except BaseException:
@@ -171,13 +186,15 @@ def commands(row, modules, wire):
         found[OWN] = [*found["velodrome"], "--own"]
     if row.kind in ("protocol", "streams"):
         found[LIMIT] = [wire, "serve"]
+    if row.kind == "tls":
+        found[LIMIT] = [tls_program(wire), "serve", *map(str, serving.CERTIFICATE)]
     return found
 
 
 def measure(row, modules, rounds, wire, may_install, say):
     """Measure a row; return {contender: [(nanoseconds, latency), ...]} and {contender: what went wrong}."""
     pairs, samples, failures = {}, {}, {}
-    if reason := missing(row, may_install, say):
+    if reason := missing(row, wire, may_install, say):
         say(f"without {row.name}: {reason}")
         return samples, failures
     try:
