@@ -1,0 +1,23 @@
+"""All that holds of TLS holds where OpenSSL is not called natively."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.skipif(os.environ.get("VELODROME_TLS") == "fallback", reason="that is what runs just now")
+@pytest.mark.parametrize("name", ["matrix", "hostile", "transport"])
+def test_the_same_holds_for_the_fallback(name):
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / f"test_tls_{name}.py"],
+        env={**os.environ, "VELODROME_TLS": "fallback"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
