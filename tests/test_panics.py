@@ -18,6 +18,7 @@ import os
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -50,6 +51,7 @@ def catch_the_probe():
 catch_the_probe()
 
 import velodrome  # noqa: E402
+from velodrome import _tls as tls  # noqa: E402
 from velodrome import _velodrome  # noqa: E402
 
 arm = _velodrome._arm_panic
@@ -530,6 +532,37 @@ def throw_into_the_iterator_of_a_sleep(loop):
 def abandon_the_iterator_of_a_sleep(loop):
     abandon(velodrome.sleep(0).__await__())
     gc.collect()
+
+
+# -- TLS
+
+
+def with_tls(function):
+    """A use of the TLS layer of a connection that has not begun."""
+
+    def used(loop):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        layer = tls.make_protocol(loop, asyncio.Protocol(), context, None, True)
+        layer._app_transport._closed = True
+        function(layer)
+
+    USES.append(used)
+
+
+for name in [
+    *("_loop", "_transport", "_app_protocol", "_app_protocol_is_buffer", "_sslobj", "_incoming", "_outgoing"),
+    *("_write_backlog", "_write_buffer_size", "_state", "_app_reading_paused", "_app_writing_paused"),
+    *("_ssl_reading_paused", "_ssl_writing_paused", "_incoming_high_water", "_incoming_low_water"),
+    *("_outgoing_high_water", "_outgoing_low_water"),
+]:
+    with_tls(lambda layer, name=name: getattr(layer, name))
+    with_tls(lambda layer, name=name: setattr(layer, name, getattr(layer, name)))
+for name in ["_do_read", "_do_write", "_process_outgoing", "_begin_capture"]:
+    with_tls(lambda layer, name=name: getattr(layer, name)())
+with_tls(lambda layer: layer._native)
+with_tls(lambda layer: layer._app_transport.write(b"bytes"))
+use(lambda loop: _velodrome._tls() and None)
+use(lambda loop: tls._settle())
 
 
 # -- transports

@@ -8,8 +8,19 @@ import ssl
 import threading
 
 import pytest
-from tls.sides import LIMIT, VERSIONS, BufferedRecorder, Recorder, client_context, connected, described, other
-from tls.sides import run, server_context, sockets
+from tls.sides import (
+    LIMIT,
+    VERSIONS,
+    BufferedRecorder,
+    Recorder,
+    client_context,
+    connected,
+    described,
+    other,
+    run,
+    server_context,
+    sockets,
+)
 
 CONTEXTS = {"client": client_context, "server": server_context}
 
@@ -121,7 +132,10 @@ def test_a_record_that_is_corrupt(role, version, offset, protocol):
 
 @roles
 @versions
-@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, b"\x16\x03\x01\xff\xff", b"\x15\x03\x03\0\x02\x02\x28"])
+@pytest.mark.parametrize(
+    "garbage",
+    [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, b"\x16\x03\x01\xff\xff", b"\x15\x03\x03\0\x02\x02\x28"],
+)
 def test_garbage_in_place_of_a_handshake(role, version, garbage):
     def mischief(raw):
         raw.sock.sendall(garbage)
@@ -133,29 +147,25 @@ def test_garbage_in_place_of_a_handshake(role, version, garbage):
 @roles
 @versions
 def test_a_handshake_that_ends_at_any_byte(role, version):
-    def first_flight():
-        length = []
+    lengths = []
 
+    def flight_cut_at(cut):
         def mischief(raw):
-            if role == "server":
-                with contextlib.suppress(ssl.SSLWantReadError):
-                    raw.connection.do_handshake()
-            else:
+            if role == "client":
                 raw.incoming.write(raw.sock.recv(65536))
-                with contextlib.suppress(ssl.SSLWantReadError):
-                    raw.connection.do_handshake()
+            with contextlib.suppress(ssl.SSLWantReadError):
+                raw.connection.do_handshake()
             flight = raw.outgoing.read()
-            length.append(len(flight))
+            lengths.append(len(flight))
             raw.sock.sendall(flight[:cut])
             raw.sock.shutdown(socket.SHUT_WR)
 
-        return length, mischief
+        return mischief
 
-    cut = 0
-    length, mischief = first_flight()
-    same(role, version, mischief)
-    for cut in [1, 4, 5, 6, 9, 10, 44, 100, *range(150, length[0], 97), length[0] - 1, length[0]]:
-        same(role, version, mischief)
+    same(role, version, flight_cut_at(0))
+    length = lengths[0]
+    for cut in [1, 4, 5, 6, 9, 10, 44, 100, *range(150, length, 97), length - 1, length]:
+        same(role, version, flight_cut_at(cut))
 
 
 @protocols
@@ -332,7 +342,7 @@ def test_many_connections_leave_nothing_behind():
         loop = asyncio.get_running_loop()
         server, client = server_context(), client_context()
         sizes = []
-        for part in range(3):
+        for _ in range(3):
             for number in range(0, 700, 7):
                 await asyncio.gather(*(one(loop, server, client, number + i) for i in range(7)))
             sizes.append((resident(), len(os.listdir("/proc/self/fd"))))

@@ -7,8 +7,20 @@ blocking calls. `test_tls_fallback` plays all of it again where OpenSSL is not c
 import ssl
 
 import pytest
-from tls.sides import CERTIFICATE, KEY, VERSIONS, Peer, Recorder, client_context, connected, described, other, run
-from tls.sides import server_context, sockets
+from tls.sides import (
+    CERTIFICATE,
+    KEY,
+    VERSIONS,
+    Peer,
+    Recorder,
+    client_context,
+    connected,
+    described,
+    other,
+    run,
+    server_context,
+    sockets,
+)
 
 MESSAGE = b"hello" * 1000
 SIZES = [1, 5_000, 16_384, 16_385, 300_000]
@@ -222,12 +234,17 @@ def test_a_connection_is_what_it_is_on_asyncio(kind, version, role, tmp_path):
 @pytest.mark.parametrize("role", ["client", "server"])
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
-    "kind", [Plain, NoClientCertificate, WrongName, WrongAddress, Untrusted, NoCommonVersion, NameRefused],
+    "kind",
+    [Plain, NoClientCertificate, WrongName, WrongAddress, Untrusted, NoCommonVersion, NameRefused],
     ids=lambda kind: kind.__name__,
 )
 def test_exceptions_are_those_of_blocking_calls(kind, version, role, tmp_path):
     raised = blocking(kind(version, tmp_path), role)
     outcome, _, _ = on_loop("velodrome", kind(version, tmp_path), role)
     exceptions = [entry for entry in outcome if isinstance(entry, tuple) and "Error" in str(entry[0])]
-    lost = [entry[1] for entry in outcome if isinstance(entry, tuple) and entry[:1] == ("lost",)] if not exceptions else []
+    lost = (
+        [entry[1] for entry in outcome if isinstance(entry, tuple) and entry[:1] == ("lost",)]
+        if not exceptions
+        else []
+    )
     assert [exception for exception in exceptions + lost if exception] == raised

@@ -10,10 +10,22 @@ import subprocess
 from asyncio import sslproto
 
 import pytest
-from tls.sides import CERTIFICATE, KEY, LIMIT, LOOPS, VERSIONS, BufferedRecorder, Peer, Recorder
-from tls.sides import client_context, connected, described, run, server_context, sockets
-
 import velodrome
+from tls.sides import (
+    CERTIFICATE,
+    KEY,
+    LOOPS,
+    VERSIONS,
+    BufferedRecorder,
+    Peer,
+    Recorder,
+    client_context,
+    connected,
+    described,
+    run,
+    server_context,
+    sockets,
+)
 
 FALLBACK = os.environ.get("VELODROME_TLS") == "fallback"
 
@@ -260,7 +272,13 @@ def test_another_protocol_takes_over(version):
         await second.receive(14)
         transport.close()
         await ended(second, server)
-        return bytes(client.data), bytes(second.data), client.events, second.events, transport.get_protocol() is second
+        return (
+            bytes(client.data),
+            bytes(second.data),
+            client.events,
+            second.events,
+            transport.get_protocol() is second,
+        )
 
     with_errors = same(main)
     assert with_errors[1] == b"for the second"
@@ -303,6 +321,10 @@ def test_start_tls(version, role):
     same(main)
 
 
+@pytest.mark.skipif(
+    "_buffer" not in asyncio.BaseEventLoop.start_tls.__code__.co_names,
+    reason="asyncio's start_tls loses what is buffered here (gh-142352)",
+)
 @versions
 def test_start_tls_of_streams_with_data_behind_it(version):
     """The client begins its handshake at once, right behind the command."""
@@ -513,7 +535,7 @@ def test_certificates_asked_for_after_the_handshake():
 
 @pytest.fixture
 def echo_server():
-    """A function that runs work(port) in a thread while a TLS server echoes lines; returns what it returns."""
+    """A function that returns what work(port) does, in a thread, while a TLS server echoes lines."""
 
     def serve(work, version=None):
         async def main():
@@ -616,7 +638,16 @@ def test_a_client_that_is_curl(version):
         server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=server_context(version))
         port = server.sockets[0].getsockname()[1]
         curl = await asyncio.create_subprocess_exec(
-            *("curl", "--silent", "--fail", "--noproxy", "*", "--cacert", CERTIFICATE, f"https://localhost:{port}/"),
+            *(
+                "curl",
+                "--silent",
+                "--fail",
+                "--noproxy",
+                "*",
+                "--cacert",
+                CERTIFICATE,
+                f"https://localhost:{port}/",
+            ),
             stdout=subprocess.PIPE,
         )
         output, _ = await curl.communicate()

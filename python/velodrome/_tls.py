@@ -1,7 +1,7 @@
 """TLS: asyncio's `SSLProtocol`, with what it does for every packet in Rust.
 
-`TlsCore` keeps the fields that decide about a packet, and has the functions that are called for one; everything
-else is asyncio's own code. Where a program has replaced any of asyncio's classes or methods, what it has put
+`TlsCore` keeps the fields that decide about a packet, and has the functions that are called for one; all the
+rest is asyncio's own code. Where a program has replaced any of asyncio's classes or methods, what it has put
 there is used instead.
 """
 

@@ -204,6 +204,44 @@ class LoopCore:
     def _lend_descriptor(self, transport: asyncio.BaseTransport, /) -> None: ...
     def _take_descriptor_back(self, transport: asyncio.BaseTransport, /) -> None: ...
 
+# What is native of a TLS connection; the names are those that asyncio's SSLProtocol has.
+@disjoint_base
+class TlsCore:
+    @property
+    def _native(self) -> bool: ...
+    _loop: Any
+    _transport: Any
+    _app_protocol: Any
+    _app_protocol_is_buffer: bool
+    _sslobj: Any
+    _incoming: Any
+    _outgoing: Any
+    _write_backlog: Any
+    _write_buffer_size: int
+    _state: Any
+    _app_reading_paused: bool
+    _app_writing_paused: bool
+    _ssl_reading_paused: bool
+    _ssl_writing_paused: bool
+    _incoming_high_water: float
+    _incoming_low_water: float
+    _outgoing_high_water: float
+    _outgoing_low_water: float
+    def _begin_capture(self) -> None: ...
+    def _do_read(self) -> None: ...
+    def _do_write(self) -> None: ...
+    def _process_outgoing(self) -> None: ...
+
+def _tls() -> str: ...
+def _tls_settle(
+    protocol_class: type,
+    transport_class: type,
+    again_errors: tuple[type[Exception], ...],
+    object_class: type | None,
+    socket_class: type | None,
+    stages: list[object],
+) -> None: ...
+
 # The transport of a connected stream socket.
 @disjoint_base
 class DatagramTransport(asyncio.transports._FlowControlMixin, asyncio.DatagramTransport):

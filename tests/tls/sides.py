@@ -173,7 +173,7 @@ class Peer:
 
 
 def run(loop, main):
-    """Run a coroutine on a loop of this name; return its result and what the loop's exception handler was told."""
+    """Run a coroutine on a loop of this name; return its result, and what the loop was told of exceptions."""
     told = []
 
     async def limited():

@@ -139,8 +139,9 @@ fn has_methods_of_python(ssl_object: &Obj) -> Fallible<bool> {
 
 /// Whether a program wants to be told of every message, and may raise.
 fn has_message_callback(ssl_object: &Obj) -> Fallible<bool> {
-    let callback =
-        ssl_object.get(&*object::interned(c"context")?)?.get_if_there(&*object::interned(c"_msg_callback")?)?;
+    let callback = ssl_object
+        .get(&*object::interned(c"context")?)?
+        .get_if_there(&*object::interned(c"_msg_callback")?)?;
     Ok(callback.is_some_and(|callback| !callback.is_none()))
 }
 

@@ -63,9 +63,8 @@ pub fn write_backlog(this: &Inst<TlsCore>) -> Fallible<()> {
     while this.has_backlog()? {
         let backlog = this.fields.write_backlog.get_or_none();
         let first = backlog.call_method(&names.popleft, &[])?;
-        let put_back = |what: &Obj| {
-            backlog.call_method(&*object::interned(c"appendleft")?, &[what]).map(drop)
-        };
+        let put_back =
+            |what: &Obj| backlog.call_method(&*object::interned(c"appendleft")?, &[what]).map(drop);
         let length = bytes::length_of(&first)?;
         let count = match engine::write(this, &first) {
             Ok(Some(count)) => count,

@@ -120,9 +120,9 @@ fn read_ciphertext(this: &Inst<SocketTransport>) -> Fallible<()> {
     });
     let outcome = match fed {
         Ok(Some(tls::Fed::Taken)) => tls::dispatch(layer),
-        Ok(Some(tls::Fed::Kept(content))) => content
-            .and_then(|content| tls::feed_object(layer, &content))
-            .and_then(|()| tls::dispatch(layer)),
+        Ok(Some(tls::Fed::Kept(content))) => {
+            content.and_then(|content| tls::feed_object(layer, &content)).and_then(|()| tls::dispatch(layer))
+        }
         Ok(None) => return end(this),
         Err(error) => return read_failed(this, &error),
     };

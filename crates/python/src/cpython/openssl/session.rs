@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::ffi::c_int;
 
-use crate::cpython::class::Visitor;
 use crate::cpython::bytes;
+use crate::cpython::class::Visitor;
 use crate::cpython::object::{Obj, Ref};
 use crate::cpython::raised::Fallible;
 use crate::cpython::slot::Slot;
@@ -194,7 +194,8 @@ impl Session {
         let length = length.min(MOST);
         bytes::filled(length, |memory| {
             // SAFETY: the owner is held, and the memory is so large; there is so much to be read.
-            unsafe { (native.library.bio_read)(native.outgoing(), memory.cast(), length as c_int) }.max(0) as usize
+            unsafe { (native.library.bio_read)(native.outgoing(), memory.cast(), length as c_int) }.max(0)
+                as usize
         })
         .map(Some)
     }
@@ -225,8 +226,7 @@ impl Native {
     fn is_starved(&self) -> bool {
         // SAFETY: the session holds the connection's owner.
         unsafe {
-            (self.library.ssl_pending)(self.ssl) == 0
-                && (self.library.bio_ctrl_pending)(self.incoming()) == 0
+            (self.library.ssl_pending)(self.ssl) == 0 && (self.library.bio_ctrl_pending)(self.incoming()) == 0
         }
     }
 
