@@ -163,8 +163,8 @@ def test_a_handshake_that_ends_at_any_byte(role, version):
         return mischief
 
     same(role, version, flight_cut_at(0))
-    length = lengths[0]
-    for cut in [1, 4, 5, 6, 9, 10, 44, 100, *range(150, length, 97), length - 1, length]:
+    # Signatures differ in length by a few bytes.
+    for cut in [1, 4, 5, 6, 9, 10, 44, 100, *range(150, lengths[0] - 20, 97), -1, None]:
         same(role, version, flight_cut_at(cut))
 
 
