@@ -172,7 +172,7 @@ class Peer:
         return self.outcome
 
 
-def run(loop, main):
+def run(loop, main, limit=LIMIT):
     """Run a coroutine on a loop of this name; return its result, and what the loop was told of exceptions."""
     told = []
 
@@ -180,7 +180,7 @@ def run(loop, main):
         asyncio.get_running_loop().set_exception_handler(
             lambda loop, context: told.append((context["message"], described(context.get("exception"))))
         )
-        async with asyncio.timeout(LIMIT):
+        async with asyncio.timeout(limit):
             return await main()
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
