@@ -214,7 +214,7 @@ def test_entries_have_names_of_their_own_that_say_where():
             if token.text == "entry" and code[index + 1].text == "!" and code[index + 2].text == "(":
                 mode, owner = code[index + 3], code[index + 4]
                 assert mode.text in ("raising", "reporting", "silent"), f"{name(path)}:{token.line}"
-                assert owner.text in ("$", "concat"), f"{name(path)}:{token.line}"
+                assert owner.kind == "string" or owner.text in ("$", "concat"), f"{name(path)}:{token.line}"
 
 
 # ---------------------------------------------------------------------------------------------------------

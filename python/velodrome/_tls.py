@@ -33,8 +33,11 @@ _REPLACED = {
 _ORIGINALS = [(owner, name, vars(owner)[name]) for owner, names in _REPLACED.items() for name in names]
 
 
-class TlsTransport(_Transport):
-    """What a protocol sees of a TLS connection. (`write` is in Rust, and put here by `_tls_settle`.)"""
+class SSLTransport(_Transport):
+    """What a protocol sees of a TLS connection; asyncio's has "SSL" in its name too.
+
+    `write` is in Rust, and put here by `_tls_settle`.
+    """
 
 
 class TlsProtocol(TlsCore, _Protocol):
@@ -50,7 +53,7 @@ class TlsProtocol(TlsCore, _Protocol):
         if self._app_transport is None:
             if self._app_transport_created:
                 raise RuntimeError("Creating _SSLProtocolTransport twice")
-            self._app_transport = TlsTransport(self._loop, self)
+            self._app_transport = SSLTransport(self._loop, self)
             self._app_transport_created = True
         return self._app_transport
 
@@ -73,7 +76,7 @@ def _settle():
         again, ssl_object, ssl_socket = sslproto.SSLAgainErrors, sslproto.ssl.SSLObject, _ssl._SSLSocket
     states = sslproto.SSLProtocolState
     stages = [states.UNWRAPPED, states.DO_HANDSHAKE, states.WRAPPED, states.FLUSHING, states.SHUTDOWN]
-    _tls_settle(TlsProtocol, TlsTransport, again, ssl_object, ssl_socket, stages)
+    _tls_settle(TlsProtocol, SSLTransport, again, ssl_object, ssl_socket, stages)
 
 
 _settle()

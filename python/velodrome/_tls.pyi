@@ -6,7 +6,7 @@ from velodrome._velodrome import TlsCore
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-class TlsTransport(sslproto._SSLProtocolTransport):
+class SSLTransport(sslproto._SSLProtocolTransport):
     def write(self, data: bytes | bytearray | memoryview) -> None: ...
 
 class TlsProtocol(TlsCore, sslproto.SSLProtocol):

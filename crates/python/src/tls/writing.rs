@@ -9,7 +9,7 @@ use crate::transport::{self, SocketTransport};
 
 use super::{TlsCore, engine, failing};
 
-/// `TlsTransport.write(data)`.
+/// `SSLTransport.write(data)`.
 fn py_write(transport: &Obj, args: Args<'_>) -> Fallible<Ref> {
     let data = args.only("write", "data")?;
     if !bytes::is_bytes_like(data) {
@@ -136,7 +136,7 @@ pub fn methods() -> Vec<Method<TlsCore>> {
 
 /// The methods of the transport that the protocol sees.
 pub fn transport_methods() -> Vec<Method<Anything>> {
-    class_methods!(TlsCore, "TlsTransport";
+    class_methods!(TlsCore, "SSLTransport";
         c"write" => shared_any py_write,
             c"write($self, data)\n--\n\nWrite some bytes: encrypt them, and send what results or keep it until it can \
               be sent; this does not wait.";

@@ -27,8 +27,12 @@ thread_local! {
 /// Registers with this library; for ever, since there is no way back. Whether it worked.
 pub fn register(library: &Library) -> bool {
     let none = std::ptr::null_mut();
+    // The GIL may be held by somebody else, so that not even a report is possible.
+    let told = entry!(silent "openssl", c"ex_new",
+        (connection: *mut c_void, _value: *mut c_void, _all: *mut c_void, _index: c_int, _number: c_long,
+         _pointer: *mut c_void) -> (), (), note(connection));
     // SAFETY: the function may be called from any thread at any time, and the code is never unloaded.
-    let index = unsafe { (library.get_ex_new_index)(OF_CONNECTIONS, 0, none, Some(note), none, none) };
+    let index = unsafe { (library.get_ex_new_index)(OF_CONNECTIONS, 0, none, Some(told), none, none) };
     index > 0
 }
 
@@ -45,15 +49,8 @@ pub fn end() -> Option<*mut Ssl> {
     }
 }
 
-/// `CRYPTO_EX_new`, for a connection that is being made.
-unsafe extern "C" fn note(
-    connection: *mut c_void,
-    _value: *mut c_void,
-    _all: *mut c_void,
-    _index: c_int,
-    _number: c_long,
-    _pointer: *mut c_void,
-) {
+/// OpenSSL makes a connection, in whatever thread.
+fn note(connection: *mut c_void) {
     // A thread that ends has no such place any more.
     let _ = NOTED.try_with(|noted| {
         noted.set(match noted.get() {
