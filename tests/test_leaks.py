@@ -24,6 +24,8 @@ import weakref
 
 import pytest
 import velodrome
+from tls.sides import client_context, connected, server_context
+from velodrome._tls import make_protocol
 
 eager = sys.version_info >= (3, 12)
 
@@ -591,6 +593,54 @@ async def pipes_that_nobody_closes(loop, count):
             transport.pause_reading()
             del transport, protocol
         gc.collect()
+
+
+# -- TLS
+
+
+class TlsHolder(Holder):
+    """Says when its connection is lost, and refers to the transport, which refers to it."""
+
+    def __init__(self, loop):
+        self.lost = loop.create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def connection_lost(self, exc):
+        self.lost.set_result(None)
+
+
+@scenario_in_loop
+async def tls_connections(loop, count):
+    """Closed and aborted, with and without data under way."""
+    server, client = server_context(), client_context()
+    for number in range(count // 200):
+        ours, theirs = socket.socketpair()
+        one, other = TlsHolder(loop), TlsHolder(loop)
+        accepting = loop.create_task(connected(theirs, server, "server", other))
+        transport = await connected(ours, client, "client", one)
+        await accepting
+        if number % 2:
+            transport.write(bytes(20_000))
+        if number % 4 < 2:
+            transport.close()
+        else:
+            transport.abort()
+        await one.lost
+        await other.lost
+
+
+@scenario_in_loop
+async def tls_layers_that_never_begin(loop, count):
+    """Left to themselves in a cycle."""
+    context = server_context()
+    for _ in range(count // 20):
+        protocol = TlsHolder(loop)
+        layer = make_protocol(loop, protocol, context, None, True)
+        protocol.transport = layer._app_transport
+        layer._app_transport._closed = True
+        layer._app_transport.write(b"kept by nobody")
 
 
 @scenario_in_loop
