@@ -21,7 +21,6 @@ use crate::context::Context;
 use crate::event_loop::{EventLoop, Next};
 use crate::handle::Handle;
 use crate::join_error::JoinError;
-use crate::task_cell::TaskCell;
 
 /// Runs a future to its end on a new loop, cancels the tasks it left, and closes the loop.
 ///
@@ -194,7 +193,7 @@ impl Runner {
             queued: AtomicBool::new(false),
         });
         let waker = Waker::from(Arc::clone(&main));
-        let cell = CellRef::alone(&self.context.host, TaskCell::new());
+        let cell = CellRef::alone(&self.context.host);
         cell.set_waker(waker.clone());
         cell.clone().register(&self.context);
         let future = pin!(Some(future));
@@ -310,7 +309,7 @@ impl fmt::Debug for Runner {
 /// Wakes the main future of one run.
 struct MainWaker {
     event_loop: Arc<EventLoop>,
-    run: u32,
+    run: usize,
     /// A wake is on its way: one is enough.
     queued: AtomicBool,
 }

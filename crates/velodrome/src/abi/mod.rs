@@ -17,4 +17,4 @@ mod serve;
 pub(crate) use host_ref::{Callee, HostRef, LocalHost};
 pub(crate) use own_thread::OwnThread;
 pub(crate) use raw_task::{CellRef, JoinHandle, TaskTimer, spawn};
-pub(crate) use serve::{Call, HostTable, host_of, table};
+pub(crate) use serve::{HostTable, Job, host_of, table};

@@ -157,25 +157,25 @@ impl<F: Future, D: Deliver<F::Output>> RawTask<F, D> {
 
 /// Makes a task of a future, and queues its first step.
 #[inline]
-pub(crate) fn spawn<F, D>(host: &LocalHost, cell: TaskCell, future: F, deliver: D) -> JoinHandle<D::Output>
+pub(crate) fn spawn<F, D>(host: &LocalHost, future: F, deliver: D) -> JoinHandle<D::Output>
 where
     F: Future + 'static,
     D: Deliver<F::Output> + 'static,
 {
     // One for the handle, and one for the queue.
-    let header = allocate(host, cell, QUEUED, 2, Stage::Future { future, deliver });
+    let header = allocate(host, QUEUED, 2, || Stage::Future { future, deliver });
     // SAFETY: `step` takes the queue's share over.
     unsafe { host.schedule(step, header.as_ptr().cast()) };
     JoinHandle { header, output: PhantomData }
 }
 
-#[inline]
+/// (Inlined, with a function for the stage: all is written where it belongs, rather than to the stack first.)
+#[inline(always)]
 fn allocate<F, D>(
     host: &LocalHost,
-    cell: TaskCell,
     state: u8,
     local: u32,
-    stage: Stage<F, D>,
+    stage: impl FnOnce() -> Stage<F, D>,
 ) -> NonNull<Header>
 where
     F: Future,
@@ -195,9 +195,9 @@ where
                 host: share,
                 vtable: &RawTask::<F, D>::VTABLE,
                 join: Cell::new(None),
-                cell,
+                cell: TaskCell::new(),
             },
-            stage: UnsafeCell::new(stage),
+            stage: UnsafeCell::new(stage()),
         });
     }
     task.cast()
@@ -495,9 +495,9 @@ impl CellRef {
     }
 
     /// What is known of a task that has no future here: the main one.
-    pub(crate) fn alone(host: &LocalHost, cell: TaskCell) -> Self {
-        let stage = Stage::<std::future::Pending<()>, Keep>::Empty;
-        let header = allocate(host, cell, ALONE | DONE | DETACHED, 1, stage);
+    pub(crate) fn alone(host: &LocalHost) -> Self {
+        let stage = || Stage::<std::future::Pending<()>, Keep>::Empty;
+        let header = allocate(host, ALONE | DONE | DETACHED, 1, stage);
         CellRef { header, own_thread: PhantomData }
     }
 
