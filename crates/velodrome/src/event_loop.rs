@@ -24,7 +24,7 @@ use crate::host::{Interest, TimerId, Watch};
 const LOOK_EVERY: usize = 64;
 
 /// So many jobs before its turn, a job's memory is fetched.
-const AHEAD: usize = 3;
+const AHEAD: usize = 8;
 
 /// What a run does after an iteration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,8 @@ struct Core {
     stamp: usize,
     /// The number of the present run.
     run: usize,
+    /// How often the kernel was asked.
+    turn: u64,
     closed: bool,
 }
 
@@ -104,6 +106,7 @@ impl EventLoop {
                 watched: Slab::new(),
                 stamp: 0,
                 run: 0,
+                turn: 0,
                 closed: false,
             })),
         }))
@@ -205,6 +208,10 @@ impl EventLoop {
         Time::now().as_nanos()
     }
 
+    pub(crate) fn turn(&self) -> u64 {
+        self.core().borrow().turn
+    }
+
     /// How many directions of descriptors are watched, and timers set. For tests.
     pub(crate) fn registered(&self) -> (usize, usize) {
         let core = self.core().borrow();
@@ -281,7 +288,9 @@ impl EventLoop {
             }
         };
         let events = wait.map(velodrome_engine::Wait::block);
-        let engine = &mut core.borrow_mut().engine;
+        let core = &mut *core.borrow_mut();
+        core.turn += 1;
+        let engine = &mut core.engine;
         if let Some(events) = events
             && let Some(error) = engine.harvest(events).error
         {

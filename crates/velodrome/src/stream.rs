@@ -1,6 +1,6 @@
 //! What all byte streams have: reading and writing, and the traits of `futures-io` and tokio.
 
-/// Gives a type with a field `io: AsyncFd<...>` the methods of a stream that can be read.
+/// Gives a type with a field `io: AsyncFd<...>` and a function `read_once` the methods of a stream that can be read.
 macro_rules! readable {
     ($name:ident) => {
         impl $name {
@@ -54,7 +54,7 @@ macro_rules! readable {
                 cx: &mut std::task::Context<'_>,
                 buffer: &mut [u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.io.poll_read_with(cx, buffer.len(), |io| Ok(rustix::io::read(io, &mut *buffer)?))
+                self.io.poll_read_with(cx, buffer.len(), |io| Self::read_once(io, buffer))
             }
         }
 
@@ -93,7 +93,7 @@ macro_rules! readable {
     };
 }
 
-/// Gives a type with a field `io: AsyncFd<...>` and a method `close_writing` the methods of a stream that can be written.
+/// Gives a type with a field `io: AsyncFd<...>` and functions `write_once` and `close_writing` the methods of a stream that can be written.
 macro_rules! writable {
     ($name:ident) => {
         impl $name {

@@ -56,6 +56,7 @@ impl Job {
             unsafe {
                 _mm_prefetch::<_MM_HINT_T0>(self.data.cast_const().cast());
                 _mm_prefetch::<_MM_HINT_T0>(self.data.wrapping_byte_add(64).cast_const().cast());
+                _mm_prefetch::<_MM_HINT_T0>(self.data.wrapping_byte_add(128).cast_const().cast());
             }
         }
     }
@@ -75,6 +76,7 @@ pub(crate) fn table(event_loop: &Weak<EventLoop>) -> HostTable {
         descriptor_add,
         descriptor_remove,
         now,
+        turn,
     })
 }
 
@@ -160,4 +162,9 @@ unsafe extern "C" fn descriptor_remove(context: *mut c_void, watch: Watch) -> bo
 unsafe extern "C" fn now(context: *mut c_void) -> u64 {
     // SAFETY: the caller owns a share of the loop.
     unsafe { event_loop(context) }.now()
+}
+
+unsafe extern "C" fn turn(context: *mut c_void) -> u64 {
+    // SAFETY: the caller owns a share of the loop.
+    unsafe { event_loop(context) }.turn()
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 
-use rustix::net::{AddressFamily, SendFlags, SocketAddrAny};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrAny};
 
 use super::connect::{addresses, connected};
 use crate::AsyncFd;
@@ -86,6 +86,10 @@ impl TcpStream {
     #[cfg(any(feature = "futures-io", feature = "tokio"))]
     fn close_writing(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
+    }
+
+    fn read_once(io: &std::net::TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(io, buffer, RecvFlags::empty())?.0)
     }
 
     fn write_once(io: &std::net::TcpStream, data: &[u8]) -> io::Result<usize> {

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
-use rustix::net::{AddressFamily, SendFlags, SocketAddrAny, SocketAddrUnix};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketAddrUnix};
 
 use super::connect::connected;
 use crate::AsyncFd;
@@ -86,6 +86,10 @@ impl UnixStream {
     #[cfg(any(feature = "futures-io", feature = "tokio"))]
     fn close_writing(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
+    }
+
+    fn read_once(io: &std::os::unix::net::UnixStream, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(io, buffer, RecvFlags::empty())?.0)
     }
 
     fn write_once(io: &std::os::unix::net::UnixStream, data: &[u8]) -> io::Result<usize> {
