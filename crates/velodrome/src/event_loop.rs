@@ -21,7 +21,7 @@ use crate::host::{Interest, TimerId, Watch};
 
 /// How many jobs may run before the kernel and the clock are asked, although more is ready. Asking costs as much as ten task
 /// switches; a socket waits no longer than these jobs take.
-const LOOK_EVERY: usize = 64;
+const LOOK_EVERY: usize = 128;
 
 /// So many jobs before its turn, a job's memory is fetched.
 const AHEAD: usize = 8;
