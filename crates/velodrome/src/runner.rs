@@ -196,6 +196,7 @@ impl Runner {
         let cell = CellRef::alone(&self.context.host);
         cell.set_waker(waker.clone());
         cell.clone().register(&self.context);
+        let finish = Finish(cell.clone());
         let future = pin!(Some(future));
         let future = RefCell::new(future);
         let outcome = RefCell::new(None);
@@ -225,6 +226,7 @@ impl Runner {
             true => Next::Turn,
         };
         self.event_loop.run(number, poll, next);
+        drop(finish);
         drop(entered);
         outcome.into_inner().expect("the loop ran until there was an outcome")
     }
@@ -303,6 +305,15 @@ impl Drop for Runner {
 impl fmt::Debug for Runner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runner").field("tasks", &self.context.tasks.borrow().len()).finish_non_exhaustive()
+    }
+}
+
+/// A run that unwinds leaves no task that is waited for.
+struct Finish(CellRef);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.finish();
     }
 }
 

@@ -219,9 +219,11 @@ impl Header {
         self.state.set(self.state.get() & !flags);
     }
 
-    /// One owner more on the loop's thread.
+    /// One owner more on the loop's thread, which has one already: as it does until the task is done, and the caller of a
+    /// `CellRef`'s or handle's methods always.
     #[inline]
     fn retain(&self) {
+        debug_assert!(self.local.get() > 0, "a share that was given up");
         self.local.set(self.local.get() + 1);
     }
 }
@@ -429,7 +431,8 @@ impl TaskTimer {
         }
         // SAFETY: a waker with this table is of a task, and has a share or is lent by one who has.
         let it = unsafe { &*waker.data().cast::<Header>() };
-        if it.owner != this_thread() {
+        // One that is over may have no share of this thread any more: only wakers, and such a count never rises again.
+        if it.owner != this_thread() || it.is(DONE) {
             return None;
         }
         it.retain();
