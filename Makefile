@@ -130,6 +130,12 @@ bench: $(BENCH_VENV)/.built
 	$(call say,benches on $(TAG))
 	@$(BENCH_VENV)/bin/python benches/bench.py $(or $(ARGS),--output docs/performance.md)
 
+## bench-rust: compare the Rust face with tokio and smol, into docs/performance-rust.md
+bench-rust: need-cargo
+	$(call say,benches of the Rust face)
+	@cd benches/rust && CARGO_TARGET_DIR=$(CURDIR)/target/bench-rust cargo run --release -- \
+	    --output ../../docs/performance-rust.md $(ARGS)
+
 ## wheel: a wheel for the interpreter, in dist/
 wheel: need-cargo $(VENV)/.tools
 	@CARGO_TARGET_DIR=$(TARGET) $(VENV)/bin/maturin build --release --interpreter $(VENV)/bin/python --out dist
@@ -186,6 +192,6 @@ need-python:
 need-cargo:
 	@command -v cargo >/dev/null || { echo "cargo not found: install Rust with rustup (https://rustup.rs)" >&2; exit 1; }
 
-.PHONY: help run build test test-rust test-python test-panics build-panic lint format conformance load fuzz bench wheel \
+.PHONY: help run build test test-rust test-python test-panics build-panic lint format conformance load fuzz bench bench-rust wheel \
         clean need-python need-cargo
 .SECONDARY:

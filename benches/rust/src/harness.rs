@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 /// One loop's programs. Each does `count` operations and says how long they took.
 pub trait Contestant {
-    const NAME: &'static str;
     fn yields(count: u32) -> Duration;
     fn spawn_join(count: u32) -> Duration;
     fn group(count: u32) -> Duration;
@@ -78,7 +77,8 @@ pub fn main() {
         let mut least = [f64::INFINITY; 3];
         if let Some(alone) = &alone {
             // For a profiler: one contestant's program, a few times.
-            let place = ["tokio", "smol", "velodrome"].iter().position(|name| name == alone).expect("a contestant");
+            let place =
+                ["tokio", "smol", "velodrome"].iter().position(|name| name == alone).expect("a contestant");
             for _ in 0..rounds {
                 (row.programs[place])(row.count);
             }

@@ -19,8 +19,6 @@ fn run<F: Future<Output = ()>>(main: impl FnOnce(Rc<LocalExecutor<'static>>) -> 
 }
 
 impl Contestant for Smol {
-    const NAME: &'static str = "smol";
-
     fn yields(count: u32) -> Duration {
         run(|executor| async move {
             executor
@@ -105,7 +103,7 @@ impl Contestant for Smol {
                 .map(|_| {
                     random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                     let nap = Duration::from_micros(random >> 54);
-                    executor.spawn(async move { drop(Timer::after(nap).await) })
+                    executor.spawn(async move { _ = Timer::after(nap).await })
                 })
                 .collect();
             for task in tasks {
@@ -117,7 +115,7 @@ impl Contestant for Smol {
     fn sleepers_cancelled(count: u32) -> Duration {
         run(|executor| async move {
             let tasks: Vec<_> = (0..count)
-                .map(|_| executor.spawn(async { drop(Timer::after(Duration::from_secs(60)).await) }))
+                .map(|_| executor.spawn(async { _ = Timer::after(Duration::from_secs(60)).await }))
                 .collect();
             yield_now().await;
             for task in tasks {
@@ -133,7 +131,8 @@ impl Contestant for Smol {
             let mut tasks = Vec::new();
             for _ in 0..CONNECTIONS {
                 let connecting = async_io::Async::<std::net::TcpStream>::connect(address);
-                let (mut client, accepted) = futures_lite::future::try_zip(connecting, listener.accept()).await.unwrap();
+                let (mut client, accepted) =
+                    futures_lite::future::try_zip(connecting, listener.accept()).await.unwrap();
                 let mut server = accepted.0;
                 client.get_ref().set_nodelay(true).unwrap();
                 server.get_ref().set_nodelay(true).unwrap();

@@ -24,8 +24,6 @@ fn run(main: impl Future<Output = ()>) -> Duration {
 }
 
 impl Contestant for Tokio {
-    const NAME: &'static str = "tokio";
-
     fn yields(count: u32) -> Duration {
         run(async move {
             let task = spawn_local(async move {

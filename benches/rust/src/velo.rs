@@ -19,8 +19,6 @@ fn run(main: impl std::future::Future<Output = ()>) -> Duration {
 }
 
 impl Contestant for Velodrome {
-    const NAME: &'static str = "velodrome";
-
     fn yields(count: u32) -> Duration {
         run(async move {
             let task = create_task(async move {

@@ -16,15 +16,15 @@ use std::time::Duration;
 use slab::Slab;
 use velodrome_engine::{Engine, Key, Remote, Time, TimerKey};
 
-use crate::abi::{Call, HostTable, OwnThread, table};
+use crate::abi::{HostTable, Job, OwnThread, table};
 use crate::host::{Interest, TimerId, Watch};
 
 /// How many jobs may run before the kernel and the clock are asked, although more is ready. Asking costs as much as ten task
 /// switches; a socket waits no longer than these jobs take.
-const LOOK_EVERY: usize = 64;
+const LOOK_EVERY: usize = 128;
 
 /// So many jobs before its turn, a job's memory is fetched.
-const AHEAD: usize = 3;
+const AHEAD: usize = 8;
 
 /// What a run does after an iteration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,40 +37,33 @@ pub(crate) enum Next {
     Stop,
 }
 
-/// What the engine holds: two words, since a hundred thousand of them may be timers.
-#[derive(Clone, Debug)]
-enum Job {
-    /// What was asked for through the table.
-    Call(Call),
-    /// The loop's own business, as [`Own`] has it.
-    Own(u64),
-}
-
-/// The loop's own jobs.
+/// The loop's own jobs, as a [`Job`] carries them: a bit for which of the two, then the numbers, cut to what there is room for.
 #[derive(Clone, Copy)]
 enum Own {
     /// A descriptor is ready.
-    Ready { slot: u32, stamp: u32 },
+    Ready { slot: usize, stamp: usize },
     /// The main future of a run was woken.
-    Main(u32),
+    Main(usize),
 }
 
-const MAIN: u64 = 1 << 63;
+const MAIN: usize = 1 << (usize::BITS - 1);
+const HALF: u32 = usize::BITS / 2;
+const LOW: usize = (1 << HALF) - 1;
 
 impl From<Own> for Job {
     fn from(own: Own) -> Job {
-        Job::Own(match own {
-            Own::Ready { slot, stamp } => u64::from(slot) << 32 | u64::from(stamp),
-            Own::Main(run) => MAIN | u64::from(run),
+        Job::own(match own {
+            Own::Ready { slot, stamp } => slot << HALF | stamp,
+            Own::Main(run) => MAIN | run,
         })
     }
 }
 
-impl From<u64> for Own {
-    fn from(packed: u64) -> Own {
-        match packed & MAIN {
-            0 => Own::Ready { slot: (packed >> 32) as u32, stamp: packed as u32 },
-            _ => Own::Main(packed as u32),
+impl From<usize> for Own {
+    fn from(number: usize) -> Own {
+        match number & MAIN {
+            0 => Own::Ready { slot: number >> HALF, stamp: number & LOW },
+            _ => Own::Main(number & !MAIN),
         }
     }
 }
@@ -87,17 +80,19 @@ struct Core {
     engine: Engine<Job>,
     watched: Slab<Watched>,
     /// The stamp given out last.
-    stamp: u32,
+    stamp: usize,
     /// The number of the present run.
-    run: u32,
+    run: usize,
+    /// How often the kernel was asked.
+    turn: u64,
     closed: bool,
 }
 
 #[derive(Debug)]
 struct Watched {
-    stamp: u32,
+    stamp: usize,
     key: Key,
-    call: Call,
+    call: Job,
 }
 
 impl EventLoop {
@@ -111,6 +106,7 @@ impl EventLoop {
                 watched: Slab::new(),
                 stamp: 0,
                 run: 0,
+                turn: 0,
                 closed: false,
             })),
         }))
@@ -131,8 +127,8 @@ impl EventLoop {
     }
 
     #[inline]
-    pub(crate) fn schedule(&self, call: Call) -> bool {
-        self.push(Job::Call(call))
+    pub(crate) fn schedule(&self, call: Job) -> bool {
+        self.push(call)
     }
 
     #[inline]
@@ -151,22 +147,21 @@ impl EventLoop {
     }
 
     /// Begins a run, and says its number.
-    pub(crate) fn begin_run(&self) -> u32 {
+    pub(crate) fn begin_run(&self) -> usize {
         let mut core = self.core().borrow_mut();
-        core.run = core.run.wrapping_add(1);
+        core.run = core.run.wrapping_add(1) & LOW;
         core.run
     }
 
     /// Has the main future of a run polled. From any thread.
-    pub(crate) fn wake_main(&self, run: u32) {
+    pub(crate) fn wake_main(&self, run: usize) {
         // After the run, and after the loop, nobody needs it.
         let _ = self.push(Own::Main(run).into());
     }
 
     #[inline]
-    pub(crate) fn timer_set(&self, at: u64, call: Call) -> TimerId {
-        let (stamp, slot) =
-            self.core().borrow_mut().engine.timer(Time::from_nanos(at), Job::Call(call)).into_raw();
+    pub(crate) fn timer_set(&self, at: u64, call: Job) -> TimerId {
+        let (stamp, slot) = self.core().borrow_mut().engine.timer(Time::from_nanos(at), call).into_raw();
         TimerId(stamp, slot.into())
     }
 
@@ -179,7 +174,7 @@ impl EventLoop {
         &self,
         fd: BorrowedFd<'_>,
         interest: Interest,
-        call: Call,
+        call: Job,
     ) -> io::Result<Watch> {
         let mut core = self.core().borrow_mut();
         let core = &mut *core;
@@ -188,19 +183,19 @@ impl EventLoop {
             Interest::WRITE => velodrome_engine::Interest::Write,
             _ => return Err(io::Error::from_raw_os_error(rustix::io::Errno::INVAL.raw_os_error())),
         };
-        core.stamp = core.stamp.wrapping_add(1);
+        core.stamp = core.stamp.wrapping_add(1) & LOW;
         let stamp = core.stamp;
         let entry = core.watched.vacant_entry();
         let slot = entry.key();
-        let key = core.engine.watch(fd, direction, Own::Ready { slot: slot as u32, stamp }.into())?;
+        let key = core.engine.watch(fd, direction, Own::Ready { slot, stamp }.into())?;
         entry.insert(Watched { stamp, key, call });
-        Ok(Watch(slot as u64, stamp.into()))
+        Ok(Watch(slot as u64, stamp as u64))
     }
 
     pub(crate) fn descriptor_remove(&self, Watch(slot, stamp): Watch) -> bool {
         let mut core = self.core().borrow_mut();
         let slot = slot as usize;
-        if core.watched.get(slot).is_none_or(|watched| u64::from(watched.stamp) != stamp) {
+        if core.watched.get(slot).is_none_or(|watched| watched.stamp as u64 != stamp) {
             return false;
         }
         let watched = core.watched.remove(slot);
@@ -213,6 +208,10 @@ impl EventLoop {
         Time::now().as_nanos()
     }
 
+    pub(crate) fn turn(&self) -> u64 {
+        self.core().borrow().turn
+    }
+
     /// How many directions of descriptors are watched, and timers set. For tests.
     pub(crate) fn registered(&self) -> (usize, usize) {
         let core = self.core().borrow();
@@ -220,7 +219,7 @@ impl EventLoop {
     }
 
     /// Runs iterations for as long as `next` says. `main` is called where the main future is woken.
-    pub(crate) fn run(&self, run: u32, mut main: impl FnMut(), mut next: impl FnMut() -> Next) {
+    pub(crate) fn run(&self, run: usize, mut main: impl FnMut(), mut next: impl FnMut() -> Next) {
         let core = self.core();
         let mut unlooked = LOOK_EVERY;
         loop {
@@ -243,30 +242,29 @@ impl EventLoop {
     }
 
     #[inline]
-    fn iteration(&self, core: &RefCell<Core>, run: u32, main: &mut impl FnMut()) -> usize {
+    fn iteration(&self, core: &RefCell<Core>, run: usize, main: &mut impl FnMut()) -> usize {
         let jobs = core.borrow_mut().engine.begin();
         for _ in 0..jobs {
             let job = {
                 let engine = &mut core.borrow_mut().engine;
                 let Some(job) = engine.pop() else { break };
-                if let Some(Job::Call(call)) = engine.peek(AHEAD) {
-                    call.prefetch();
+                if let Some(job) = engine.peek(AHEAD) {
+                    job.prefetch();
                 }
                 job
             };
-            match job {
-                Job::Call(call) => call.run(self),
-                Job::Own(own) => self.run_own(core, own.into(), run, main),
+            if let Some(own) = job.run(self) {
+                self.run_own(core, own.into(), run, main);
             }
         }
         jobs
     }
 
-    fn run_own(&self, core: &RefCell<Core>, own: Own, run: u32, main: &mut impl FnMut()) {
+    fn run_own(&self, core: &RefCell<Core>, own: Own, run: usize, main: &mut impl FnMut()) {
         match own {
             Own::Ready { slot, stamp } => {
                 let watched =
-                    core.borrow().watched.get(slot as usize).filter(|it| it.stamp == stamp).map(|it| it.call);
+                    core.borrow().watched.get(slot).filter(|it| it.stamp == stamp).map(|it| it.call);
                 if let Some(call) = watched {
                     call.run(self);
                 }
@@ -290,7 +288,9 @@ impl EventLoop {
             }
         };
         let events = wait.map(velodrome_engine::Wait::block);
-        let engine = &mut core.borrow_mut().engine;
+        let core = &mut *core.borrow_mut();
+        core.turn += 1;
+        let engine = &mut core.engine;
         if let Some(events) = events
             && let Some(error) = engine.harvest(events).error
         {

@@ -112,4 +112,7 @@ pub struct Host {
     pub descriptor_remove: unsafe extern "C" fn(context: *mut c_void, watch: Watch) -> bool,
     /// The monotonic clock, in nanoseconds.
     pub now: unsafe extern "C" fn(context: *mut c_void) -> u64,
+    /// A number that is another one each time that the kernel was asked what is ready. Whoever has found a descriptor not ready
+    /// since then knows a call for it, in the same turn, to be old.
+    pub turn: unsafe extern "C" fn(context: *mut c_void) -> u64,
 }

@@ -213,6 +213,18 @@ writable!(ChildStdin);
 readable!(ChildStdout);
 readable!(ChildStderr);
 
+impl ChildStdout {
+    fn read_once(io: &std::process::ChildStdout, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(io, buffer)?)
+    }
+}
+
+impl ChildStderr {
+    fn read_once(io: &std::process::ChildStderr, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(io, buffer)?)
+    }
+}
+
 impl ChildStdin {
     fn write_once(io: &std::process::ChildStdin, data: &[u8]) -> io::Result<usize> {
         Ok(rustix::io::write(io, data)?)

@@ -31,6 +31,8 @@ pub(crate) struct Side {
     registration: RefCell<Option<(Rc<Context>, Watch)>>,
     /// Whether trying is worth a system call.
     likely: Cell<bool>,
+    /// The turn in which it was found not ready: reports of that turn are older.
+    exhausted: Cell<u64>,
     unclaimed: Cell<u32>,
     /// Who polls, see `futures_io`: the last one who did.
     poller: Cell<Option<Waker>>,
@@ -62,6 +64,7 @@ impl Side {
             interest,
             registration: RefCell::new(None),
             likely: Cell::new(true),
+            exhausted: Cell::new(u64::MAX),
             unclaimed: Cell::new(0),
             poller: Cell::new(None),
             waiters: Waiters::new(),
@@ -78,6 +81,9 @@ impl Side {
     #[inline]
     pub(crate) fn exhausted(&self) {
         self.likely.set(false);
+        if let Some((context, _)) = &*self.registration.borrow() {
+            self.exhausted.set(context.host.turn());
+        }
     }
 
     /// Sees to it that the loop that is running reports the descriptor.
@@ -125,6 +131,13 @@ impl Side {
 
 impl Callee for Side {
     fn called(self: Rc<Self>) {
+        if let Some((context, _)) = &*self.registration.borrow()
+            && context.host.turn() == self.exhausted.get()
+        {
+            // Reported again before the task that the first report woke had its turn, and read by that task since. If there is
+            // more, that will be reported, too.
+            return;
+        }
         self.likely.set(true);
         let poller = self.poller.take();
         if poller.is_none() && self.waiters.is_empty() {

@@ -21,7 +21,6 @@ use crate::context::Context;
 use crate::event_loop::{EventLoop, Next};
 use crate::handle::Handle;
 use crate::join_error::JoinError;
-use crate::task_cell::TaskCell;
 
 /// Runs a future to its end on a new loop, cancels the tasks it left, and closes the loop.
 ///
@@ -194,9 +193,10 @@ impl Runner {
             queued: AtomicBool::new(false),
         });
         let waker = Waker::from(Arc::clone(&main));
-        let cell = CellRef::alone(&self.context.host, TaskCell::new());
+        let cell = CellRef::alone(&self.context.host);
         cell.set_waker(waker.clone());
         cell.clone().register(&self.context);
+        let finish = Finish(cell.clone());
         let future = pin!(Some(future));
         let future = RefCell::new(future);
         let outcome = RefCell::new(None);
@@ -226,6 +226,7 @@ impl Runner {
             true => Next::Turn,
         };
         self.event_loop.run(number, poll, next);
+        drop(finish);
         drop(entered);
         outcome.into_inner().expect("the loop ran until there was an outcome")
     }
@@ -307,10 +308,19 @@ impl fmt::Debug for Runner {
     }
 }
 
+/// A run that unwinds leaves no task that is waited for.
+struct Finish(CellRef);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
 /// Wakes the main future of one run.
 struct MainWaker {
     event_loop: Arc<EventLoop>,
-    run: u32,
+    run: usize,
     /// A wake is on its way: one is enough.
     queued: AtomicBool,
 }

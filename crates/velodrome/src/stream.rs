@@ -1,6 +1,6 @@
 //! What all byte streams have: reading and writing, and the traits of `futures-io` and tokio.
 
-/// Gives a type with a field `io: AsyncFd<...>` the methods of a stream that can be read.
+/// Gives a type with a field `io: AsyncFd<...>` and a function `read_once` the methods of a stream that can be read.
 macro_rules! readable {
     ($name:ident) => {
         impl $name {
@@ -9,6 +9,18 @@ macro_rules! readable {
             /// # Errors
             ///
             /// What the kernel says.
+            ///
+            /// ```
+            /// use velodrome::net::UnixStream;
+            ///
+            /// velodrome::run(async {
+            ///     let (one, other) = UnixStream::pair()?;
+            ///     one.write_all(b"x").await?;
+            ///     assert_eq!(other.read(&mut [0; 4]).await?, 1);
+            ///     std::io::Result::Ok(())
+            /// })?;
+            /// # Ok::<(), std::io::Error>(())
+            /// ```
             #[inline]
             pub async fn read(&self, buffer: &mut [u8]) -> std::io::Result<usize> {
                 std::future::poll_fn(|cx| self.poll_read_into(cx, buffer)).await
@@ -19,6 +31,20 @@ macro_rules! readable {
             /// # Errors
             ///
             /// [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof) if the end comes before; what the kernel says.
+            ///
+            /// ```
+            /// use velodrome::net::UnixStream;
+            ///
+            /// velodrome::run(async {
+            ///     let (one, other) = UnixStream::pair()?;
+            ///     one.write_all(b"hello").await?;
+            ///     let mut buffer = [0; 4];
+            ///     other.read_exact(&mut buffer).await?;
+            ///     assert_eq!(&buffer, b"hell");
+            ///     std::io::Result::Ok(())
+            /// })?;
+            /// # Ok::<(), std::io::Error>(())
+            /// ```
             pub async fn read_exact(&self, buffer: &mut [u8]) -> std::io::Result<()> {
                 let mut filled = 0;
                 while filled < buffer.len() {
@@ -35,6 +61,20 @@ macro_rules! readable {
             /// # Errors
             ///
             /// What the kernel says.
+            ///
+            /// ```
+            /// use velodrome::net::UnixStream;
+            ///
+            /// velodrome::run(async {
+            ///     let (one, other) = UnixStream::pair()?;
+            ///     one.write_all(b"hello").await?;
+            ///     drop(one);
+            ///     let mut all = Vec::new();
+            ///     assert_eq!(other.read_to_end(&mut all).await?, 5);
+            ///     std::io::Result::Ok(())
+            /// })?;
+            /// # Ok::<(), std::io::Error>(())
+            /// ```
             pub async fn read_to_end(&self, buffer: &mut Vec<u8>) -> std::io::Result<usize> {
                 let before = buffer.len();
                 loop {
@@ -54,7 +94,7 @@ macro_rules! readable {
                 cx: &mut std::task::Context<'_>,
                 buffer: &mut [u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.io.poll_read_with(cx, buffer.len(), |io| Ok(rustix::io::read(io, &mut *buffer)?))
+                self.io.poll_read_with(cx, buffer.len(), |io| Self::read_once(io, buffer))
             }
         }
 
@@ -93,7 +133,7 @@ macro_rules! readable {
     };
 }
 
-/// Gives a type with a field `io: AsyncFd<...>` and a method `close_writing` the methods of a stream that can be written.
+/// Gives a type with a field `io: AsyncFd<...>` and functions `write_once` and `close_writing` the methods of a stream that can be written.
 macro_rules! writable {
     ($name:ident) => {
         impl $name {
@@ -102,6 +142,18 @@ macro_rules! writable {
             /// # Errors
             ///
             /// What the kernel says.
+            ///
+            /// ```
+            /// use velodrome::net::UnixStream;
+            ///
+            /// velodrome::run(async {
+            ///     let (one, other) = UnixStream::pair()?;
+            ///     assert_eq!(one.write(b"hello").await?, 5);
+            ///     # drop(other);
+            ///     std::io::Result::Ok(())
+            /// })?;
+            /// # Ok::<(), std::io::Error>(())
+            /// ```
             #[inline]
             pub async fn write(&self, data: &[u8]) -> std::io::Result<usize> {
                 std::future::poll_fn(|cx| self.poll_write_from(cx, data)).await
@@ -112,6 +164,18 @@ macro_rules! writable {
             /// # Errors
             ///
             /// What the kernel says.
+            ///
+            /// ```
+            /// use velodrome::net::UnixStream;
+            ///
+            /// velodrome::run(async {
+            ///     let (one, other) = UnixStream::pair()?;
+            ///     one.write_all(b"hello").await?;
+            ///     assert_eq!(other.read(&mut [0; 8]).await?, 5);
+            ///     std::io::Result::Ok(())
+            /// })?;
+            /// # Ok::<(), std::io::Error>(())
+            /// ```
             pub async fn write_all(&self, mut data: &[u8]) -> std::io::Result<()> {
                 while !data.is_empty() {
                     match self.write(data).await? {

@@ -13,7 +13,6 @@ use crate::abi::{CellRef, JoinHandle, spawn};
 use crate::body::{Deliver, Keep};
 use crate::context::Context;
 use crate::join_error::JoinError;
-use crate::task_cell::TaskCell;
 
 /// Makes a task of a future: it runs beside its creator, from the next iteration of the loop on.
 ///
@@ -47,7 +46,7 @@ where
     F: Future + 'static,
     D: Deliver<F::Output, Output = Result<T, JoinError>> + 'static,
 {
-    let task = spawn(&context.host, TaskCell::new(), future, deliver);
+    let task = spawn(&context.host, future, deliver);
     task.cell().register(context);
     Task { task }
 }

@@ -81,7 +81,7 @@ thread_local! {
 
 impl TaskCell {
     /// What is known of a new task.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new() -> Self {
         let id = LAST_ID.get() + 1;
         LAST_ID.set(id);

@@ -247,6 +247,14 @@ impl<E> State<E> {
     }
 }
 
+impl<E: 'static> State<E> {
+    /// Has the loop come back here when it has done what is ready now: where asyncio calls back for a task that is done.
+    fn tell(self: &Rc<Self>) {
+        self.unheard.set(self.unheard.get() + 1);
+        self.context.host.defer(Rc::clone(self));
+    }
+}
+
 impl<E: 'static> Callee for State<E> {
     fn called(self: Rc<Self>) {
         self.unheard.set(self.unheard.get() - 1);
@@ -268,25 +276,36 @@ impl<T, E: 'static> Deliver<Result<T, E>> for Member<E> {
 
     #[inline]
     fn deliver(self, outcome: Result<Result<T, E>, JoinError>) -> Self::Output {
-        let state = self.state;
-        let (outcome, error) = match outcome {
-            Ok(Ok(value)) => (Ok(value), None),
-            Ok(Err(error)) => (Err(JoinError::Failed), Some(MemberError::Failed(error))),
-            Err(JoinError::Panicked(panic)) => (Err(JoinError::Failed), Some(MemberError::Panicked(panic))),
-            Err(other) => (Err(other), None),
-        };
         let (_cell, last) = {
-            let mut members = state.members.borrow_mut();
+            let mut members = self.state.members.borrow_mut();
             (members.try_remove(self.key), members.is_empty())
         };
-        let failed = error.is_some();
-        state.errors.borrow_mut().extend(error);
-        if last || failed {
-            state.unheard.set(state.unheard.get() + 1);
-            let context = Rc::clone(&state.context);
-            context.host.defer(state);
+        // The value goes through as it is: what is moved about here costs as much as all the rest.
+        match outcome {
+            Ok(Ok(value)) => {
+                if last {
+                    self.state.tell();
+                }
+                Ok(value)
+            }
+            Ok(Err(error)) => Err(self.failed(MemberError::Failed(error))),
+            Err(JoinError::Panicked(panic)) => Err(self.failed(MemberError::Panicked(panic))),
+            Err(other) => {
+                if last {
+                    self.state.tell();
+                }
+                Err(other)
+            }
         }
-        outcome
+    }
+}
+
+impl<E: 'static> Member<E> {
+    #[cold]
+    fn failed(self, error: MemberError<E>) -> JoinError {
+        self.state.errors.borrow_mut().push(error);
+        self.state.tell();
+        JoinError::Failed
     }
 }
 

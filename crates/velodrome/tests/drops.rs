@@ -266,3 +266,45 @@ fn many_tasks_with_random_ends() {
     });
     assert_eq!(total.get(), 10_000);
 }
+
+/// A waker may outlive its task, and be used for whatever one likes.
+#[test]
+fn a_sleep_that_is_polled_for_a_task_that_is_over() {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::Context;
+
+    run(async {
+        let waker = create_task(poll_fn(|cx| Poll::Ready(cx.waker().clone()))).await.unwrap();
+        for _ in 0..3 {
+            let mut slept = pin!(sleep(Duration::from_micros(100)));
+            assert!(slept.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            sleep(Duration::from_millis(1)).await;
+            assert!(slept.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+        }
+        let mut forgotten = pin!(sleep(Duration::from_micros(100)));
+        assert!(forgotten.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        sleep(Duration::from_millis(1)).await;
+    });
+}
+
+/// A sleep keeps its timer, whoever holds it, also beyond the task and the loop.
+#[test]
+fn a_sleep_that_outlives_its_task_and_its_loop() {
+    let kept = Rc::new(Cell::new(None));
+    let slot = Rc::clone(&kept);
+    let runner = Runner::new().unwrap();
+    runner.run(async {
+        create_task(async move {
+            let mut slept = Box::pin(sleep(Duration::from_secs(3600)));
+            assert!(futures_lite::future::poll_once(&mut slept).await.is_none());
+            slot.set(Some(slept));
+        })
+        .await
+        .unwrap();
+    });
+    assert_eq!(runner.registered(), (0, 1));
+    runner.close();
+    drop(kept.take());
+}

@@ -298,3 +298,32 @@ fn signals_are_heard_and_interrupt_nothing() {
     one.write_all(b"x").unwrap();
     assert_eq!(other.read(&mut [0; 2]).unwrap(), 1);
 }
+
+/// The kernel and the clock are asked although something is always ready.
+#[test]
+fn a_task_that_never_waits_starves_neither_timers_nor_sockets_nor_threads() {
+    for runner in runners() {
+        runner.run(async {
+            let busy = create_task(async {
+                loop {
+                    yield_now().await;
+                }
+            })
+            .cancel_on_drop();
+            let (one, other) = UnixStream::pair().unwrap();
+            let all = async {
+                gather!(
+                    async {
+                        velodrome::sleep(Duration::from_millis(1)).await;
+                        other.write_all(b"x").await.unwrap();
+                    },
+                    async { one.read(&mut [0; 4]).await.unwrap() },
+                    velodrome::spawn_blocking(|| 1),
+                )
+            };
+            let ((), read, blocking) = timeout(PATIENCE, all).await.unwrap();
+            assert_eq!((read, blocking.unwrap()), (1, 1));
+            drop::<velodrome::CancelOnDrop<()>>(busy);
+        });
+    }
+}

@@ -20,7 +20,7 @@ const CLASSES: usize = 16;
 /// each larger by this than the one before,
 const STEP: usize = 64;
 /// and so many of each.
-const KEEP: usize = 1024;
+const KEEP: usize = 8192;
 
 /// Which size of block is for this; `None` if none is kept.
 #[inline]
@@ -237,6 +237,13 @@ impl LocalHost {
         let now = unsafe { (host.now)(host.context) };
         self.latest.set(now);
         now
+    }
+
+    /// Another number each time that the kernel was asked.
+    pub(crate) fn turn(&self) -> u64 {
+        let host = self.host.table();
+        // SAFETY: the context is alive, and this is its thread.
+        unsafe { (host.turn)(host.context) }
     }
 
     /// Whether a time has come. Asks the clock only if that is not known yet.

@@ -4,17 +4,21 @@
 //! - `host_ref.rs` calls a table: safe methods over a loop that may be anybody's.
 //! - `serve.rs` fills one: the table of this crate's own loop.
 //! - `own_thread.rs` keeps what belongs to the loop's thread from the others, who may hold the loop too.
-//! - `raw_task.rs` is a task's memory and its wakers.
+//! - `raw_task.rs` is a task's memory and its wakers; `join_handle.rs` awaits it, `task_timer.rs` wakes it at a time.
 //!
 //! What must stay true: everything that is called through the table is called with the `data` that it was made for;
 //! nothing unwinds out of an `extern "C"` function.
 
 mod host_ref;
+mod join_handle;
 mod own_thread;
 mod raw_task;
 mod serve;
+mod task_timer;
 
 pub(crate) use host_ref::{Callee, HostRef, LocalHost};
+pub(crate) use join_handle::JoinHandle;
 pub(crate) use own_thread::OwnThread;
-pub(crate) use raw_task::{CellRef, JoinHandle, TaskTimer, spawn};
-pub(crate) use serve::{Call, HostTable, host_of, table};
+pub(crate) use raw_task::{CellRef, spawn};
+pub(crate) use serve::{HostTable, Job, host_of, table};
+pub(crate) use task_timer::TaskTimer;

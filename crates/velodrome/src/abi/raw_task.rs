@@ -29,9 +29,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 use super::host_ref::{HostShare, LocalHost, contain, free_block};
+use super::join_handle::JoinHandle;
 use super::own_thread::this_thread;
 use crate::body::{self, Deliver, Keep};
-use crate::host::TimerId;
 use crate::task_cell::TaskCell;
 
 /// In the ready queue.
@@ -41,35 +41,35 @@ const RUNNING: u8 = 2;
 /// Woken while it was being polled.
 const WOKEN: u8 = 4;
 /// Over: the future is dropped.
-const DONE: u8 = 8;
+pub(super) const DONE: u8 = 8;
 /// Nobody wants what it gives.
-const DETACHED: u8 = 16;
+pub(super) const DETACHED: u8 = 16;
 /// It has no future here.
 const ALONE: u8 = 32;
 /// What it gave was taken.
-const TAKEN: u8 = 64;
+pub(super) const TAKEN: u8 = 64;
 
 pub(crate) struct Header {
-    refs: AtomicUsize,
+    pub(super) refs: AtomicUsize,
     /// A wake from another thread is on its way.
-    waking: AtomicBool,
-    state: Cell<u8>,
-    local: Cell<u32>,
-    owner: u64,
-    host: HostShare,
-    vtable: &'static Vtable,
+    pub(super) waking: AtomicBool,
+    pub(super) state: Cell<u8>,
+    pub(super) local: Cell<u32>,
+    pub(super) owner: u64,
+    pub(super) host: HostShare,
+    pub(super) vtable: &'static Vtable,
     /// Who awaits the task.
-    join: Cell<Option<Waker>>,
-    cell: TaskCell,
+    pub(super) join: Cell<Option<Waker>>,
+    pub(super) cell: TaskCell,
 }
 
-struct Vtable {
+pub(super) struct Vtable {
     /// Polls the future; stores what it gives, and says so.
     poll: unsafe fn(NonNull<Header>, &mut Context<'_>) -> bool,
     /// Moves what the future gave to an `Option` of its type.
-    take: unsafe fn(NonNull<Header>, *mut ()),
+    pub(super) take: unsafe fn(NonNull<Header>, *mut ()),
     /// Drops what the future gave.
-    discard: unsafe fn(NonNull<Header>),
+    pub(super) discard: unsafe fn(NonNull<Header>),
     layout: Layout,
 }
 
@@ -157,25 +157,25 @@ impl<F: Future, D: Deliver<F::Output>> RawTask<F, D> {
 
 /// Makes a task of a future, and queues its first step.
 #[inline]
-pub(crate) fn spawn<F, D>(host: &LocalHost, cell: TaskCell, future: F, deliver: D) -> JoinHandle<D::Output>
+pub(crate) fn spawn<F, D>(host: &LocalHost, future: F, deliver: D) -> JoinHandle<D::Output>
 where
     F: Future + 'static,
     D: Deliver<F::Output> + 'static,
 {
     // One for the handle, and one for the queue.
-    let header = allocate(host, cell, QUEUED, 2, Stage::Future { future, deliver });
+    let header = allocate(host, QUEUED, 2, || Stage::Future { future, deliver });
     // SAFETY: `step` takes the queue's share over.
     unsafe { host.schedule(step, header.as_ptr().cast()) };
-    JoinHandle { header, output: PhantomData }
+    JoinHandle::new(header)
 }
 
-#[inline]
+/// (Inlined, with a function for the stage: all is written where it belongs, rather than to the stack first.)
+#[inline(always)]
 fn allocate<F, D>(
     host: &LocalHost,
-    cell: TaskCell,
     state: u8,
     local: u32,
-    stage: Stage<F, D>,
+    stage: impl FnOnce() -> Stage<F, D>,
 ) -> NonNull<Header>
 where
     F: Future,
@@ -195,9 +195,9 @@ where
                 host: share,
                 vtable: &RawTask::<F, D>::VTABLE,
                 join: Cell::new(None),
-                cell,
+                cell: TaskCell::new(),
             },
-            stage: UnsafeCell::new(stage),
+            stage: UnsafeCell::new(stage()),
         });
     }
     task.cast()
@@ -205,12 +205,12 @@ where
 
 impl Header {
     #[inline]
-    fn is(&self, flags: u8) -> bool {
+    pub(super) fn is(&self, flags: u8) -> bool {
         self.state.get() & flags != 0
     }
 
     #[inline]
-    fn set(&self, flags: u8) {
+    pub(super) fn set(&self, flags: u8) {
         self.state.set(self.state.get() | flags);
     }
 
@@ -219,9 +219,11 @@ impl Header {
         self.state.set(self.state.get() & !flags);
     }
 
-    /// One owner more on the loop's thread.
+    /// One owner more on the loop's thread, which has one already: as it does until the task is done, and the caller of a
+    /// `CellRef`'s or handle's methods always.
     #[inline]
-    fn retain(&self) {
+    pub(super) fn retain(&self) {
+        debug_assert!(self.local.get() > 0, "a share that was given up");
         self.local.set(self.local.get() + 1);
     }
 }
@@ -232,7 +234,7 @@ impl Header {
 ///
 /// The caller owns that share, and does not use it any more.
 #[inline]
-unsafe fn release_local(header: NonNull<Header>) {
+pub(super) unsafe fn release_local(header: NonNull<Header>) {
     // SAFETY: the share keeps the memory until here.
     let it = unsafe { header.as_ref() };
     let local = it.local.get() - 1;
@@ -354,7 +356,8 @@ unsafe fn run(header: NonNull<Header>) {
     unsafe { release_local(header) };
 }
 
-static WAKER: RawWakerVTable = RawWakerVTable::new(waker_clone, waker_wake, waker_wake_by_ref, waker_drop);
+pub(super) static WAKER: RawWakerVTable =
+    RawWakerVTable::new(waker_clone, waker_wake, waker_wake_by_ref, waker_drop);
 
 /// # Safety
 ///
@@ -380,7 +383,7 @@ unsafe fn waker_wake(data: *const ()) {
 /// # Safety
 ///
 /// As for [`waker_clone`].
-unsafe fn waker_wake_by_ref(data: *const ()) {
+pub(super) unsafe fn waker_wake_by_ref(data: *const ()) {
     // SAFETY: the waker has a share.
     let it = unsafe { &*data.cast::<Header>() };
     if it.owner == this_thread() {
@@ -413,56 +416,6 @@ unsafe fn waker_drop(data: *const ()) {
     unsafe { release(NonNull::new_unchecked(data.cast_mut().cast())) };
 }
 
-/// A timer that wakes a task, and needs no memory of its own for that.
-pub(crate) struct TaskTimer {
-    /// Only to be compared: the share is the timer's.
-    task: *const (),
-    timer: TimerId,
-}
-
-impl TaskTimer {
-    /// Sets a timer for the task that a waker wakes. `None` if it wakes something else.
-    #[inline]
-    pub(crate) fn set(host: &LocalHost, at: u64, waker: &Waker) -> Option<Self> {
-        if !std::ptr::eq(waker.vtable(), &WAKER) {
-            return None;
-        }
-        // SAFETY: a waker with this table is of a task, and has a share or is lent by one who has.
-        let it = unsafe { &*waker.data().cast::<Header>() };
-        if it.owner != this_thread() {
-            return None;
-        }
-        it.retain();
-        // SAFETY: `ring` takes the share over that was just taken.
-        let timer = unsafe { host.timer_call(at, ring, waker.data().cast_mut().cast()) };
-        Some(TaskTimer { task: waker.data(), timer })
-    }
-
-    /// Whether it wakes what the waker wakes.
-    #[inline]
-    pub(crate) fn wakes(&self, waker: &Waker) -> bool {
-        self.task == waker.data()
-    }
-
-    /// Cancels it, on the host on which it was set.
-    #[inline]
-    pub(crate) fn cancel(self, host: &LocalHost) {
-        if host.timer_uncall(self.timer) {
-            // SAFETY: the share that was handed in is given back, and not null.
-            unsafe { release_local(NonNull::new_unchecked(self.task.cast_mut().cast())) };
-        }
-    }
-}
-
-/// A timer's time has come. Its share of the task is handed over.
-unsafe extern "C" fn ring(data: *mut c_void) {
-    // SAFETY: it was set with this, and a share.
-    unsafe {
-        waker_wake_by_ref(data.cast_const().cast());
-        release_local(NonNull::new_unchecked(data.cast()));
-    }
-}
-
 /// What is known of a task, on the loop's thread.
 pub(crate) struct CellRef {
     header: NonNull<Header>,
@@ -476,7 +429,7 @@ impl CellRef {
     ///
     /// They have, until this is dropped.
     #[inline]
-    unsafe fn lent(header: NonNull<Header>) -> ManuallyDrop<CellRef> {
+    pub(super) unsafe fn lent(header: NonNull<Header>) -> ManuallyDrop<CellRef> {
         ManuallyDrop::new(CellRef { header, own_thread: PhantomData })
     }
 
@@ -495,9 +448,9 @@ impl CellRef {
     }
 
     /// What is known of a task that has no future here: the main one.
-    pub(crate) fn alone(host: &LocalHost, cell: TaskCell) -> Self {
-        let stage = Stage::<std::future::Pending<()>, Keep>::Empty;
-        let header = allocate(host, cell, ALONE | DONE | DETACHED, 1, stage);
+    pub(crate) fn alone(host: &LocalHost) -> Self {
+        let stage = || Stage::<std::future::Pending<()>, Keep>::Empty;
+        let header = allocate(host, ALONE | DONE | DETACHED, 1, stage);
         CellRef { header, own_thread: PhantomData }
     }
 
@@ -565,71 +518,5 @@ impl Drop for CellRef {
 impl std::fmt::Debug for CellRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         (**self).fmt(f)
-    }
-}
-
-/// Awaits what a task gives. Dropping it lets the task run on.
-#[must_use]
-pub(crate) struct JoinHandle<T> {
-    header: NonNull<Header>,
-    /// On the loop's thread.
-    output: PhantomData<*mut T>,
-}
-
-impl<T> Unpin for JoinHandle<T> {}
-
-impl<T> JoinHandle<T> {
-    /// What is known of the task.
-    #[inline]
-    pub(crate) fn cell(&self) -> CellRef {
-        // SAFETY: the handle has a share, and lends it.
-        (*unsafe { CellRef::lent(self.header) }).clone()
-    }
-}
-
-impl<T> Deref for JoinHandle<T> {
-    type Target = TaskCell;
-
-    #[inline]
-    fn deref(&self) -> &TaskCell {
-        // SAFETY: the handle has a share, on the loop's thread.
-        unsafe { &self.header.as_ref().cell }
-    }
-}
-
-impl<T> Future for JoinHandle<T> {
-    type Output = T;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        // SAFETY: the handle has a share, on the loop's thread.
-        let it = unsafe { self.header.as_ref() };
-        if it.is(DONE) {
-            let mut output = None;
-            // SAFETY: the task is over, and `T` is what it gives.
-            unsafe { (it.vtable.take)(self.header, (&raw mut output).cast()) };
-            it.set(TAKEN);
-            return Poll::Ready(output.expect("a task is not polled after it gave its result"));
-        }
-        let kept = it.join.take().filter(|kept| kept.will_wake(cx.waker()));
-        it.join.set(Some(kept.unwrap_or_else(|| cx.waker().clone())));
-        Poll::Pending
-    }
-}
-
-impl<T> Drop for JoinHandle<T> {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: the handle has a share, on the loop's thread.
-        let it = unsafe { self.header.as_ref() };
-        it.set(DETACHED);
-        if !it.is(DONE) {
-            drop(it.join.take());
-        } else if !it.is(TAKEN) {
-            // SAFETY: the task is over, and nobody else will take what it gave.
-            unsafe { (it.vtable.discard)(self.header) };
-        }
-        // SAFETY: the handle's share.
-        unsafe { release_local(self.header) };
     }
 }

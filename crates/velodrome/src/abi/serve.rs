@@ -11,29 +11,41 @@ use super::host_ref::{HostRef, LocalHost};
 use crate::event_loop::EventLoop;
 use crate::host::{CallFn, HOST_VERSION, Host, Interest, TimerId, Watch};
 
-/// A call that was asked for through the table.
+/// What the engine of our loop holds: a call that was asked for through the table, or, without a function, a number that says
+/// something to the loop itself. Two words, so that it travels in registers: written to the stack half by half and read
+/// back whole, it would cost more than the queue does.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Call {
-    call: CallFn,
+pub(crate) struct Job {
+    call: Option<CallFn>,
     data: *mut c_void,
 }
 
 // SAFETY: calls travel between threads, but are run on the thread of the loop only: whoever asks for one promises that it may be
-// asked for from where they are, and that it may be called there.
-unsafe impl Send for Call {}
+// asked for from where they are, and that it may be called there. A number is a number.
+unsafe impl Send for Job {}
 
-impl Call {
-    /// Runs a call that the engine has handed out; nobody else has one.
+impl Job {
     #[inline]
-    pub(crate) fn run(self, event_loop: &EventLoop) {
+    fn call(call: CallFn, data: *mut c_void) -> Self {
+        Job { call: Some(call), data }
+    }
+
+    /// The loop's own.
+    pub(crate) const fn own(number: usize) -> Self {
+        Job { call: None, data: std::ptr::without_provenance_mut(number) }
+    }
+
+    /// Runs a call that the engine has handed out; nobody else has one. Gives the number of one that is the loop's own.
+    #[inline]
+    pub(crate) fn run(self, event_loop: &EventLoop) -> Option<usize> {
         debug_assert!(event_loop.is_own_thread());
+        let Some(call) = self.call else { return Some(self.data.addr()) };
         // SAFETY: calls get into an engine through the table only, and out of it on the loop's thread only: once for what was
         // scheduled and for a timer, and as long as it is registered for a descriptor. That is what they were made for.
-        unsafe { (self.call)(self.data) }
+        unsafe { call(self.data) };
+        None
     }
-}
 
-impl Call {
     /// Has the memory fetched that the call will touch first: of a hundred thousand tasks, few are in a cache.
     #[inline]
     pub(crate) fn prefetch(self) {
@@ -44,6 +56,7 @@ impl Call {
             unsafe {
                 _mm_prefetch::<_MM_HINT_T0>(self.data.cast_const().cast());
                 _mm_prefetch::<_MM_HINT_T0>(self.data.wrapping_byte_add(64).cast_const().cast());
+                _mm_prefetch::<_MM_HINT_T0>(self.data.wrapping_byte_add(128).cast_const().cast());
             }
         }
     }
@@ -63,6 +76,7 @@ pub(crate) fn table(event_loop: &Weak<EventLoop>) -> HostTable {
         descriptor_add,
         descriptor_remove,
         now,
+        turn,
     })
 }
 
@@ -107,12 +121,12 @@ unsafe extern "C" fn release(context: *mut c_void) {
 
 unsafe extern "C" fn schedule(context: *mut c_void, call: CallFn, data: *mut c_void) -> bool {
     // SAFETY: the caller owns a share of the loop.
-    unsafe { event_loop(context) }.schedule(Call { call, data })
+    unsafe { event_loop(context) }.schedule(Job::call(call, data))
 }
 
 unsafe extern "C" fn timer_set(context: *mut c_void, at: u64, call: CallFn, data: *mut c_void) -> TimerId {
     // SAFETY: the caller owns a share of the loop.
-    unsafe { event_loop(context) }.timer_set(at, Call { call, data })
+    unsafe { event_loop(context) }.timer_set(at, Job::call(call, data))
 }
 
 unsafe extern "C" fn timer_cancel(context: *mut c_void, timer: TimerId) -> bool {
@@ -130,7 +144,7 @@ unsafe extern "C" fn descriptor_add(
 ) -> c_int {
     // SAFETY: the caller owns a share of the loop, and lends an open descriptor.
     let (event_loop, descriptor) = unsafe { (event_loop(context), BorrowedFd::borrow_raw(descriptor)) };
-    match event_loop.descriptor_add(descriptor, interest, Call { call, data }) {
+    match event_loop.descriptor_add(descriptor, interest, Job::call(call, data)) {
         Ok(added) => {
             // SAFETY: the caller gave a place for it.
             unsafe { watch.write(added) };
@@ -148,4 +162,9 @@ unsafe extern "C" fn descriptor_remove(context: *mut c_void, watch: Watch) -> bo
 unsafe extern "C" fn now(context: *mut c_void) -> u64 {
     // SAFETY: the caller owns a share of the loop.
     unsafe { event_loop(context) }.now()
+}
+
+unsafe extern "C" fn turn(context: *mut c_void) -> u64 {
+    // SAFETY: the caller owns a share of the loop.
+    unsafe { event_loop(context) }.turn()
 }

@@ -30,6 +30,7 @@ mod tcp;
 mod udp;
 mod unix;
 
+pub use connect::{Address, ToAddress};
 pub use tcp::{TcpListener, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{UnixDatagram, UnixListener, UnixStream};

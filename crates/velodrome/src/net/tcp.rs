@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr};
 
-use rustix::net::{AddressFamily, SendFlags, SocketAddrAny};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrAny};
 
-use super::connect::{addresses, connected};
+use super::connect::{ToAddress, addresses, connected};
 use crate::AsyncFd;
 use crate::stream::{over_fd, readable, writable};
 
@@ -46,7 +46,7 @@ impl TcpStream {
     ///     assert!(TcpStream::connect("127.0.0.1:1").await.is_err()); // nobody listens there
     /// });
     /// ```
-    pub async fn connect(name: impl ToSocketAddrs + Send + 'static) -> io::Result<Self> {
+    pub async fn connect(name: impl ToAddress) -> io::Result<Self> {
         let mut failure = None;
         for address in addresses(name).await? {
             let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
@@ -88,6 +88,10 @@ impl TcpStream {
         self.shutdown(Shutdown::Write)
     }
 
+    fn read_once(io: &std::net::TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(io, buffer, RecvFlags::empty())?.0)
+    }
+
     fn write_once(io: &std::net::TcpStream, data: &[u8]) -> io::Result<usize> {
         Ok(rustix::net::send(io, data, SendFlags::NOSIGNAL)?)
     }
@@ -127,7 +131,7 @@ impl TcpListener {
     /// velodrome::run(velodrome::net::TcpListener::bind("localhost:0"))?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub async fn bind(name: impl ToSocketAddrs + Send + 'static) -> io::Result<Self> {
+    pub async fn bind(name: impl ToAddress) -> io::Result<Self> {
         Self::over(std::net::TcpListener::bind(&addresses(name).await?[..])?)
     }
 

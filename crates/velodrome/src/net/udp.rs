@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 
-use super::connect::addresses;
+use super::connect::{ToAddress, addresses};
 use crate::AsyncFd;
 use crate::stream::over_fd;
 
@@ -40,7 +40,7 @@ impl UdpSocket {
     /// velodrome::run(velodrome::net::UdpSocket::bind("127.0.0.1:0"))?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub async fn bind(name: impl ToSocketAddrs + Send + 'static) -> io::Result<Self> {
+    pub async fn bind(name: impl ToAddress) -> io::Result<Self> {
         Self::over(std::net::UdpSocket::bind(&addresses(name).await?[..])?)
     }
 
@@ -72,6 +72,19 @@ impl UdpSocket {
     /// # Errors
     ///
     /// What the kernel says.
+    ///
+    /// ```
+    /// use velodrome::net::UdpSocket;
+    ///
+    /// velodrome::run(async {
+    ///     let (one, other) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
+    ///     one.connect(other.as_ref().local_addr()?)?;
+    ///     other.connect(one.as_ref().local_addr()?)?;
+    ///     assert_eq!(one.send(b"hello").await?, 5);
+    ///     std::io::Result::Ok(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub async fn send(&self, data: &[u8]) -> io::Result<usize> {
         self.io.write_with(|socket| socket.send(data)).await
     }
@@ -81,6 +94,20 @@ impl UdpSocket {
     /// # Errors
     ///
     /// What the kernel says.
+    ///
+    /// ```
+    /// use velodrome::net::UdpSocket;
+    ///
+    /// velodrome::run(async {
+    ///     let (one, other) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
+    ///     one.connect(other.as_ref().local_addr()?)?;
+    ///     other.connect(one.as_ref().local_addr()?)?;
+    ///     one.send(b"hello").await?;
+    ///     assert_eq!(other.recv(&mut [0; 8]).await?, 5);
+    ///     std::io::Result::Ok(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.io.read_with(|socket| socket.recv(buffer)).await
     }
@@ -90,6 +117,17 @@ impl UdpSocket {
     /// # Errors
     ///
     /// What the kernel says.
+    ///
+    /// ```
+    /// use velodrome::net::UdpSocket;
+    ///
+    /// velodrome::run(async {
+    ///     let (one, other) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
+    ///     assert_eq!(one.send_to(b"hello", other.as_ref().local_addr()?).await?, 5);
+    ///     std::io::Result::Ok(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub async fn send_to(&self, data: &[u8], address: SocketAddr) -> io::Result<usize> {
         self.io.write_with(|socket| socket.send_to(data, address)).await
     }
@@ -99,6 +137,18 @@ impl UdpSocket {
     /// # Errors
     ///
     /// What the kernel says.
+    ///
+    /// ```
+    /// use velodrome::net::UdpSocket;
+    ///
+    /// velodrome::run(async {
+    ///     let (one, other) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
+    ///     one.send_to(b"hello", other.as_ref().local_addr()?).await?;
+    ///     assert_eq!(other.recv_from(&mut [0; 8]).await?.1, one.as_ref().local_addr()?);
+    ///     std::io::Result::Ok(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.io.read_with(|socket| socket.recv_from(buffer)).await
     }

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
-use rustix::net::{AddressFamily, SendFlags, SocketAddrAny, SocketAddrUnix};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketAddrUnix};
 
 use super::connect::connected;
 use crate::AsyncFd;
@@ -88,6 +88,10 @@ impl UnixStream {
         self.shutdown(Shutdown::Write)
     }
 
+    fn read_once(io: &std::os::unix::net::UnixStream, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(io, buffer, RecvFlags::empty())?.0)
+    }
+
     fn write_once(io: &std::os::unix::net::UnixStream, data: &[u8]) -> io::Result<usize> {
         Ok(rustix::net::send(io, data, SendFlags::NOSIGNAL)?)
     }
@@ -145,6 +149,20 @@ impl UnixListener {
     /// # Errors
     ///
     /// What the kernel says.
+    ///
+    /// ```
+    /// use velodrome::net::{UnixListener, UnixStream};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("velodrome-doc-accept-{}", std::process::id()));
+    /// velodrome::run(async {
+    ///     let listener = UnixListener::bind(&path)?;
+    ///     let _stream = UnixStream::connect(&path).await?;
+    ///     let (_accepted, _peer) = listener.accept().await?;
+    ///     std::io::Result::Ok(())
+    /// })?;
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
         let (stream, peer) = self.io.read_with(std::os::unix::net::UnixListener::accept).await?;
         Ok((UnixStream::over(stream)?, peer))
@@ -212,6 +230,18 @@ impl UnixDatagram {
     /// # Errors
     ///
     /// What the kernel says.
+    ///
+    /// ```
+    /// use velodrome::net::UnixDatagram;
+    ///
+    /// velodrome::run(async {
+    ///     let (one, other) = UnixDatagram::pair()?;
+    ///     assert_eq!(one.send(b"hello").await?, 5);
+    ///     # drop(other);
+    ///     std::io::Result::Ok(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub async fn send(&self, data: &[u8]) -> io::Result<usize> {
         self.io.write_with(|socket| socket.send(data)).await
     }
@@ -221,6 +251,18 @@ impl UnixDatagram {
     /// # Errors
     ///
     /// What the kernel says.
+    ///
+    /// ```
+    /// use velodrome::net::UnixDatagram;
+    ///
+    /// velodrome::run(async {
+    ///     let (one, other) = UnixDatagram::pair()?;
+    ///     one.send(b"hello").await?;
+    ///     assert_eq!(other.recv(&mut [0; 8]).await?, 5);
+    ///     std::io::Result::Ok(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.io.read_with(|socket| socket.recv(buffer)).await
     }
@@ -230,6 +272,18 @@ impl UnixDatagram {
     /// # Errors
     ///
     /// What the kernel says.
+    ///
+    /// ```
+    /// use velodrome::net::UnixDatagram;
+    ///
+    /// velodrome::run(async {
+    ///     let (one, other) = UnixDatagram::pair()?;
+    ///     assert!(one.send_to(b"hello", "/nobody/listens/here").await.is_err());
+    ///     # drop(other);
+    ///     std::io::Result::Ok(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub async fn send_to(&self, data: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         self.io.write_with(|socket| socket.send_to(data, path.as_ref())).await
     }
@@ -239,6 +293,18 @@ impl UnixDatagram {
     /// # Errors
     ///
     /// What the kernel says.
+    ///
+    /// ```
+    /// use velodrome::net::UnixDatagram;
+    ///
+    /// velodrome::run(async {
+    ///     let (one, other) = UnixDatagram::pair()?;
+    ///     one.send(b"hello").await?;
+    ///     assert_eq!(other.recv_from(&mut [0; 8]).await?.0, 5);
+    ///     std::io::Result::Ok(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.io.read_with(|socket| socket.recv_from(buffer)).await
     }

@@ -1,0 +1,64 @@
+//! [`TaskTimer`]: a timer that wakes a task.
+//!
+//! What must stay true: a timer that is set has one of the loop's thread's shares of its task; who takes the timer away, or
+//! runs it, gives that up.
+
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::task::Waker;
+
+use super::host_ref::LocalHost;
+use super::own_thread::this_thread;
+use super::raw_task::{DONE, Header, WAKER, release_local, waker_wake_by_ref};
+use crate::host::TimerId;
+
+/// A timer that wakes a task, and needs no memory of its own for that.
+pub(crate) struct TaskTimer {
+    /// Only to be compared: the share is the timer's.
+    task: *const (),
+    timer: TimerId,
+}
+
+impl TaskTimer {
+    /// Sets a timer for the task that a waker wakes. `None` if it wakes something else.
+    #[inline]
+    pub(crate) fn set(host: &LocalHost, at: u64, waker: &Waker) -> Option<Self> {
+        if !std::ptr::eq(waker.vtable(), &WAKER) {
+            return None;
+        }
+        // SAFETY: a waker with this table is of a task, and has a share or is lent by one who has.
+        let it = unsafe { &*waker.data().cast::<Header>() };
+        // One that is over may have no share of this thread any more: only wakers, and such a count never rises again.
+        if it.owner != this_thread() || it.is(DONE) {
+            return None;
+        }
+        it.retain();
+        // SAFETY: `ring` takes the share over that was just taken.
+        let timer = unsafe { host.timer_call(at, ring, waker.data().cast_mut().cast()) };
+        Some(TaskTimer { task: waker.data(), timer })
+    }
+
+    /// Whether it wakes what the waker wakes.
+    #[inline]
+    pub(crate) fn wakes(&self, waker: &Waker) -> bool {
+        self.task == waker.data()
+    }
+
+    /// Cancels it, on the host on which it was set.
+    #[inline]
+    pub(crate) fn cancel(self, host: &LocalHost) {
+        if host.timer_uncall(self.timer) {
+            // SAFETY: the share that was handed in is given back, and not null.
+            unsafe { release_local(NonNull::new_unchecked(self.task.cast_mut().cast())) };
+        }
+    }
+}
+
+/// A timer's time has come. Its share of the task is handed over.
+unsafe extern "C" fn ring(data: *mut c_void) {
+    // SAFETY: it was set with this, and a share.
+    unsafe {
+        waker_wake_by_ref(data.cast_const().cast());
+        release_local(NonNull::new_unchecked(data.cast()));
+    }
+}
