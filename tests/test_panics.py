@@ -922,6 +922,7 @@ def with_streams(function):
     async def used(loop):
         reader = velodrome.StreamReader(loop=loop)
         protocol = velodrome.StreamReaderProtocol(reader, lambda reader, writer: None, loop=loop)
+        protocol._stream_writer = None
         transport = IdleTransport()
         protocol.connection_made(transport)
         writer = velodrome.StreamWriter(transport, protocol, reader, loop)
@@ -1073,6 +1074,7 @@ if sys.version_info >= (3, 12):
             await factory(loop, nothing())
             _ = (factory.__code__, factory.__closure__, factory.__name__, factory.__qualname__)
             look_at(factory)
+        made(type(factory))
         factory.itself = factory
         del factory
         gc.collect()

@@ -14,6 +14,7 @@ use crate::future::{self, Future, FutureLike};
 use crate::identity::IdentitySet;
 use crate::listener::{Listener, Listens, Told, listen};
 use crate::operation::Operation;
+use crate::original::Code;
 use crate::registry;
 use crate::state::state;
 use crate::task::{self, Task};
@@ -363,8 +364,7 @@ pub fn define(future_class: &Obj) -> Fallible<()> {
     )?;
     let forgets_all =
         state().tasks_module.get_if_there(&*object::interned(c"_discard_awaited_by")?)?.is_some();
-    let names = coroutine::names_used(&*state().tasks_module.get(&*object::interned(c"gather")?)?)?;
-    let on_running_loop = names.iter().any(|name| name == "_get_running_loop");
+    let on_running_loop = Code::of(&state().tasks_module, c"gather")?.uses("_get_running_loop")?;
     KNOWN.set(Known {
         outer_class,
         current_task: object::interned(c"current_task")?,

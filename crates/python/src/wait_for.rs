@@ -1,12 +1,12 @@
 //! `wait_for`, as it is from 3.12 on: `async with timeout(…)` around an `await`. Before, it is a `race`.
 
-use crate::cpython::coroutine;
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, none};
 use crate::cpython::raised::set_cause_and_context;
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref, Signature};
 use crate::ensure_future::ensure_future;
 use crate::operation::{self, Kind, Operation, Step};
+use crate::original::Code;
 use crate::state::state;
 use crate::timeouts::{self, Timeout};
 use crate::{race, task, waiters};
@@ -23,11 +23,8 @@ static SHOWS_WAITER: Global<bool> = Global::new();
 
 /// Asks asyncio's own function what it does.
 pub fn define() -> Fallible<()> {
-    let names = match state().tasks_module.get_if_there(&*object::interned(c"_cancel_and_wait")?)? {
-        Some(function) => coroutine::names_used(&function)?,
-        None => Vec::new(),
-    };
-    SHOWS_WAITER.set(names.iter().any(|name| name == "future_add_to_awaited_by"));
+    let cancel_and_wait = Code::of(&state().tasks_module, c"_cancel_and_wait")?;
+    SHOWS_WAITER.set(cancel_and_wait.uses("future_add_to_awaited_by")?);
     Ok(())
 }
 

@@ -218,10 +218,3 @@ pub fn empty_code(name: &str) -> Fallible<Ref> {
     // SAFETY: the texts end with NUL and are copied.
     unsafe { Ref::from_owned(ffi::PyCode_NewEmpty(c"velodrome".as_ptr(), name.as_ptr(), 1).cast()) }
 }
-
-/// The names that a Python function uses: what asyncio's own code asks for tells patch releases apart.
-pub fn names_used(function: &Obj) -> Fallible<Vec<String>> {
-    let code = function.get(&*object::interned(c"__code__")?)?;
-    let names = code.get(&*object::interned(c"co_names")?)?;
-    Ok(names.items()?.iter().map(|name| name.to_text()).collect())
-}

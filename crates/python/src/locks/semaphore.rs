@@ -2,13 +2,13 @@
 
 use std::cell::Cell;
 
-use crate::cpython::coroutine;
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Spec};
 use crate::locks::context_manager::context_manager_methods;
 use crate::locks::{get_loop_method, lock_class, waiting_attributes};
 use crate::operation::{self, Kind, Operation, Step};
+use crate::original::Code;
 use crate::state::state;
 use crate::waiters::{self, BoundLoop, Waiters, repr_with};
 
@@ -217,8 +217,7 @@ pub fn define() -> Fallible<(Ref, Ref)> {
           value.",
     )?;
     let original = object::import(c"asyncio.locks")?.get(&*object::interned(c"Semaphore")?)?;
-    let names = coroutine::names_used(&*original.get(&state().names.acquire)?)?;
-    let careful = names.iter().any(|name| name == "done");
+    let careful = Code::of(&original, c"acquire")?.uses("done")?;
     KNOWN.set(Known { bounded: bounded.clone(), original, careful });
     Ok((class, bounded))
 }
