@@ -29,17 +29,39 @@ TIMES_UVLOOP = [
     ("future_round_trip", False, 6),
     ("call_soon", False, 4),
     ("sleeps", True, 6),
+    ("gather", True, 8),
+    ("task_group", True, 8),
+    ("lock_free", True, 2.3),
+    ("lock_contended", True, 10),
+    ("queue_one_task", True, 6),
+    ("queue_two_tasks", True, 6),
+    ("timeout", True, 8),
+    ("wait_for", True, 10),
+    ("semaphore", True, 6),
+    ("event", True, 6),
+    ("condition", True, 6),
+    ("barrier", True, 4),
+    ("as_completed", True, 5),
+    ("wait_all", True, 5),
 ]
 
-# Row, another loop, and how much of the processor time that a message costs there it may cost here.
+# Row, whether it is about our own pieces, another loop, and how much of the processor time that a message
+# costs there it may cost here.
 SERVERS = [
-    ("tcp_1k", "uvloop", 0.75),
-    ("tcp_1k", "zuvloop", 1),
-    ("tcp_100k", "uvloop", 1),
-    ("streams_1k", "uvloop", 0.85),
-    ("sockets_1k", "uvloop", 0.5),
-    ("uvicorn", "uvloop", 0.75),
-    ("uvicorn", "zuvloop", 1),
+    ("tcp_1k", False, "uvloop", 0.75),
+    ("tcp_1k", False, "zuvloop", 1),
+    ("tcp_100k", False, "uvloop", 1),
+    ("sockets_1k", False, "uvloop", 0.5),
+    ("udp_1k", False, "uvloop", 0.8),
+    ("sendfile_100m", False, "uvloop", 1),
+    ("tls_1k", False, "uvloop", 0.45),
+    ("tls_1k", False, "zuvloop", 0.7),
+    ("tls_100k", False, "uvloop", 0.45),
+    ("streams_1k", False, "uvloop", 0.85),
+    ("streams_1k", True, "uvloop", 0.62),
+    ("lines_1k", True, "uvloop", 0.62),
+    ("uvicorn", False, "uvloop", 0.75),
+    ("uvicorn", False, "zuvloop", 1),
 ]
 
 BYTES_PER_TASK = 600
@@ -50,7 +72,7 @@ def gates(minima, memory, servers, latency):
     return [
         *(_times_uvloop(minima[key], key, own, times) for key, own, times in TIMES_UVLOOP if key in minima),
         *(_ahead(minima[key], row) for key, row in ROWS.items() if row.loop and key in minima),
-        *(_server(servers[key], key, other, share) for key, other, share in SERVERS if key in servers),
+        *(_server(servers[key], key, *rest) for key, *rest in SERVERS if key in servers),
         *(_latency(latency[key], row) for key, row in SERVER_ROWS.items() if key in latency),
         *(_memory(memory[key], row) for key, row in MEMORY_ROWS.items() if key in memory),
     ]
@@ -77,10 +99,11 @@ def _ahead(measured, row):
     return Gate(promise, f"{others[best] / ours:.2f} times as fast as {best}", ours < others[best])
 
 
-def _server(measured, key, other, share):
+def _server(measured, key, own, other, share):
     """At most so much of the processor time that another loop needs for a message."""
-    promise = f"{SERVER_ROWS[key].name}: at most {share} of {other}'s processor time"
-    theirs, ours = measured.get(other), measured.get(OURS)
+    pieces = " (own streams)" if own else ""
+    promise = f"{SERVER_ROWS[key].name}{pieces}: at most {share} of {other}'s processor time"
+    theirs, ours = measured.get(other), measured.get(OWN if own else OURS)
     if theirs is None or ours is None:
         return Gate(promise, "", None)
     return Gate(promise, f"{ours / theirs:.2f}", ours / theirs <= share)
