@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import faulthandler
 import gc
 import os
 import subprocess
@@ -16,6 +17,13 @@ def pytest_collection_finish():
     """Spare the collector, which many tests call, the many objects of pytest and of the tests themselves."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_call(item):
+    """Let a test that says how long it may take have that time: only its alarm ends it then."""
+    limit = item.get_closest_marker("timeout")
+    if limit is not None and limit.args[0] > float(item.config.getini("timeout")):
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture
