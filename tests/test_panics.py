@@ -485,7 +485,7 @@ uses(
     lambda loop: repr(velodrome.sleep(0)),
 )
 SHOWN = ["__name__", "__qualname__", "cr_await", "cr_code", "cr_frame", "cr_origin", "cr_running"]
-for name in [*SHOWN, "cr_suspended"]:
+for name in [*SHOWN, "cr_suspended", *(["cr_state"] if sys.version_info >= (3, 15) else [])]:
     uses(lambda loop, name=name: getattr(velodrome.sleep(0), name) and None)
 FRAME = [name for name in dir(_velodrome.OperationFrame) if name.startswith("f_")]
 for name in [*SHOWN, *FRAME]:

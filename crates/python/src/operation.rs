@@ -491,6 +491,16 @@ fn py_qualname(this: &Inst<Operation>) -> Fallible<Ref> {
     object::text(this.kind.get().qualname)
 }
 
+/// From 3.15 on, where `inspect.getcoroutinestate` asks for it.
+fn py_state(this: &Inst<Operation>) -> Fallible<Ref> {
+    object::text(match this.status.get() {
+        Status::Created => "CORO_CREATED",
+        Status::GaveWay | Status::Waiting => "CORO_SUSPENDED",
+        Status::Running => "CORO_RUNNING",
+        Status::Closed => "CORO_CLOSED",
+    })
+}
+
 fn py_suspended(this: &Inst<Operation>) -> Fallible<Ref> {
     Ok(object::boolean(is_suspended(this)).own())
 }
@@ -510,6 +520,19 @@ fn py_repr(this: &Inst<Operation>) -> Fallible<Ref> {
 
 /// Makes the class.
 pub fn define() -> Fallible<Ref> {
+    let mut attributes: Vec<_> = class_attributes!(Operation, "Operation";
+        c"__name__" => py_name;
+        c"__qualname__" => py_qualname;
+        c"cr_await" => crate::operation_frame::awaited_by_operation;
+        c"cr_code" => crate::operation_frame::code_of_operation;
+        c"cr_frame" => crate::operation_frame::of_operation;
+        c"cr_origin" => py_origin;
+        c"cr_running" => py_running;
+        c"cr_suspended" => py_suspended;
+    );
+    if state().minor >= 15 {
+        attributes.extend(class_attributes!(Operation, "Operation"; c"cr_state" => py_state;));
+    }
     let class = crate::cpython::spec::define::<Operation>(Spec {
         doc: Some(c"What velodrome's coroutine functions return: a coroutine."),
         methods: class_methods!(Operation, "Operation";
@@ -519,16 +542,7 @@ pub fn define() -> Fallible<Ref> {
             c"__await__" => none py_iter, c"__await__($self, /)\n--\n\nReturn an iterator that drives the coroutine.";
             c"close" => none py_close, c"close($self, /)\n--\n\nEnd the coroutine.";
         ),
-        attributes: class_attributes!(Operation, "Operation";
-            c"__name__" => py_name;
-            c"__qualname__" => py_qualname;
-            c"cr_await" => crate::operation_frame::awaited_by_operation;
-            c"cr_code" => crate::operation_frame::code_of_operation;
-            c"cr_frame" => crate::operation_frame::of_operation;
-            c"cr_origin" => py_origin;
-            c"cr_running" => py_running;
-            c"cr_suspended" => py_suspended;
-        ),
+        attributes,
         slots: class_slots!(Operation, "Operation"; repr py_repr, iter py_await, awaits py_await, awaited_next next),
         base: None,
     })?;
