@@ -419,8 +419,8 @@ def test_ctrl_c_leaves_an_endless_loop_of_callbacks(either_loop):
 
     again()
     timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
     with pytest.raises(KeyboardInterrupt):
+        timer.start()  # in here: on a busy machine the signal comes before the loop runs
         either_loop.run_forever()
     timer.join()
 
@@ -433,8 +433,8 @@ def test_ctrl_c_leaves_tasks_that_sleep_for_no_time():
     loop = velodrome.new_event_loop()
     task = loop.create_task(forever())
     timer = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
     with pytest.raises(KeyboardInterrupt):
+        timer.start()  # in here: on a busy machine the signal comes before the loop runs
         loop.run_forever()
     timer.join()
     task.cancel()
