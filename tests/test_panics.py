@@ -1072,7 +1072,8 @@ if sys.version_info >= (3, 12):
     async def eager(loop):
         for factory in (velodrome.eager_task_factory, velodrome.create_eager_task_factory(asyncio.Task)):
             await factory(loop, nothing())
-            _ = (factory.__code__, factory.__closure__, factory.__name__, factory.__qualname__)
+            _ = (factory.__code__, factory.__closure__, factory.__name__, factory.__signature__)
+            _ = factory.__qualname__
             look_at(factory)
         made(type(factory))
         factory.itself = factory

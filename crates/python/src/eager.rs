@@ -49,6 +49,8 @@ struct Known {
     /// The code of asyncio's factories.
     code: Ref,
     cell_class: Ref,
+    /// asyncio's own factory, as it was at import.
+    original: Ref,
     /// Any keyword is passed on, and `eager_start` may be false (from a patch release of 3.13 on); otherwise there are
     /// a name and a context.
     passes_all_on: bool,
@@ -146,6 +148,10 @@ fn py_name(_this: &Inst<EagerFactory>) -> Fallible<Ref> {
     object::text("factory")
 }
 
+fn py_signature(_this: &Inst<EagerFactory>) -> Fallible<Ref> {
+    object::import(c"inspect")?.call_method(&*object::interned(c"signature")?, &[&KNOWN.get().original])
+}
+
 fn py_qualname(_this: &Inst<EagerFactory>) -> Fallible<Ref> {
     object::text(FACTORY)
 }
@@ -166,6 +172,7 @@ pub fn define() -> Fallible<Ref> {
     KNOWN.set(Known {
         passes_all_on: factory.takes_any_keyword()?,
         code: factory.object().own(),
+        original: state().tasks_module.get(&*object::interned(c"eager_task_factory")?)?,
         cell_class: object::import(c"types")?.get(&*object::interned(c"CellType")?)?,
         all_names: object::tuple(&[&event_loop, &*name?, &*context?, &eager_start])?,
         first_names: vec![event_loop, eager_start],
@@ -177,6 +184,7 @@ pub fn define() -> Fallible<Ref> {
             c"__closure__" => py_closure;
             c"__name__" => py_name;
             c"__qualname__" => py_qualname;
+            c"__signature__" => py_signature;
         ),
         slots: class_slots!(EagerFactory, "EagerFactory"; call py_call, repr py_repr),
         ..Spec::default()
