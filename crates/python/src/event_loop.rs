@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use velodrome_engine::{Engine, Interest, Key, Time, TimerKey};
 
 use crate::cpython::address::Addresses;
+use crate::cpython::host::{Call, HostSlot};
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::socket::Overflow;
 use crate::cpython::{
@@ -43,6 +44,10 @@ pub struct EventLoop {
     pub(crate) resting: Resting,
     pub(crate) addresses: Addresses,
     pub(crate) turns: Turns,
+    /// Made when somebody asks for it.
+    host: RefCell<Option<HostSlot>>,
+    /// The capsule that it is handed out in.
+    capsule: Slot,
     closed: Cell<bool>,
     pub(crate) stopping: Cell<bool>,
     /// Counts iterations, from the moment that the kernel has been asked.
@@ -91,6 +96,8 @@ impl Class for EventLoop {
             resting: Resting::default(),
             addresses: Addresses::default(),
             turns: Turns::default(),
+            host: RefCell::new(None),
+            capsule: Slot::empty(),
             closed: Cell::new(false),
             stopping: Cell::new(false),
             iteration: Cell::new(0),
@@ -104,6 +111,7 @@ impl Class for EventLoop {
 
     fn traverse(this: &Inst<EventLoop>, visitor: &mut Visitor<'_>) {
         visitor.slot(&this.task_factory);
+        visitor.slot(&this.capsule);
         this.readers.traverse(visitor);
         this.transports.traverse(visitor);
         this.turns.traverse(visitor);
@@ -158,6 +166,18 @@ impl Inst<EventLoop> {
     #[inline]
     pub fn is_debug(&self) -> bool {
         self.debug.get()
+    }
+
+    /// Runs one operation on the engine, if the loop is open.
+    #[inline]
+    pub fn with_open_engine<R>(&self, operation: impl FnOnce(&mut Engine<Job>) -> R) -> Option<R> {
+        self.engine.borrow_mut().as_mut().map(operation)
+    }
+
+    /// Whether this thread runs the loop.
+    #[inline]
+    pub fn is_run_by(&self, thread: u64) -> bool {
+        self.thread.get() == thread
     }
 
     /// Whether a thread runs the loop.
@@ -426,9 +446,62 @@ fn py_scheduled(this: &Inst<EventLoop>) -> Fallible<Ref> {
     handles_of(jobs)
 }
 
+/// `__velodrome_host__`: the loop for Rust futures, in a capsule. (See the crate `velodrome-bridge`.)
+fn py_host(this: &Inst<EventLoop>) -> Fallible<Ref> {
+    if let Some(capsule) = this.capsule.get() {
+        return Ok(capsule);
+    }
+    let host = this.with_engine(|engine| HostSlot::new(this, engine))?;
+    let capsule = host.capsule();
+    this.host.replace(Some(host));
+    let capsule = capsule?;
+    this.capsule.set(capsule.clone());
+    Ok(capsule)
+}
+
+/// Makes the calls that Rust futures have asked for, and that lead to more of them; takes none any more. Other jobs are
+/// returned, for they are not run.
+fn close_host(this: &Inst<EventLoop>) -> Vec<Job> {
+    let mut others = Vec::new();
+    let Some(at_close) = this.host.borrow().as_ref().map(HostSlot::at_close) else { return others };
+    let mut run_calls = || {
+        let mut any = false;
+        let next = || {
+            this.with_open_engine(|engine| {
+                engine.begin();
+                engine.pop()
+            })
+        };
+        while let Some(job) = next().flatten() {
+            match job.as_call() {
+                Some(call) => {
+                    call.run();
+                    any = true;
+                }
+                None => others.push(job),
+            }
+        }
+        any
+    };
+    loop {
+        at_close.iter().for_each(Call::run);
+        if !run_calls() {
+            break;
+        }
+    }
+    this.with_open_engine(Engine::close_inbox);
+    run_calls();
+    others
+}
+
 /// `_release()`: closes the engine's descriptors and drops everything that is queued.
 fn py_release(this: &Inst<EventLoop>) -> Fallible<Ref> {
+    let unrun = close_host(this);
     this.closed.set(true);
+    if let (Some(host), Some(engine)) = (&*this.host.borrow(), &*this.engine.borrow()) {
+        host.close(engine.timers().map(|(_, job)| job), engine.watches().map(|(_, _, job)| job));
+    }
+    drop(unrun);
     let engine = this.engine.take();
     let jobs = engine.map(|mut engine| (engine.clear(), engine));
     drop(jobs);
@@ -440,6 +513,9 @@ fn py_release(this: &Inst<EventLoop>) -> Fallible<Ref> {
 fn py_forget_kernel(this: &Inst<EventLoop>) -> Fallible<Ref> {
     if let Some(engine) = this.engine.borrow_mut().as_mut() {
         engine.forget_kernel();
+    }
+    if let Some(host) = &*this.host.borrow() {
+        host.forget_kernel();
     }
     Ok(none().own())
 }
@@ -565,6 +641,7 @@ pub fn define() -> Fallible<Ref> {
             c"_thread_id" => py_thread_id, py_set_thread_id;
             c"_task_factory" => py_task_factory, py_set_task_factory;
             c"_clock_resolution" => py_clock_resolution;
+            c"__velodrome_host__" => py_host;
             c"_ready" => py_ready;
             c"_scheduled" => py_scheduled;
         ),

@@ -1,5 +1,6 @@
 //! What the ready queue holds: small tagged jobs rather than callbacks.
 
+use crate::cpython::host::Call;
 use crate::cpython::prefetch;
 use crate::cpython::{Fallible, Inst, Own, Ref, Visitor};
 use crate::event_loop::EventLoop;
@@ -54,6 +55,8 @@ pub enum Job {
     Listener(Listener),
     /// A timeout whose time is up.
     Expire(Own<Timeout>),
+    /// What a Rust future, or its waker, has asked for.
+    Call(Call),
     /// A signal for the loop's handlers.
     Signal(u8),
 }
@@ -86,6 +89,10 @@ impl Job {
             Job::Socket(call) => sockets::run_ready(call),
             Job::Listener(listener) => crate::listener::run(event_loop, listener),
             Job::Expire(timeout) => expire(event_loop, timeout),
+            Job::Call(call) => {
+                call.run();
+                Ok(())
+            }
             Job::Signal(number) => handle_signal(event_loop, *number),
         }
     }
@@ -115,7 +122,7 @@ impl Job {
             Job::PipeReadable(pipe) => prefetch::instance(pipe),
             Job::PipeWritable(pipe) | Job::PipeHungUp(pipe) => prefetch::instance(pipe),
             Job::Socket(call) => prefetch::instance(call),
-            Job::Listener(_) | Job::Expire(_) | Job::Foreign(_) | Job::Signal(_) => {}
+            Job::Listener(_) | Job::Expire(_) | Job::Foreign(_) | Job::Call(_) | Job::Signal(_) => {}
         }
     }
 
@@ -145,8 +152,13 @@ impl Job {
             Job::Socket(call) => visitor.object(call.obj()),
             Job::Listener(listener) => visitor.object(listener.obj()),
             Job::Expire(timeout) => visitor.object(timeout.obj()),
-            Job::Signal(_) => {}
+            Job::Call(_) | Job::Signal(_) => {}
         }
+    }
+
+    /// The call, if it is one.
+    pub fn as_call(&self) -> Option<&Call> {
+        if let Job::Call(call) = self { Some(call) } else { None }
     }
 
     /// The handle that asyncio would have queued, for those who look into the queue.
@@ -167,7 +179,7 @@ impl Job {
             Job::PipeHungUp(pipe) => transport::stream::readable_handle(pipe)?,
             Job::Socket(call) => sockets::as_handle(call)?,
             Job::Listener(listener) => return listener.as_handle().map(Some),
-            Job::Resolve(_) | Job::Expire(_) | Job::Signal(_) => return Ok(None),
+            Job::Resolve(_) | Job::Expire(_) | Job::Call(_) | Job::Signal(_) => return Ok(None),
         }))
     }
 }

@@ -1,16 +1,20 @@
 //! [`Context`]: the loop that polls us just now, and the tasks that this crate made on it.
 //!
 //! What must stay true: it is set around everything that a loop runs, and nowhere else; so what asks for it outside of a
-//! loop is told that no event loop is running.
+//! loop is told that no event loop is running. This crate's own loop sets it for a whole run. Another loop knows nothing of it:
+//! there it is set around each step of a task and each call that came from another thread.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::abi::{CellRef, LocalHost};
+use crate::abi::{CellRef, HostRef, LocalHost};
 use crate::roster::Roster;
 
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
+
+    /// The loops of others, which this thread's futures were polled by, and that are not closed.
+    static GUESTS: RefCell<Vec<Rc<Context>>> = const { RefCell::new(Vec::new()) };
 }
 
 #[derive(Debug)]
@@ -56,6 +60,36 @@ impl Context {
     /// Whether a loop is running in this thread, or the thread is ending, so that none can.
     pub(crate) fn is_taken() -> bool {
         CURRENT.try_with(|current| current.borrow().is_some()).unwrap_or(true)
+    }
+
+    /// That of a loop that somebody else runs.
+    pub(crate) fn guest(is_it: impl Fn(&Context) -> bool) -> Option<Rc<Context>> {
+        GUESTS
+            .try_with(|guests| guests.borrow().iter().find(|context| is_it(context)).cloned())
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn add_guest(context: Rc<Context>) {
+        GUESTS.with_borrow_mut(|guests| guests.push(context));
+    }
+
+    /// The loop is closed.
+    pub(crate) fn forget_guest(&self) {
+        let forgotten = GUESTS.try_with(|guests| {
+            let mut guests = guests.borrow_mut();
+            let place = guests.iter().position(|context| std::ptr::eq(&raw const **context, self))?;
+            Some(guests.swap_remove(place))
+        });
+        drop(forgotten);
+    }
+
+    /// Makes the context of a loop the present one for what it calls, if the loop is somebody else's.
+    #[inline]
+    pub(crate) fn enter_guest(host: &HostRef) -> Option<Entered> {
+        if Self::is_taken() {
+            return None;
+        }
+        Self::guest(|context| context.host.host() == host).map(|context| context.enter())
     }
 
     /// All tasks that are not done.

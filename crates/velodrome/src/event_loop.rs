@@ -85,6 +85,8 @@ struct Core {
     run: usize,
     /// How often the kernel was asked.
     turn: u64,
+    /// What is called before the loop closes.
+    at_close: Vec<Job>,
     closed: bool,
 }
 
@@ -107,6 +109,7 @@ impl EventLoop {
                 stamp: 0,
                 run: 0,
                 turn: 0,
+                at_close: Vec::new(),
                 closed: false,
             })),
         }))
@@ -236,9 +239,13 @@ impl EventLoop {
         }
     }
 
-    /// Runs what is ready now, and so on until nothing is.
-    pub(crate) fn run_ready(&self) {
-        while self.iteration(self.core(), 0, &mut || ()) > 0 {}
+    /// Runs what is ready now, and so on until nothing is. Says whether anything was.
+    fn run_ready(&self) -> bool {
+        let mut any = false;
+        while self.iteration(self.core(), 0, &mut || ()) > 0 {
+            any = true;
+        }
+        any
     }
 
     #[inline]
@@ -301,10 +308,23 @@ impl EventLoop {
         }
     }
 
+    /// Has something called before the loop closes.
+    pub(crate) fn at_close(&self, call: Job) {
+        self.core().borrow_mut().at_close.push(call);
+    }
+
     /// Takes nothing any more, and runs what was queued.
     pub(crate) fn close(&self) {
         self.core().borrow_mut().engine.close_inbox();
-        self.run_ready();
+        let at_close = std::mem::take(&mut self.core().borrow_mut().at_close);
+        loop {
+            for call in &at_close {
+                call.run(self);
+            }
+            if !self.run_ready() {
+                break;
+            }
+        }
         self.core().borrow_mut().closed = true;
     }
 }

@@ -85,6 +85,11 @@ impl Handle {
     /// });
     /// ```
     pub fn call_soon(&self, function: impl FnOnce() + Send + 'static) -> Result<(), Closed> {
+        let host = self.host.clone();
+        let function = move || {
+            let _entered = Context::enter_guest(&host);
+            function();
+        };
         self.host.send(Box::new(function)).map_err(|_function| Closed)
     }
 

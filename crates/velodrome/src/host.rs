@@ -10,6 +10,8 @@
 
 use std::ffi::{c_int, c_void};
 
+pub use crate::guest::{Guest, GuestTask, Incompatible};
+
 /// The version of the table's layout that this crate speaks.
 ///
 /// ```
@@ -69,7 +71,8 @@ pub type CallFn = unsafe extern "C" fn(data: *mut c_void);
 ///
 /// A pointer to a table is valid as long as its `context` is retained. `data` that is handed in belongs to the host
 /// until it has called the function with it, or has given it back: by a `false` or an error, or by a cancellation
-/// that returns `true`.
+/// that returns `true`. A loop that closes makes the calls that were scheduled; its timers and registrations end, and their
+/// `data` is still given back by a cancellation.
 ///
 /// ```
 /// use std::mem::offset_of;
@@ -115,4 +118,7 @@ pub struct Host {
     /// A number that is another one each time that the kernel was asked what is ready. Whoever has found a descriptor not ready
     /// since then knows a call for it, in the same turn, to be old.
     pub turn: unsafe extern "C" fn(context: *mut c_void) -> u64,
+    /// Calls when the loop is about to close, while everything else still works; and again, as long as that has led to calls being
+    /// scheduled, which are then made. The `data` stays the caller's. Does nothing if the loop is closed.
+    pub at_close: unsafe extern "C" fn(context: *mut c_void, call: CallFn, data: *mut c_void),
 }

@@ -56,6 +56,7 @@ mod future;
 mod gather;
 #[allow(missing_debug_implementations, non_snake_case, reason = "made by a macro, seen by nobody")]
 mod gather_in_place;
+mod guest;
 mod handle;
 pub mod host;
 mod join_error;

@@ -17,7 +17,7 @@ use std::task::Waker;
 use slab::Slab;
 
 use crate::abi::CellRef;
-use crate::context::Context;
+use crate::context::{Context, Entered};
 
 /// The scope that is the task itself.
 pub(crate) const ROOT: usize = usize::MAX;
@@ -157,6 +157,18 @@ impl TaskCell {
         if let Some(context) = self.context.take() {
             let _cell = context.tasks.borrow_mut().remove(self.slot.get() as usize);
         }
+    }
+
+    /// Makes the task's context the present one for a step, if the loop is somebody else's, who does not know of it.
+    #[inline]
+    pub(crate) fn enter_guest(&self) -> Option<Entered> {
+        if Context::is_taken() {
+            return None;
+        }
+        let context = self.context.take();
+        let entered = context.as_ref().map(Context::enter);
+        self.context.set(context);
+        entered
     }
 
     /// What the root was told.

@@ -83,6 +83,11 @@ impl HostRef {
         unsafe { self.0.as_ref() }
     }
 
+    /// Whether this is the loop with that table.
+    pub(super) fn is_of(&self, host: NonNull<Host>) -> bool {
+        self.0 == host
+    }
+
     /// Has a function called on the loop's thread. Gives it back if the loop is closed. From any thread.
     pub(crate) fn send(&self, function: Box<dyn FnOnce() + Send>) -> Result<(), Box<dyn FnOnce() + Send>> {
         let host = self.table();
@@ -228,6 +233,17 @@ impl LocalHost {
         let host = self.host.table();
         // SAFETY: as promised.
         unsafe { (host.schedule)(host.context, call, data) };
+    }
+
+    /// Calls before the loop closes.
+    ///
+    /// # Safety
+    ///
+    /// `call` may be called with `data`, on this thread, until the loop is closed.
+    pub(super) unsafe fn at_close(&self, call: CallFn, data: *mut c_void) {
+        let host = self.host.table();
+        // SAFETY: as promised.
+        unsafe { (host.at_close)(host.context, call, data) };
     }
 
     #[inline]

@@ -2,6 +2,7 @@
 //! on both of its sides, and where a future becomes a task.
 //!
 //! - `host_ref.rs` calls a table: safe methods over a loop that may be anybody's.
+//! - `guest_host.rs` looks at the table of a loop that is not ours.
 //! - `serve.rs` fills one: the table of this crate's own loop.
 //! - `own_thread.rs` keeps what belongs to the loop's thread from the others, who may hold the loop too.
 //! - `raw_task.rs` is a task's memory and its wakers; `join_handle.rs` awaits it, `task_timer.rs` wakes it at a time.
@@ -9,6 +10,7 @@
 //! What must stay true: everything that is called through the table is called with the `data` that it was made for;
 //! nothing unwinds out of an `extern "C"` function.
 
+mod guest_host;
 mod host_ref;
 mod join_handle;
 mod own_thread;

@@ -307,7 +307,8 @@ unsafe extern "C" fn step_remote(data: *mut c_void) {
     let it = unsafe { header.as_ref() };
     // Acquire: what the other thread did before it woke is visible to the poll.
     it.waking.swap(false, Ordering::AcqRel);
-    if !it.is(QUEUED | RUNNING | DONE) {
+    // Somebody else's loop may have moved to another thread, where a task cannot follow it.
+    if it.owner == this_thread() && !it.is(QUEUED | RUNNING | DONE) {
         it.retain();
         // SAFETY: on the loop's thread, with the share just taken.
         unsafe { run(header) };
@@ -330,6 +331,7 @@ unsafe fn run(header: NonNull<Header>) {
         unsafe { release_local(header) };
         return;
     }
+    let _entered = it.cell.enter_guest();
     it.set(RUNNING);
     // Lent: the waker owns no share, and is not dropped.
     // SAFETY: the table is for headers.
@@ -463,6 +465,12 @@ impl CellRef {
             // SAFETY: as a waker, that is lent.
             unsafe { waker_wake_by_ref(self.header.as_ptr().cast_const().cast()) };
         }
+    }
+
+    /// Whether it has no future here: whoever polls it has that.
+    pub(crate) fn is_alone(&self) -> bool {
+        // SAFETY: this value has a share.
+        unsafe { self.header.as_ref() }.is(ALONE)
     }
 
     pub(crate) fn is(&self, other: &CellRef) -> bool {

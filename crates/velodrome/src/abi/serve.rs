@@ -77,6 +77,7 @@ pub(crate) fn table(event_loop: &Weak<EventLoop>) -> HostTable {
         descriptor_remove,
         now,
         turn,
+        at_close,
     })
 }
 
@@ -167,4 +168,9 @@ unsafe extern "C" fn now(context: *mut c_void) -> u64 {
 unsafe extern "C" fn turn(context: *mut c_void) -> u64 {
     // SAFETY: the caller owns a share of the loop.
     unsafe { event_loop(context) }.turn()
+}
+
+unsafe extern "C" fn at_close(context: *mut c_void, call: CallFn, data: *mut c_void) {
+    // SAFETY: the caller owns a share of the loop.
+    unsafe { event_loop(context) }.at_close(Job::call(call, data));
 }

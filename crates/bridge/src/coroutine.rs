@@ -1,0 +1,438 @@
+//! [`into_awaitable`]: a Rust future, as a coroutine of Python.
+//!
+//! Whoever drives the coroutine polls the future: a task of whatever class, `gather`, a bare `send(None)`. While the future is
+//! pending, the driver is given a future of the running loop to wait for, which the waker resolves.
+//!
+//! What must stay true:
+//!
+//! - The future is polled and dropped on the thread that it belongs to.
+//! - What is thrown in cancels the future. It comes out again, unless the future has caught the cancellation and ends otherwise.
+//! - Nothing is borrowed while the future is polled or dropped: it may run Python, which may come back here.
+
+use std::cell::RefCell;
+use std::ffi::CString;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Poll, Waker};
+
+use pyo3::conversion::IntoPyObjectExt;
+use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use velodrome::host::GuestTask;
+use velodrome::{Handle, JoinError};
+
+use crate::abi::ThreadBound;
+use crate::running;
+use crate::waking::Waking;
+
+/// Makes a coroutine, as Python sees it, of a future.
+///
+/// The future is polled by the task that awaits it, on the thread that called this, which must be the loop's. Being cancelled,
+/// it is dropped where it waits, or gives [`Cancelled`](velodrome::Cancelled) to the [`catch_cancel`](velodrome::catch_cancel)
+/// around that. In its name, `repr` and "was never awaited" it is called as the function that made it.
+///
+/// # Errors
+///
+/// What Python raises when the object cannot be made.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use velodrome_bridge::into_awaitable;
+///
+/// #[pyfunction]
+/// fn double(py: Python<'_>, number: i64) -> PyResult<Bound<'_, PyAny>> {
+///     into_awaitable(py, async move {
+///         velodrome::yield_now().await;
+///         Ok(2 * number)
+///     })
+/// }
+///
+/// # fn main() -> PyResult<()> {
+/// # Python::attach(|py| {
+/// let double = wrap_pyfunction!(double, py)?;
+/// let answer = py.import("asyncio")?.call_method1("run", (double.call1((21,))?,))?;
+/// assert_eq!(answer.extract::<i64>()?, 42);
+/// # Ok(())
+/// # })
+/// # }
+/// ```
+pub fn into_awaitable<F, T>(py: Python<'_>, future: F) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py> + 'static,
+{
+    let created = State::Created(Box::pin(convert(future)));
+    new_coroutine(py, Body::Here(ThreadBound::new(RefCell::new(created))), std::any::type_name::<F>())
+}
+
+/// [`into_awaitable`], of a future that is made on the thread of whichever loop awaits it: for
+/// `asyncio.run_coroutine_threadsafe` and the like.
+///
+/// # Errors
+///
+/// What Python raises when the object cannot be made.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use velodrome_bridge::into_awaitable_with;
+///
+/// #[pyfunction]
+/// fn double(py: Python<'_>, number: i64) -> PyResult<Bound<'_, PyAny>> {
+///     into_awaitable_with(py, move || async move {
+///         velodrome::yield_now().await;
+///         Ok(2 * number)
+///     })
+/// }
+///
+/// # fn main() -> PyResult<()> {
+/// # Python::attach(|py| {
+/// let main = pyo3::types::PyModule::from_code(py, c"
+/// import asyncio
+/// async def main(double):
+///     loop = asyncio.get_running_loop()
+///     def elsewhere():
+///         return asyncio.run_coroutine_threadsafe(double(21), loop).result()
+///     return await asyncio.to_thread(elsewhere)
+/// ", c"main.py", c"main")?.getattr("main")?;
+/// let main = main.call1((wrap_pyfunction!(double, py)?,))?;
+/// assert_eq!(py.import("asyncio")?.call_method1("run", (main,))?.extract::<i64>()?, 42);
+/// # Ok(())
+/// # })
+/// # }
+/// ```
+pub fn into_awaitable_with<M, F, T>(py: Python<'_>, make: M) -> PyResult<Bound<'_, PyAny>>
+where
+    M: FnOnce() -> F + Send + 'static,
+    F: Future<Output = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py> + 'static,
+{
+    let make: Make = Box::new(move || Box::pin(convert(make())));
+    let body = Body::Anywhere { make: Mutex::new(Some(make)), here: OnceLock::new() };
+    new_coroutine(py, body, std::any::type_name::<F>())
+}
+
+type Object = dyn Future<Output = PyResult<Py<PyAny>>>;
+type Make = Box<dyn FnOnce() -> Pin<Box<Object>> + Send>;
+
+async fn convert<F, T>(future: F) -> PyResult<Py<PyAny>>
+where
+    F: Future<Output = PyResult<T>>,
+    T: for<'py> IntoPyObject<'py> + 'static,
+{
+    let value = future.await?;
+    Python::attach(|py| value.into_py_any(py))
+}
+
+fn new_coroutine<'py>(py: Python<'py>, body: Body, type_name: &'static str) -> PyResult<Bound<'py, PyAny>> {
+    Ok(Bound::new(py, Coroutine { body, handle: OnceLock::new(), type_name })?.into_any())
+}
+
+/// A Rust future, as a coroutine of Python.
+#[pyclass(frozen, name = "RustCoroutine", module = "velodrome_bridge", weakref)]
+struct Coroutine {
+    body: Body,
+    /// The loop that it was begun on.
+    handle: OnceLock<Handle>,
+    type_name: &'static str,
+}
+
+enum Body {
+    /// On the thread that made it.
+    Here(ThreadBound<RefCell<State>>),
+    /// On the thread that is the first to await it.
+    Anywhere {
+        make: Mutex<Option<Make>>,
+        here: OnceLock<ThreadBound<RefCell<State>>>,
+    },
+    Gone,
+}
+
+enum State {
+    Created(Pin<Box<Object>>),
+    Begun(Begun),
+    Running,
+    Closed,
+}
+
+struct Begun {
+    task: GuestTask<Object>,
+    waking: Arc<Waking>,
+    waker: Waker,
+    event_loop: Py<PyAny>,
+    /// What was thrown in last, and is raised again if the future passes it on.
+    thrown: Option<PyErr>,
+}
+
+impl Coroutine {
+    /// The state, on its thread.
+    fn state(&self) -> PyResult<&RefCell<State>> {
+        let bound = match &self.body {
+            Body::Here(state) => Some(state),
+            Body::Anywhere { make, here } => {
+                // Made outside of the cell, because making it can run Python.
+                let make = make.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(make) = make {
+                    let _lost = here.set(ThreadBound::new(RefCell::new(State::Created(make()))));
+                }
+                here.get()
+            }
+            Body::Gone => None,
+        };
+        bound.and_then(ThreadBound::get).ok_or_else(|| {
+            PyRuntimeError::new_err(format!(
+                "{} belongs to another thread: the one that made it, which must be that of the loop that awaits it",
+                self.qualname()
+            ))
+        })
+    }
+
+    /// The path of the function that made the future, within its crate.
+    fn qualname(&self) -> &'static str {
+        let path = self.type_name.trim_end_matches("::{{closure}}");
+        let path = path.split('<').next().unwrap_or(path);
+        path.rsplit("::").next().unwrap_or(path)
+    }
+
+    /// One step. `thrown` is what the driver throws in.
+    fn step(&self, py: Python<'_>, thrown: Option<PyErr>) -> PyResult<Py<PyAny>> {
+        let state = self.state()?;
+        let before = state.replace(State::Running);
+        let mut begun = match before {
+            State::Running => return Err(PyValueError::new_err("coroutine already executing")),
+            State::Closed => {
+                state.replace(State::Closed);
+                return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"));
+            }
+            State::Created(future) => {
+                let closing = Closing(state);
+                if let Some(thrown) = thrown {
+                    drop(future);
+                    return Err(thrown);
+                }
+                let begun = self.begin(py, future)?;
+                closing.forget();
+                begun
+            }
+            State::Begun(begun) => begun,
+        };
+        let closing = Closing(state);
+        if let Some(thrown) = thrown {
+            begun.task.cancel();
+            begun.thrown = Some(thrown);
+        }
+        begun.waking.begin();
+        match begun.task.poll(&begun.waker) {
+            Poll::Ready(Ok(output)) => Err(PyStopIteration::new_err((output?,))),
+            // PyO3 makes a `PanicException` of it.
+            Poll::Ready(Err(JoinError::Panicked(panic))) => std::panic::resume_unwind(panic.into_payload()),
+            Poll::Ready(Err(error)) => Err(begun.thrown.take().map_or_else(|| cancelled(py, &error), Ok)?),
+            Poll::Pending => {
+                let awaited = wait(begun.event_loop.bind(py), &begun.waking)?;
+                closing.forget();
+                state.replace(State::Begun(begun));
+                Ok(awaited)
+            }
+        }
+    }
+
+    fn begin(&self, py: Python<'_>, future: Pin<Box<Object>>) -> PyResult<Begun> {
+        let event_loop = running::event_loop(py)?;
+        let guest = running::guest(&event_loop)?;
+        let _unset = self.handle.set(guest.handle());
+        let waking = Waking::new(guest.handle());
+        Ok(Begun {
+            task: GuestTask::new(&guest, future),
+            waker: Waker::from(Arc::clone(&waking)),
+            waking,
+            event_loop: event_loop.unbind(),
+            thrown: None,
+        })
+    }
+}
+
+/// Closes a coroutine that a step leaves without another state.
+struct Closing<'a>(&'a RefCell<State>);
+
+impl Closing<'_> {
+    fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.replace(State::Closed);
+    }
+}
+
+/// What the driver is to wait for: nothing (which means: go on soon) if a wake has come already.
+fn wait(event_loop: &Bound<'_, PyAny>, waking: &Waking) -> PyResult<Py<PyAny>> {
+    let py = event_loop.py();
+    if waking.is_woken() {
+        return Ok(py.None());
+    }
+    let future = event_loop.call_method0(intern!(py, "create_future"))?;
+    future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+    if waking.wait(future.clone().unbind()) { Ok(future.unbind()) } else { Ok(py.None()) }
+}
+
+/// The exception for a future that has cancelled its own task.
+fn cancelled(py: Python<'_>, error: &JoinError) -> PyResult<PyErr> {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let class = running::function(py, &CLASS, "CancelledError")?;
+    let exception = if error.is_cancelled() { class.call0()? } else { class.call1((error.to_string(),))? };
+    Ok(PyErr::from_value(exception))
+}
+
+#[pymethods]
+impl Coroutine {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.step(py, None)
+    }
+
+    /// Resume the coroutine.
+    fn send(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        if !value.is_none() && matches!(&*self.state()?.borrow(), State::Created(_)) {
+            return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
+        }
+        self.step(py, None)
+    }
+
+    /// Raise an exception where the coroutine waits.
+    #[pyo3(signature = (typ, val=None, tb=None, /))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        typ: &Bound<'_, PyAny>,
+        val: Option<&Bound<'_, PyAny>>,
+        tb: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        self.step(py, Some(exception(typ, val, tb)?))
+    }
+
+    /// End the coroutine where it is.
+    fn close(&self) -> PyResult<()> {
+        let state = self.state()?;
+        let before = state.replace(State::Closed);
+        if matches!(before, State::Running) {
+            state.replace(before);
+            return Err(PyValueError::new_err("coroutine already executing"));
+        }
+        drop(before);
+        Ok(())
+    }
+
+    #[getter]
+    fn __name__(&self) -> &'static str {
+        self.qualname()
+    }
+
+    #[getter]
+    fn __qualname__(&self) -> &'static str {
+        self.qualname()
+    }
+
+    #[getter]
+    fn cr_running(&self) -> bool {
+        self.state().is_ok_and(|state| matches!(&*state.borrow(), State::Running))
+    }
+
+    #[getter]
+    fn cr_suspended(&self) -> bool {
+        self.state().is_ok_and(|state| matches!(&*state.borrow(), State::Begun(_)))
+    }
+
+    #[getter]
+    fn cr_await(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    #[getter]
+    fn cr_frame(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<coroutine object {} at {:p}>", self.qualname(), std::ptr::from_ref(self))
+    }
+}
+
+/// The exception that `throw` is told to raise, in any of the ways in which it can be told.
+fn exception(
+    typ: &Bound<'_, PyAny>,
+    val: Option<&Bound<'_, PyAny>>,
+    tb: Option<&Bound<'_, PyAny>>,
+) -> PyResult<PyErr> {
+    let py = typ.py();
+    let exception = match val {
+        Some(val) if !val.is_none() && val.is_instance_of::<pyo3::exceptions::PyBaseException>() => {
+            val.clone()
+        }
+        Some(val) if !val.is_none() => typ.call1((val,))?,
+        _ if typ.is_instance_of::<pyo3::types::PyType>() => typ.call0()?,
+        _ => typ.clone(),
+    };
+    if let Some(tb) = tb.filter(|tb| !tb.is_none()) {
+        exception.call_method1(intern!(py, "with_traceback"), (tb,))?;
+    }
+    Ok(PyErr::from_value(exception))
+}
+
+impl Coroutine {
+    /// Whether nobody has begun it.
+    fn is_unawaited(&self) -> bool {
+        match &self.body {
+            Body::Here(state) => {
+                state.get().is_some_and(|state| matches!(&*state.borrow(), State::Created(_)))
+            }
+            Body::Anywhere { make, .. } => make.lock().is_ok_and(|make| make.is_some()),
+            Body::Gone => false,
+        }
+    }
+
+    fn warn_never_awaited(&self) {
+        let message = format!("coroutine '{}' was never awaited", self.qualname());
+        Python::try_attach(|py| {
+            // What is on its way goes on.
+            let raised = PyErr::take(py);
+            let category = py.get_type::<PyRuntimeWarning>();
+            let warned = CString::new(message).map(|message| PyErr::warn(py, &category, &message, 1));
+            if let Ok(Err(error)) = warned {
+                error.write_unraisable(py, None);
+            }
+            if let Some(raised) = raised {
+                raised.restore(py);
+            }
+        });
+    }
+}
+
+impl Drop for Coroutine {
+    fn drop(&mut self) {
+        if self.is_unawaited() {
+            self.warn_never_awaited();
+        }
+        let bound = match std::mem::replace(&mut self.body, Body::Gone) {
+            Body::Here(bound) => Some(bound),
+            Body::Anywhere { here, .. } => here.into_inner(),
+            Body::Gone => None,
+        };
+        // Collected on another thread than its own, which is where it can be dropped; if the loop is closed, nowhere.
+        if let Some(bound) = bound.filter(|bound| !bound.is_here())
+            && let Some(handle) = self.handle.get()
+        {
+            let _closed = handle.call_soon(move || drop(bound));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! [`Waking`]: how a Rust waker wakes the Python task that awaits.
+//!
+//! The task waits for a future of its loop, made anew for each wait. On the loop's thread a wake resolves that future at once; from
+//! another thread it first goes through the loop's queue, without the GIL where the loop is velodrome's.
+//!
+//! What must stay true:
+//!
+//! - No wake is lost: one that comes while the Rust future is polled is seen before the Python task is sent to wait.
+//! - Nothing of Python's is touched, and no GIL asked for, under the lock.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Wake;
+use std::thread::{self, ThreadId};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use velodrome::Handle;
+
+pub(crate) struct Waking {
+    handle: Handle,
+    thread: ThreadId,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    woken: bool,
+    /// What the Python task waits for.
+    future: Option<Py<PyAny>>,
+}
+
+impl Waking {
+    pub(crate) fn new(handle: Handle) -> Arc<Self> {
+        Arc::new(Waking { handle, thread: thread::current().id(), state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What comes from now on is for the poll to come, which sees it.
+    pub(crate) fn begin(&self) {
+        let old = {
+            let mut state = self.state();
+            state.woken = false;
+            state.future.take()
+        };
+        drop(old);
+    }
+
+    /// Whether a wake has come since the poll began. (If not, [`Waking::wait`] is next.)
+    pub(crate) fn is_woken(&self) -> bool {
+        self.state().woken
+    }
+
+    /// The Python task will wait for this future. `false` if a wake has come, so that it must not.
+    pub(crate) fn wait(&self, future: Py<PyAny>) -> bool {
+        let refused = {
+            let mut state = self.state();
+            if state.woken {
+                Some(future)
+            } else {
+                state.future = Some(future);
+                None
+            }
+        };
+        refused.is_none()
+    }
+
+    /// Resolves what the Python task waits for. On the loop's thread.
+    fn fire(&self) {
+        let future = self.state().future.take();
+        let Some(future) = future else { return };
+        // Without an interpreter nobody waits.
+        Python::try_attach(|py| {
+            let future = future.bind(py);
+            let resolved = match future.call_method0(intern!(py, "done")).and_then(|done| done.is_truthy()) {
+                Ok(true) => Ok(()),
+                Ok(false) => future.call_method1(intern!(py, "set_result"), (py.None(),)).map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = resolved {
+                error.write_unraisable(py, Some(future));
+            }
+        });
+    }
+}
+
+impl Wake for Waking {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        {
+            let mut state = self.state();
+            if std::mem::replace(&mut state.woken, true) || state.future.is_none() {
+                return;
+            }
+        }
+        if self.thread == thread::current().id() {
+            self.fire();
+        } else {
+            let this = Arc::clone(self);
+            // A closed loop has nobody to wake.
+            let _closed = self.handle.call_soon(move || this.fire());
+        }
+    }
+}

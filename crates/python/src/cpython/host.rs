@@ -1,0 +1,366 @@
+//! The loop as a [`Host`]: the C table through which Rust futures, of any extension module, reach it.
+//!
+//! The table lies in a [`LoopHost`], which is counted and holds nothing of Python's, so that whoever has a share can give it up
+//! anywhere. The loop hands it out in a capsule. What is asked for becomes a [`Call`] in the loop's own engine: there is
+//! one ready queue, one timer heap and one poller.
+//!
+//! What must stay true:
+//!
+//! - `retain`, `release` and `schedule` may be called from any thread, without the GIL. The others come from the thread that
+//!   runs the loop, and take the GIL if it is not held there.
+//! - A call is made once if it was scheduled or set for a time, and never after its `data` was given back.
+//! - A call that was asked for on a thread is made on that thread or not at all.
+//! - The loop is reached through a pointer that is null as soon as it is closed, or dies.
+
+use std::collections::HashSet;
+use std::ffi::{CStr, c_int, c_void};
+use std::os::fd::BorrowedFd;
+use std::ptr::{NonNull, null_mut};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use pyo3::ffi;
+use velodrome::host::{CallFn, HOST_VERSION, Host, Interest, TimerId, Watch};
+use velodrome_engine::{Engine, Key, Remote, Time, TimerKey};
+
+use super::class::Inst;
+use super::gil;
+use super::object::Ref;
+use super::raised::Fallible;
+use crate::event_loop::EventLoop;
+use crate::job::Job;
+
+/// What the capsule is called.
+const CAPSULE: &CStr = c"velodrome.Host";
+
+// ---------------------------------------------------------------------------------------------------------------
+// What is called.
+
+/// A function that was handed in through the table, with what it is called with.
+#[derive(Clone, Debug)]
+pub struct Call(Arc<Asked>);
+
+#[derive(Debug)]
+struct Asked {
+    function: CallFn,
+    data: *mut c_void,
+    /// Where it may be called; 0 is anywhere.
+    thread: u64,
+    /// Whether it is called again and again, as a descriptor's is.
+    again: bool,
+    /// Cleared as soon as the data is not ours any more.
+    owns_data: AtomicBool,
+    /// The number of the timer or the registration.
+    number: (AtomicU64, AtomicU64),
+}
+
+// SAFETY: the data belongs to whoever made the call, and is only ever handed to their function, on the thread that they asked
+// for it on, or on the loop's if they may be on any.
+unsafe impl Send for Asked {}
+// SAFETY: as above; what changes is atomic.
+unsafe impl Sync for Asked {}
+
+impl Call {
+    fn new(function: CallFn, data: *mut c_void, thread: u64, again: bool) -> Call {
+        let owns_data = AtomicBool::new(true);
+        Call(Arc::new(Asked { function, data, thread, again, owns_data, number: Default::default() }))
+    }
+
+    fn note(&self, number: (u64, u64)) {
+        self.0.number.0.store(number.0, Ordering::Relaxed);
+        self.0.number.1.store(number.1, Ordering::Relaxed);
+    }
+
+    fn number(&self) -> (u64, u64) {
+        (self.0.number.0.load(Ordering::Relaxed), self.0.number.1.load(Ordering::Relaxed))
+    }
+
+    /// Gives the data back; `false` if it was handed over or given back before.
+    fn give_up(&self) -> bool {
+        self.0.owns_data.swap(false, Ordering::AcqRel)
+    }
+
+    /// Makes the call, unless it was cancelled, or belongs to a thread that does not run the loop any more.
+    pub fn run(&self) {
+        let asked = &*self.0;
+        if asked.thread != 0 && asked.thread != gil::thread_id() {
+            return;
+        }
+        let owned = if asked.again { asked.owns_data.load(Ordering::Acquire) } else { self.give_up() };
+        if owned {
+            // SAFETY: the function was handed in with this data, to be called on this thread; it does not unwind.
+            unsafe { (asked.function)(asked.data) }
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The loop's side.
+
+/// The table of one loop.
+#[derive(Debug)]
+pub struct LoopHost {
+    table: Host,
+    event_loop: AtomicPtr<Inst<EventLoop>>,
+    remote: Remote<Job>,
+    /// The child of a fork leaves the parent's inbox alone.
+    forked: AtomicBool,
+    closed: Mutex<Closed>,
+}
+
+/// What is called when the loop closes, and what is remembered afterwards.
+#[derive(Debug, Default)]
+struct Closed {
+    at_close: Vec<Call>,
+    timers: HashSet<(u64, u64)>,
+    watches: HashSet<(u64, u64)>,
+}
+
+// SAFETY: the table's pointer is to this structure itself. The queue of other threads takes jobs of ours only, which may be sent;
+// what else lies in it is moved at most, under its lock. The loop is touched with the GIL held only.
+unsafe impl Send for LoopHost {}
+// SAFETY: as above.
+unsafe impl Sync for LoopHost {}
+
+/// What a loop has of its host. Whoever else has a share of it learns that the loop is gone when this is dropped.
+#[derive(Debug)]
+pub struct HostSlot(Arc<LoopHost>);
+
+impl HostSlot {
+    /// The host of a loop.
+    pub fn new(event_loop: &Inst<EventLoop>, engine: &Engine<Job>) -> HostSlot {
+        let pointer = std::ptr::from_ref(event_loop).cast_mut();
+        HostSlot(Arc::new_cyclic(|this: &Weak<LoopHost>| LoopHost {
+            table: Host {
+                version: HOST_VERSION,
+                size: size_of::<Host>() as u32,
+                context: this.as_ptr().cast_mut().cast(),
+                retain: entry!(silent "host", c"retain", (context: *mut c_void) -> (), (), retain(context)),
+                release: entry!(silent "host", c"release", (context: *mut c_void) -> (), (), release(context)),
+                schedule: entry!(silent "host", c"schedule",
+                    (context: *mut c_void, call: CallFn, data: *mut c_void) -> bool, false,
+                    host(&context).schedule(call, data)),
+                timer_set: entry!(silent "host", c"timer_set",
+                    (context: *mut c_void, at: u64, call: CallFn, data: *mut c_void) -> TimerId, TimerId(0, 0),
+                    host(&context).timer_set(at, call, data)),
+                timer_cancel: entry!(silent "host", c"timer_cancel",
+                    (context: *mut c_void, timer: TimerId) -> bool, false, host(&context).timer_cancel(timer)),
+                descriptor_add: entry!(silent "host", c"descriptor_add",
+                (context: *mut c_void, descriptor: c_int, interest: Interest, call: CallFn,
+                 data: *mut c_void, watch: *mut Watch) -> c_int, libc::EIO,
+                match host(&context).descriptor_add(descriptor, interest, call, data) {
+                    Ok(added) => {
+                        // SAFETY: the caller gave a place for it.
+                        unsafe { watch.write(added) };
+                        0
+                    }
+                    Err(errno) => errno,
+                }),
+                descriptor_remove: entry!(silent "host", c"descriptor_remove",
+                    (context: *mut c_void, watch: Watch) -> bool, false,
+                    host(&context).descriptor_remove(watch)),
+                now: entry!(silent "host", c"now", (_context: *mut c_void) -> u64, 0,
+                    crate::clock::now().as_nanos()),
+                turn: entry!(silent "host", c"turn", (context: *mut c_void) -> u64, 0, host(&context).turn()),
+                at_close: entry!(silent "host", c"at_close",
+                    (context: *mut c_void, call: CallFn, data: *mut c_void) -> (), (),
+                    host(&context).at_close(call, data)),
+            },
+            event_loop: AtomicPtr::new(pointer),
+            remote: engine.remote(),
+            forked: AtomicBool::new(false),
+            closed: Mutex::default(),
+        }))
+    }
+
+    /// A capsule with the table, which has a share of it.
+    pub fn capsule(&self) -> Fallible<Ref> {
+        let destructor = entry!(reporting "host", c"capsule", (capsule: *mut ffi::PyObject) -> (), (), {
+            // SAFETY: a capsule of ours, which is going; its share of the host goes with it.
+            unsafe {
+                let table = ffi::PyCapsule_GetPointer(capsule, CAPSULE.as_ptr()).cast::<Host>();
+                if let Some(table) = table.as_ref() {
+                    (table.release)(table.context);
+                }
+            }
+        });
+        let table = std::ptr::from_ref(&self.0.table).cast_mut();
+        // SAFETY: the name lives for ever; the pointer is valid as long as the share that the capsule gets.
+        unsafe {
+            let capsule =
+                Ref::from_owned(ffi::PyCapsule_New(table.cast(), CAPSULE.as_ptr(), Some(destructor)))?;
+            let _share = Arc::into_raw(Arc::clone(&self.0));
+            Ok(capsule)
+        }
+    }
+
+    /// The child of a fork has the loop now.
+    pub fn forget_kernel(&self) {
+        self.0.forked.store(true, Ordering::Release);
+    }
+
+    /// What is to be called before the loop closes.
+    pub fn at_close(&self) -> Vec<Call> {
+        self.0.closed().at_close.clone()
+    }
+
+    /// The loop is closed: remembers the timers and registrations that ended with it, whose data is still to be given back.
+    pub fn close<'a>(&self, timers: impl Iterator<Item = &'a Job>, watches: impl Iterator<Item = &'a Job>) {
+        self.0.event_loop.store(null_mut(), Ordering::Release);
+        let mut closed = self.0.closed();
+        closed.timers = timers.filter_map(Job::as_call).map(Call::number).collect();
+        closed.watches = watches.filter_map(Job::as_call).map(Call::number).collect();
+        let at_close = std::mem::take(&mut closed.at_close);
+        drop(closed);
+        drop(at_close);
+    }
+}
+
+impl Drop for HostSlot {
+    fn drop(&mut self) {
+        self.0.event_loop.store(null_mut(), Ordering::Release);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The other side.
+
+/// The host that a function of the table is called for.
+fn host(context: &*mut c_void) -> &LoopHost {
+    // SAFETY: the table's functions are called with its context, by somebody who has a share of it.
+    unsafe { &*context.cast_const().cast::<LoopHost>() }
+}
+
+fn retain(context: *mut c_void) {
+    // SAFETY: it is an `Arc`'s, of which the caller has a share.
+    unsafe { Arc::increment_strong_count(context.cast_const().cast::<LoopHost>()) }
+}
+
+fn release(context: *mut c_void) {
+    // SAFETY: as above; the caller gives their share up.
+    unsafe { Arc::decrement_strong_count(context.cast_const().cast::<LoopHost>()) }
+}
+
+impl LoopHost {
+    fn closed(&self) -> MutexGuard<'_, Closed> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the loop for something, unless it is closed. The GIL is held.
+    fn ask<R>(&self, ask: impl FnOnce(&Inst<EventLoop>) -> R) -> Option<R> {
+        let event_loop = NonNull::new(self.event_loop.load(Ordering::Acquire))?;
+        // SAFETY: the loop empties the pointer before it goes, with the GIL held, as it is here; nothing that is asked runs Python.
+        Some(ask(unsafe { event_loop.as_ref() }))
+    }
+
+    fn schedule(&self, function: CallFn, data: *mut c_void) -> bool {
+        if gil::is_held() {
+            let thread = gil::thread_id();
+            let scheduled = self.ask(|event_loop| {
+                event_loop.is_run_by(thread).then(|| {
+                    let call = Call::new(function, data, thread, false);
+                    event_loop.with_open_engine(|engine| engine.push(Job::Call(call))).is_some()
+                })
+            });
+            match scheduled {
+                Some(None) => {}
+                Some(Some(scheduled)) => return scheduled,
+                None => return false,
+            }
+        }
+        if self.forked.load(Ordering::Acquire) {
+            return false;
+        }
+        self.remote.push(Job::Call(Call::new(function, data, 0, false))).is_ok()
+    }
+
+    fn timer_set(&self, at: u64, function: CallFn, data: *mut c_void) -> TimerId {
+        let _held = gil::hold();
+        let call = Call::new(function, data, gil::thread_id(), false);
+        let job = Job::Call(call.clone());
+        let key = self
+            .ask(|event_loop| event_loop.with_open_engine(|engine| engine.timer(Time::from_nanos(at), job)));
+        match key.flatten() {
+            Some(key) => {
+                let (stamp, slot) = key.into_raw();
+                call.note((stamp, slot.into()));
+                TimerId(stamp, slot.into())
+            }
+            None => {
+                // A closed loop's timer never comes, and can be cancelled.
+                static NEVER: AtomicU64 = AtomicU64::new(0);
+                let id = (NEVER.fetch_add(1, Ordering::Relaxed), u64::MAX);
+                self.closed().timers.insert(id);
+                TimerId(id.0, id.1)
+            }
+        }
+    }
+
+    fn timer_cancel(&self, timer: TimerId) -> bool {
+        let _held = gil::hold();
+        let TimerId(stamp, slot) = timer;
+        let cancelled = self.ask(|event_loop| match u32::try_from(slot) {
+            Ok(slot) => event_loop.cancel_timer(TimerKey::from_raw((stamp, slot))),
+            Err(_) => None,
+        });
+        match cancelled {
+            Some(Some(Job::Call(call))) => call.give_up(),
+            Some(_) => false,
+            None => self.closed().timers.remove(&(stamp, slot)),
+        }
+    }
+
+    fn descriptor_add(
+        &self,
+        descriptor: c_int,
+        interest: Interest,
+        function: CallFn,
+        data: *mut c_void,
+    ) -> Result<Watch, c_int> {
+        let _held = gil::hold();
+        let interest = match interest {
+            Interest::READ => velodrome_engine::Interest::Read,
+            Interest::WRITE => velodrome_engine::Interest::Write,
+            _ => return Err(libc::EINVAL),
+        };
+        if descriptor < 0 {
+            return Err(libc::EBADF);
+        }
+        // SAFETY: the caller lends an open descriptor.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+        let call = Call::new(function, data, gil::thread_id(), true);
+        let job = Job::Call(call.clone());
+        let watched = self
+            .ask(|event_loop| event_loop.with_open_engine(|engine| engine.watch(descriptor, interest, job)));
+        let key = watched
+            .flatten()
+            .ok_or(libc::EBADF)?
+            .map_err(|error| error.raw_os_error().unwrap_or(libc::EEXIST))?;
+        let (stamp, rest) = key.into_raw();
+        call.note((stamp, rest));
+        Ok(Watch(stamp, rest))
+    }
+
+    fn descriptor_remove(&self, watch: Watch) -> bool {
+        let _held = gil::hold();
+        let Watch(stamp, rest) = watch;
+        let removed = self.ask(|event_loop| {
+            event_loop.with_open_engine(|engine| engine.unwatch(Key::from_raw((stamp, rest)))).flatten()
+        });
+        match removed {
+            Some(Some(Job::Call(call))) => call.give_up(),
+            Some(_) => false,
+            None => self.closed().watches.remove(&(stamp, rest)),
+        }
+    }
+
+    fn turn(&self) -> u64 {
+        let _held = gil::hold();
+        self.ask(|event_loop| u64::from(event_loop.iteration.get())).unwrap_or(0)
+    }
+
+    fn at_close(&self, function: CallFn, data: *mut c_void) {
+        let call = Call::new(function, data, gil::thread_id(), true);
+        self.closed().at_close.push(call);
+    }
+}
