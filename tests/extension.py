@@ -1,0 +1,38 @@
+"""Builds extension modules written in Rust, and imports them: one build, for the stable ABI, is for every Python."""
+
+import fcntl
+import importlib.machinery
+import importlib.util
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+TARGET = ROOT / "target" / "extensions"
+
+
+def build(folder, library, destination):
+    """Build the package in `folder` and import its library under its own name."""
+    cargo = shutil.which("cargo") or shutil.which("cargo", path=os.path.expanduser("~/.cargo/bin"))
+    if cargo is None:
+        pytest.skip("building an extension module needs cargo")
+    TARGET.mkdir(parents=True, exist_ok=True)
+    command = [cargo, "build", "--release", "--locked", "--manifest-path", str(folder / "Cargo.toml")]
+    # Neither variable changes from one Python to the next, so nothing is built twice.
+    environ = os.environ | {"PYO3_NO_PYTHON": "1", "PYO3_BUILD_EXTENSION_MODULE": "1"}
+    environ.pop("PYO3_PYTHON", None)
+    with open(TARGET / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(
+            [*command, "--target-dir", str(TARGET)], env=environ, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stderr
+        path = destination / f"{library}.abi3.so"
+        shutil.copy(TARGET / "release" / f"lib{library}.so", path)
+    loader = importlib.machinery.ExtensionFileLoader(library, str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(library, loader))
+    loader.exec_module(module)
+    return module
