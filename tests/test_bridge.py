@@ -651,3 +651,66 @@ def test_many_ready_futures_leave_no_memory(probe):
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     velodrome.run(main())
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The example.
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    return build(ROOT / "examples" / "mixed", "mixed", tmp_path_factory.mktemp("mixed"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["asyncio"]], ids=["velodrome", "asyncio"])
+def test_the_example_runs(mixed, arguments):
+    paths = [os.path.dirname(mixed.__file__), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    program = [sys.executable, str(ROOT / "examples" / "mixed" / "main.py"), *arguments]
+    done = subprocess.run(program, env=environ, capture_output=True, text=True, timeout=50)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "set: OK",
+        "gathered: b'velodrome' None slept",
+        "fetched: ['bend fetched', 'sprint fetched']",
+        "too slow: the time is over",
+        "too slow for Python, too",
+        "tokio: b'hello from a page'",
+        "deleted: 1",
+    ]
+
+
+def test_futures_of_two_libraries_share_a_loop(probe, mixed, run):
+    """Each library has its own copy of the crate: they meet in the loop's table only."""
+
+    async def main():
+        async def call(name):
+            return await probe.awaits(mixed.fetch_all(probe.yields, [], 5)) or name
+
+        results = await asyncio.gather(
+            mixed.fetch_all(lambda key: probe.nap(0.001), ["a", "b"], 5), probe.tasks(20), call("inner")
+        )
+        assert results == [["rested", "rested"], 190, "inner"]
+
+    run(main())
+
+
+def test_a_cancelled_command_breaks_its_connection_and_no_other(mixed, run):
+    async def main():
+        silent = asyncio.Event()
+
+        async def serve(reader, writer):
+            with contextlib.suppress(asyncio.CancelledError):
+                await silent.wait()
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            client = await mixed.KeyValue.connect("127.0.0.1", server.sockets[0].getsockname()[1])
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.get(b"key"), 0.01)
+            with pytest.raises(RuntimeError, match="connect anew"):
+                await client.get(b"key")
+            silent.set()
+            await turns(10)
+
+    run(main())
