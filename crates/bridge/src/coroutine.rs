@@ -26,7 +26,7 @@ use velodrome::{Handle, JoinError};
 
 use crate::abi::ThreadBound;
 use crate::running;
-use crate::waking::Waking;
+use crate::waking::{self, Waking};
 
 /// Makes a coroutine, as Python sees it, of a future.
 ///
@@ -152,7 +152,7 @@ enum Body {
 
 enum State {
     Created(Pin<Box<Object>>),
-    Begun(Begun),
+    Begun(Box<Begun>),
     Running,
     Closed,
 }
@@ -200,56 +200,85 @@ impl Coroutine {
     fn step(&self, py: Python<'_>, thrown: Option<PyErr>) -> PyResult<Py<PyAny>> {
         let state = self.state()?;
         let before = state.replace(State::Running);
-        let mut begun = match before {
-            State::Running => return Err(PyValueError::new_err("coroutine already executing")),
-            State::Closed => {
-                state.replace(State::Closed);
-                return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"));
-            }
-            State::Created(future) => {
-                let closing = Closing(state);
-                if let Some(thrown) = thrown {
+        let closing = Closing(state);
+        let value = match before {
+            State::Created(future) => match thrown {
+                Some(thrown) => {
                     drop(future);
                     return Err(thrown);
                 }
-                let begun = self.begin(py, future)?;
-                closing.forget();
-                begun
+                None => {
+                    // Many a future is ready at once: only one that is not takes memory to be kept in.
+                    let mut begun = Begun::new(py, future)?;
+                    match begun.step(py)? {
+                        Step::Done(value) => {
+                            begun.end();
+                            value
+                        }
+                        Step::Waits(awaited) => {
+                            let _unset = self.handle.set(begun.waking.handle().clone());
+                            closing.forget();
+                            state.replace(State::Begun(Box::new(begun)));
+                            return Ok(awaited);
+                        }
+                    }
+                }
+            },
+            State::Begun(mut begun) => {
+                if let Some(thrown) = thrown {
+                    begun.task.cancel();
+                    begun.thrown = Some(thrown);
+                }
+                begun.waking.begin();
+                match begun.step(py)? {
+                    Step::Done(value) => value,
+                    Step::Waits(awaited) => {
+                        closing.forget();
+                        state.replace(State::Begun(begun));
+                        return Ok(awaited);
+                    }
+                }
             }
-            State::Begun(begun) => begun,
+            State::Running => {
+                closing.forget();
+                return Err(PyValueError::new_err("coroutine already executing"));
+            }
+            State::Closed => return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
         };
-        let closing = Closing(state);
-        if let Some(thrown) = thrown {
-            begun.task.cancel();
-            begun.thrown = Some(thrown);
-        }
-        begun.waking.begin();
-        match begun.task.poll(&begun.waker) {
-            Poll::Ready(Ok(output)) => Err(PyStopIteration::new_err((output?,))),
+        Err(PyStopIteration::new_err((value,)))
+    }
+}
+
+/// What came of a step.
+enum Step {
+    Done(Py<PyAny>),
+    /// For this, or for nothing: then it wants another turn.
+    Waits(Py<PyAny>),
+}
+
+impl Begun {
+    fn new(py: Python<'_>, future: Pin<Box<Object>>) -> PyResult<Begun> {
+        let event_loop = running::event_loop(py)?;
+        let guest = running::guest(&event_loop)?;
+        let (waking, waker) = waking::of(&guest);
+        let task = GuestTask::new(&guest, future);
+        Ok(Begun { task, waking, waker, event_loop: event_loop.unbind(), thrown: None })
+    }
+
+    fn step(&mut self, py: Python<'_>) -> PyResult<Step> {
+        match self.task.poll(&self.waker) {
+            Poll::Ready(Ok(output)) => output.map(Step::Done),
             // PyO3 makes a `PanicException` of it.
             Poll::Ready(Err(JoinError::Panicked(panic))) => std::panic::resume_unwind(panic.into_payload()),
-            Poll::Ready(Err(error)) => Err(begun.thrown.take().map_or_else(|| cancelled(py, &error), Ok)?),
-            Poll::Pending => {
-                let awaited = wait(begun.event_loop.bind(py), &begun.waking)?;
-                closing.forget();
-                state.replace(State::Begun(begun));
-                Ok(awaited)
-            }
+            Poll::Ready(Err(error)) => Err(self.thrown.take().map_or_else(|| cancelled(py, &error), Ok)?),
+            Poll::Pending => wait(self.event_loop.bind(py), &self.waking).map(Step::Waits),
         }
     }
 
-    fn begin(&self, py: Python<'_>, future: Pin<Box<Object>>) -> PyResult<Begun> {
-        let event_loop = running::event_loop(py)?;
-        let guest = running::guest(&event_loop)?;
-        let _unset = self.handle.set(guest.handle());
-        let waking = Waking::new(guest.handle());
-        Ok(Begun {
-            task: GuestTask::new(&guest, future),
-            waker: Waker::from(Arc::clone(&waking)),
-            waking,
-            event_loop: event_loop.unbind(),
-            thrown: None,
-        })
+    /// It is over.
+    fn end(self) {
+        drop(self.task);
+        waking::keep(self.waking, self.waker);
     }
 }
 

@@ -8,13 +8,15 @@
 //! - No wake is lost: one that comes while the Rust future is polled is seen before the Python task is sent to wait.
 //! - Nothing of Python's is touched, and no GIL asked for, under the lock.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Wake;
+use std::task::{Wake, Waker};
 use std::thread::{self, ThreadId};
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use velodrome::Handle;
+use velodrome::host::Guest;
 
 pub(crate) struct Waking {
     handle: Handle,
@@ -29,9 +31,36 @@ struct State {
     future: Option<Py<PyAny>>,
 }
 
+thread_local! {
+    /// One that a future left which was ready at once, for the next such future: nobody has a waker of it.
+    static SPARE: Cell<Option<(Arc<Waking>, Waker)>> = const { Cell::new(None) };
+}
+
+/// A waker of its own for a future on this loop.
+pub(crate) fn of(guest: &Guest) -> (Arc<Waking>, Waker) {
+    match SPARE.take() {
+        Some(spare) if guest.is_loop_of(&spare.0.handle) => spare,
+        _ => {
+            let handle = guest.handle();
+            let waking = Arc::new(Waking { handle, thread: thread::current().id(), state: Mutex::default() });
+            let waker = Waker::from(Arc::clone(&waking));
+            (waking, waker)
+        }
+    }
+}
+
+/// Keeps what a future does not need any more, unless somebody could still wake it.
+pub(crate) fn keep(waking: Arc<Waking>, waker: Waker) {
+    if Arc::strong_count(&waking) == 2 {
+        waking.begin();
+        SPARE.set(Some((waking, waker)));
+    }
+}
+
 impl Waking {
-    pub(crate) fn new(handle: Handle) -> Arc<Self> {
-        Arc::new(Waking { handle, thread: thread::current().id(), state: Mutex::default() })
+    /// The loop, from any thread.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -73,6 +73,17 @@ impl Guest {
         Handle::new(self.context.host.host().clone())
     }
 
+    /// Whether a handle is this loop's.
+    ///
+    /// ```no_run
+    /// # fn guest_of_the_running_loop() -> velodrome::host::Guest { unimplemented!() }
+    /// let guest = guest_of_the_running_loop();
+    /// assert!(guest.is_loop_of(&guest.handle()));
+    /// ```
+    pub fn is_loop_of(&self, handle: &Handle) -> bool {
+        handle.host() == self.context.host.host()
+    }
+
     /// Cancels the tasks that are left; forgets the loop if there are none.
     pub(crate) fn close(&self) {
         let tasks: Vec<_> = self.context.all_tasks().into_iter().filter(|task| !task.is_alone()).collect();

@@ -50,6 +50,10 @@ impl Handle {
         Handle { host }
     }
 
+    pub(crate) fn host(&self) -> &HostRef {
+        &self.host
+    }
+
     /// The running loop.
     ///
     /// # Panics
