@@ -19,8 +19,12 @@ pub fn is_future(object: &Obj) -> Fallible<bool> {
         return Ok(false);
     }
     // The class that it says it has, as mocks do.
-    let name = &state().names.asyncio_future_blocking;
-    let class = object.get(&*object::interned(c"__class__")?)?;
+    let names = &state().names;
+    let name = &names.asyncio_future_blocking;
+    if crate::cpython::mro::lacks(object, &names.class, name) {
+        return Ok(false);
+    }
+    let class = object.get(&names.class)?;
     Ok(class.get_if_there(name)?.is_some() && !object.get(name)?.is_none())
 }
 

@@ -45,6 +45,7 @@ names! {
     begin_reading = c"_begin_reading";
     buffer_updated = c"buffer_updated";
     call_connection_lost = c"_call_connection_lost";
+    class = c"__class__";
     close = c"close";
     connection_lost = c"connection_lost";
     connection_made = c"connection_made";

@@ -37,6 +37,7 @@ pub mod handle_slots;
 pub mod host;
 pub mod layout;
 pub mod member;
+pub mod mro;
 pub mod object;
 pub mod openssl;
 pub mod pipe;
