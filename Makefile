@@ -63,12 +63,19 @@ run: build
 build: $(VENV)/.built
 
 ## test: everything below: Rust tests, Python tests, panic tests
-test: test-rust test-python test-panics
+test: test-rust test-bridge test-python test-panics
 
 ## test-rust: cargo test of the crates that know no Python
 test-rust: need-cargo
 	$(call say,cargo test)
-	@CARGO_TARGET_DIR=$(TARGET) cargo test --workspace --exclude velodrome-python --all-features
+	@CARGO_TARGET_DIR=$(TARGET) cargo test --workspace --exclude velodrome-python --exclude velodrome-bridge --all-features
+
+## test-bridge: the examples in the documentation of velodrome-bridge, which embed the interpreter
+test-bridge: need-cargo $(VENV)/.tools
+	$(call say,cargo test of the bridge on $(TAG))
+	@if $(PYTHON) -c 'import sysconfig; raise SystemExit(not sysconfig.get_config_var("Py_ENABLE_SHARED"))'; then \
+	    CARGO_TARGET_DIR=$(TARGET) PYO3_PYTHON=$(VENV)/bin/python cargo test -p velodrome-bridge; \
+	else echo "left out: $(PYTHON) was built without a shared library, so it cannot be embedded" >&2; fi
 
 ## test-python: pytest on the built package
 test-python: build $(VENV)/.apps
@@ -136,6 +143,15 @@ bench-rust: need-cargo
 	@cd benches/rust && CARGO_TARGET_DIR=$(CURDIR)/target/bench-rust cargo run --release -- \
 	    --output ../../docs/performance-rust.md $(ARGS)
 
+## bench-bridge: compare Rust futures awaited from Python with pyo3-async-runtimes, into docs/performance-bridge.md
+bench-bridge: build
+	$(call say,benches of the bridge on $(TAG))
+	@cd benches/bridge && PYO3_NO_PYTHON=1 PYO3_BUILD_EXTENSION_MODULE=1 \
+	    CARGO_TARGET_DIR=$(CURDIR)/target/bench-bridge cargo build --release --locked
+	@cp target/bench-bridge/release/libbridge_bench.so target/bench-bridge/bridge_bench.abi3.so
+	@PYTHONPATH=target/bench-bridge $(VENV)/bin/python benches/bridge.py \
+	    $(or $(ARGS),--output docs/performance-bridge.md)
+
 ## wheel: a wheel for the interpreter, in dist/
 wheel: need-cargo $(VENV)/.tools
 	@CARGO_TARGET_DIR=$(TARGET) $(VENV)/bin/maturin build --release --interpreter $(VENV)/bin/python --out dist
@@ -192,6 +208,6 @@ need-python:
 need-cargo:
 	@command -v cargo >/dev/null || { echo "cargo not found: install Rust with rustup (https://rustup.rs)" >&2; exit 1; }
 
-.PHONY: help run build test test-rust test-python test-panics build-panic lint format conformance load fuzz bench bench-rust wheel \
+.PHONY: help run build test test-rust test-bridge test-python test-panics build-panic lint format conformance load fuzz bench bench-rust bench-bridge wheel \
         clean need-python need-cargo
 .SECONDARY:

@@ -1,12 +1,14 @@
 """Rust futures awaited from Python: velodrome-bridge beside pyo3-async-runtimes with tokio, in one process, interleaved.
 
-`make bench-bridge` builds benches/bridge and runs this; the output is a Markdown table.
+`make bench-bridge` builds benches/bridge and runs this; the output is a page in Markdown.
 """
 
 import argparse
 import asyncio
 import gc
+import os
 import pathlib
+import sys
 import time
 
 import bridge_bench
@@ -60,13 +62,20 @@ async def measure(rounds):
     return best
 
 
-def table(best):
+def table(best, rounds):
     def ns(name):
         return f"{best[name]:,.0f}"
 
     def ratio(name):
         return f"{best[f'{name}, theirs'] / best[f'{name}, ours']:.1f}"
 
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield "# Rust futures awaited from Python"
+    yield ""
+    yield "`velodrome-bridge`, on velodrome's loop, beside `pyo3-async-runtimes` with tokio on the same loop; the same futures,"
+    yield f"interleaved in one process, minima of {rounds} rounds. CPython {version}, {os.cpu_count()} processors."
+    yield "`make bench-bridge` makes this page."
+    yield ""
     yield "| nanoseconds | velodrome-bridge | pyo3-async-runtimes, tokio | times as fast |"
     yield "| --- | ---: | ---: | ---: |"
     names = {
@@ -91,7 +100,7 @@ def main():
     arguments = parser.parse_args()
     velodrome.install()
     best = velodrome.run(measure(arguments.rounds))
-    text = "\n".join(table(best)) + "\n"
+    text = "\n".join(table(best, arguments.rounds)) + "\n"
     if arguments.output:
         arguments.output.write_text(text)
     else:

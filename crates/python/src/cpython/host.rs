@@ -17,7 +17,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::os::fd::BorrowedFd;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use pyo3::ffi;
 use velodrome::host::{CallFn, HOST_VERSION, Host, Interest, TimerId, Watch};
@@ -126,15 +126,28 @@ unsafe impl Sync for LoopHost {}
 #[derive(Debug)]
 pub struct HostSlot(Arc<LoopHost>);
 
-impl HostSlot {
-    /// The host of a loop.
-    pub fn new(event_loop: &Inst<EventLoop>, engine: &Engine<Job>) -> HostSlot {
-        let pointer = std::ptr::from_ref(event_loop).cast_mut();
-        HostSlot(Arc::new_cyclic(|this: &Weak<LoopHost>| LoopHost {
+/// What all tables have in common.
+#[derive(Debug)]
+struct Functions {
+    /// Without a context.
+    table: Host,
+    /// Of the capsule.
+    destructor: unsafe extern "C" fn(*mut ffi::PyObject),
+}
+
+// SAFETY: there is no context in it.
+unsafe impl Send for Functions {}
+// SAFETY: as above.
+unsafe impl Sync for Functions {}
+
+impl Functions {
+    fn get() -> &'static Functions {
+        static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
+        FUNCTIONS.get_or_init(|| Functions {
             table: Host {
                 version: HOST_VERSION,
                 size: size_of::<Host>() as u32,
-                context: this.as_ptr().cast_mut().cast(),
+                context: null_mut(),
                 retain: entry!(silent "host", c"retain", (context: *mut c_void) -> (), (), retain(context)),
                 release: entry!(silent "host", c"release", (context: *mut c_void) -> (), (), release(context)),
                 schedule: entry!(silent "host", c"schedule",
@@ -146,16 +159,16 @@ impl HostSlot {
                 timer_cancel: entry!(silent "host", c"timer_cancel",
                     (context: *mut c_void, timer: TimerId) -> bool, false, host(&context).timer_cancel(timer)),
                 descriptor_add: entry!(silent "host", c"descriptor_add",
-                (context: *mut c_void, descriptor: c_int, interest: Interest, call: CallFn,
-                 data: *mut c_void, watch: *mut Watch) -> c_int, libc::EIO,
-                match host(&context).descriptor_add(descriptor, interest, call, data) {
-                    Ok(added) => {
-                        // SAFETY: the caller gave a place for it.
-                        unsafe { watch.write(added) };
-                        0
-                    }
-                    Err(errno) => errno,
-                }),
+                    (context: *mut c_void, descriptor: c_int, interest: Interest, call: CallFn,
+                     data: *mut c_void, watch: *mut Watch) -> c_int, libc::EIO,
+                    match host(&context).descriptor_add(descriptor, interest, call, data) {
+                        Ok(added) => {
+                            // SAFETY: the caller gave a place for it.
+                            unsafe { watch.write(added) };
+                            0
+                        }
+                        Err(errno) => errno,
+                    }),
                 descriptor_remove: entry!(silent "host", c"descriptor_remove",
                     (context: *mut c_void, watch: Watch) -> bool, false,
                     host(&context).descriptor_remove(watch)),
@@ -166,6 +179,25 @@ impl HostSlot {
                     (context: *mut c_void, call: CallFn, data: *mut c_void) -> (), (),
                     host(&context).at_close(call, data)),
             },
+            destructor: entry!(reporting "host", c"capsule", (capsule: *mut ffi::PyObject) -> (), (), {
+                // SAFETY: a capsule of ours, which is going; its share of the host goes with it.
+                unsafe {
+                    let table = ffi::PyCapsule_GetPointer(capsule, CAPSULE.as_ptr()).cast::<Host>();
+                    if let Some(table) = table.as_ref() {
+                        release(table.context);
+                    }
+                }
+            }),
+        })
+    }
+}
+
+impl HostSlot {
+    /// The host of a loop.
+    pub fn new(event_loop: &Inst<EventLoop>, engine: &Engine<Job>) -> HostSlot {
+        let pointer = std::ptr::from_ref(event_loop).cast_mut();
+        HostSlot(Arc::new_cyclic(|this: &Weak<LoopHost>| LoopHost {
+            table: Host { context: this.as_ptr().cast_mut().cast(), ..Functions::get().table },
             event_loop: AtomicPtr::new(pointer),
             remote: engine.remote(),
             forked: AtomicBool::new(false),
@@ -175,20 +207,14 @@ impl HostSlot {
 
     /// A capsule with the table, which has a share of it.
     pub fn capsule(&self) -> Fallible<Ref> {
-        let destructor = entry!(reporting "host", c"capsule", (capsule: *mut ffi::PyObject) -> (), (), {
-            // SAFETY: a capsule of ours, which is going; its share of the host goes with it.
-            unsafe {
-                let table = ffi::PyCapsule_GetPointer(capsule, CAPSULE.as_ptr()).cast::<Host>();
-                if let Some(table) = table.as_ref() {
-                    (table.release)(table.context);
-                }
-            }
-        });
         let table = std::ptr::from_ref(&self.0.table).cast_mut();
         // SAFETY: the name lives for ever; the pointer is valid as long as the share that the capsule gets.
         unsafe {
-            let capsule =
-                Ref::from_owned(ffi::PyCapsule_New(table.cast(), CAPSULE.as_ptr(), Some(destructor)))?;
+            let capsule = Ref::from_owned(ffi::PyCapsule_New(
+                table.cast(),
+                CAPSULE.as_ptr(),
+                Some(Functions::get().destructor),
+            ))?;
             let _share = Arc::into_raw(Arc::clone(&self.0));
             Ok(capsule)
         }
