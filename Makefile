@@ -43,6 +43,9 @@ SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) \
            $(shell find crates -path '*/src/*.rs' -o -name Cargo.toml -o -name build.rs)
 PACKAGE := $(shell find python/velodrome -type f -name '*.py*' -not -name '*.pyc' 2>/dev/null)
 
+# Extension modules for Python, each a package of its own, that the tests build.
+EXTENSIONS := tests/bridge examples/mixed
+
 say = @printf '==> %s\n' "$(1)"
 
 ## help: this list
@@ -94,9 +97,13 @@ build-panic: $(PANIC_VENV)/.built
 lint: build $(VENV)/.lint-tools
 	$(call say,cargo fmt)
 	@cargo fmt --all --check
+	@for package in $(EXTENSIONS); do cargo fmt --check --manifest-path $$package/Cargo.toml; done
 	$(call say,cargo clippy)
 	@CARGO_TARGET_DIR=$(TARGET) PYO3_PYTHON=$(VENV)/bin/python \
 	    cargo clippy --workspace --all-targets --all-features -- -D warnings
+	@for package in $(EXTENSIONS); do PYO3_NO_PYTHON=1 PYO3_BUILD_EXTENSION_MODULE=1 \
+	    CARGO_TARGET_DIR=$(CURDIR)/target/extensions \
+	    cargo clippy --locked --manifest-path $$package/Cargo.toml -- -D warnings; done
 	$(call say,ruff)
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
@@ -109,6 +116,7 @@ lint: build $(VENV)/.lint-tools
 ## format: rewrite the sources as lint wants them
 format: need-cargo $(VENV)/.lint-tools
 	@cargo fmt --all
+	@for package in $(EXTENSIONS) benches/bridge; do cargo fmt --manifest-path $$package/Cargo.toml; done
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 

@@ -1,4 +1,4 @@
-"""Rust futures awaited from Python: velodrome-bridge beside pyo3-async-runtimes with tokio, in one process, interleaved.
+"""Rust futures awaited from Python: velodrome-bridge beside pyo3-async-runtimes with tokio, interleaved.
 
 `make bench-bridge` builds benches/bridge and runs this; the output is a page in Markdown.
 """
@@ -72,8 +72,9 @@ def table(best, rounds):
     version = ".".join(map(str, sys.version_info[:3]))
     yield "# Rust futures awaited from Python"
     yield ""
-    yield "`velodrome-bridge`, on velodrome's loop, beside `pyo3-async-runtimes` with tokio on the same loop; the same futures,"
-    yield f"interleaved in one process, minima of {rounds} rounds. CPython {version}, {os.cpu_count()} processors."
+    yield "`velodrome-bridge`, on velodrome's loop, beside `pyo3-async-runtimes` with tokio on the same loop:"
+    yield f"the same futures, interleaved in one process, minima of {rounds} rounds."
+    yield f"CPython {version}, {os.cpu_count()} processors."
     yield "`make bench-bridge` makes this page."
     yield ""
     yield "| nanoseconds | velodrome-bridge | pyo3-async-runtimes, tokio | times as fast |"

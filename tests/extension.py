@@ -1,4 +1,4 @@
-"""Builds extension modules written in Rust, and imports them: one build, for the stable ABI, is for every Python."""
+"""Builds extension modules written in Rust, and imports them: one build is for all Pythons."""
 
 import fcntl
 import importlib.machinery

@@ -1,4 +1,4 @@
-"""Rust futures awaited from Python, by velodrome-bridge: on our loop through its table, on others by their methods."""
+"""Rust futures awaited from Python: on our loop through its table, on others by their methods."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,6 @@ import threading
 import weakref
 
 import pytest
-
 import velodrome
 from extension import ROOT, build
 
@@ -459,7 +458,9 @@ def test_rust_awaits_anything_that_python_can(probe, run):
         assert await probe.awaits(asyncio.sleep(0.001, "slept")) == "slept"
         assert await probe.awaits(Awaitable()) == "awaited"
         assert await probe.awaits(probe.awaits(probe.yields(2))) == 2
-        assert await probe.awaits_all([asyncio.sleep(0.001, number) for number in range(20)]) == list(range(20))
+        assert await probe.awaits_all([asyncio.sleep(0.001, number) for number in range(20)]) == list(
+            range(20)
+        )
 
     run(main())
 

@@ -68,7 +68,9 @@ def cannot_raise(entry):
 
 def cannot_tell(entry):
     # What Rust futures call through the table of a loop answers as if the loop were closed.
-    return entry.endswith((".tp_traverse", ".ex_new")) or entry.startswith("host.") and entry != "host.capsule"
+    return (
+        entry.endswith((".tp_traverse", ".ex_new")) or entry.startswith("host.") and entry != "host.capsule"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -12,9 +12,11 @@ use velodrome_bridge::into_awaitable;
 /// A thread that answers whatever it is sent.
 static ANSWERER: LazyLock<mpsc::Sender<oneshot::Sender<()>>> = LazyLock::new(|| {
     let (ask, asked) = mpsc::channel::<oneshot::Sender<()>>();
-    thread::spawn(move || asked.into_iter().for_each(|asked| {
+    thread::spawn(move || {
+        asked.into_iter().for_each(|asked| {
             let _gone = asked.send(());
-        }));
+        })
+    });
     ask
 });
 

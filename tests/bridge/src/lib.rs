@@ -209,7 +209,8 @@ fn awaits_for(py: Python<'_>, awaitable: Py<PyAny>, seconds: f64) -> PyResult<Bo
 #[pyfunction]
 fn awaits_all(py: Python<'_>, awaitables: Vec<Py<PyAny>>) -> PyResult<Bound<'_, PyAny>> {
     into_awaitable(py, async move {
-        let tasks: Vec<_> = awaitables.into_iter().map(|it| velodrome::create_task(from_awaitable(it))).collect();
+        let tasks: Vec<_> =
+            awaitables.into_iter().map(|it| velodrome::create_task(from_awaitable(it))).collect();
         let mut results = Vec::new();
         for task in tasks {
             results.push(task.await.map_err(|error| PyValueError::new_err(error.to_string()))??);
@@ -263,8 +264,24 @@ fn bridge_probe(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ($($name:ident),*) => {$( module.add_function(wrap_pyfunction!($name, module)?)?; )*};
     }
     add!(
-        ready, nap, yields, yields_anywhere, woken, fails, panics, pending, catches, tasks, leaves, task_panics, sees,
-        awaits, awaits_for, awaits_all, echo, listens
+        ready,
+        nap,
+        yields,
+        yields_anywhere,
+        woken,
+        fails,
+        panics,
+        pending,
+        catches,
+        tasks,
+        leaves,
+        task_panics,
+        sees,
+        awaits,
+        awaits_for,
+        awaits_all,
+        echo,
+        listens
     );
     Ok(())
 }
