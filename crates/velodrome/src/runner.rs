@@ -202,7 +202,8 @@ impl Runner {
         let outcome = RefCell::new(None);
         main.wake_by_ref();
         let poll = || {
-            main.queued.store(false, Ordering::Release);
+            // Not a mere store: what a wake announced that found it set must be visible to the poll.
+            main.queued.swap(false, Ordering::AcqRel);
             if outcome.borrow().is_some() {
                 return;
             }
