@@ -73,6 +73,7 @@
 mod engine;
 mod inbox;
 mod readiness;
+mod sync;
 #[allow(unsafe_code)]
 mod sys;
 mod time;

@@ -74,6 +74,7 @@ mod signal;
 mod sleep;
 #[cfg(any(feature = "net", feature = "process"))]
 mod stream;
+mod sync;
 mod task;
 mod task_cell;
 mod task_group;

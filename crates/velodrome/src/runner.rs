@@ -10,7 +10,6 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
 use velodrome_engine::Backend;
@@ -21,6 +20,7 @@ use crate::context::Context;
 use crate::event_loop::{EventLoop, Next};
 use crate::handle::Handle;
 use crate::join_error::JoinError;
+use crate::sync::{AtomicBool, Ordering};
 
 /// Runs a future to its end on a new loop, cancels the tasks it left, and closes the loop.
 ///

@@ -27,9 +27,8 @@ use super::join_handle::JoinHandle;
 use super::own_thread::this_thread;
 use super::waker::step;
 use crate::body::{self, Deliver, Keep};
+use crate::sync::{AtomicBool, AtomicUsize, Cell, Ordering, fence};
 use crate::task_cell::TaskCell;
-use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 /// In the ready queue.
 pub(super) const QUEUED: u8 = 1;
@@ -274,6 +273,7 @@ pub(super) unsafe fn release(header: NonNull<Header>) {
 unsafe fn free(header: NonNull<Header>) {
     // SAFETY: there is nobody else.
     let it = unsafe { header.as_ref() };
+    debug_assert!(it.is(DONE) && it.local.get() == 0, "somebody on the loop's thread has it still");
     let (layout, owner) = (it.vtable.layout, it.owner);
     // SAFETY: the header is not used any more but for its share of the host. The loop's thread has no share of the task, so
     // future and output are gone, see the top of the file; what is left in the header can be dropped anywhere: an empty

@@ -16,7 +16,7 @@ use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 use super::host_ref::contain;
 use super::own_thread::this_thread;
 use super::raw_task::{DETACHED, DONE, Header, QUEUED, RUNNING, WOKEN, release, release_local};
-use std::sync::atomic::Ordering;
+use crate::sync::Ordering;
 
 /// One step of a task that was queued. The queue's share is handed over.
 pub(super) unsafe extern "C" fn step(data: *mut c_void) {
