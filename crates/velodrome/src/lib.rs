@@ -61,6 +61,7 @@ mod handle;
 pub mod host;
 mod join_error;
 mod locks;
+mod members;
 #[cfg(feature = "net")]
 pub mod net;
 #[cfg(all(feature = "process", target_os = "linux"))]
