@@ -81,6 +81,7 @@ pub struct Runner {
 #[derive(Debug, Default)]
 pub struct Builder {
     poll: bool,
+    counted_time: bool,
 }
 
 impl Builder {
@@ -97,6 +98,15 @@ impl Builder {
         self
     }
 
+    /// Counts the time: it stands still while anything is ready, and jumps to the next timer when nothing is. For tests of what
+    /// is told in durations, on one thread; an [`Instant`](std::time::Instant) is of the world's time.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn counted_time(mut self, counted_time: bool) -> Self {
+        self.counted_time = counted_time;
+        self
+    }
+
     /// Makes the runner.
     ///
     /// # Errors
@@ -109,7 +119,7 @@ impl Builder {
     /// ```
     pub fn build(self) -> io::Result<Runner> {
         let backend = if self.poll { Backend::Poll } else { Backend::default() };
-        let event_loop = EventLoop::new(backend)?;
+        let event_loop = EventLoop::new(backend, self.counted_time)?;
         let context = Context::new(host_of(&event_loop));
         Ok(Runner { event_loop, context })
     }
