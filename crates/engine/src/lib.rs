@@ -77,6 +77,7 @@ mod sync;
 #[allow(unsafe_code)]
 mod sys;
 mod time;
+mod timer_run;
 mod timers;
 mod wait;
 mod wake;
