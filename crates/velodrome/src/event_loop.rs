@@ -248,7 +248,7 @@ impl EventLoop {
     }
 
     /// Runs what is ready now, and so on until nothing is. Says whether anything was.
-    fn run_ready(&self) -> bool {
+    pub(crate) fn run_ready(&self) -> bool {
         let mut any = false;
         while self.iteration(self.core(), 0, &mut || ()) > 0 {
             any = true;

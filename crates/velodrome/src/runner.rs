@@ -28,7 +28,8 @@ use crate::sync::{AtomicBool, Ordering};
 ///
 /// # Panics
 ///
-/// If a loop is running in this thread; if the process has no descriptors left; if the future panics or is cancelled.
+/// If a loop is running in this thread; if the process has no descriptors left, or somebody closes the loop's; if the future
+/// panics or is cancelled. [`Runner::new`] and [`Runner::try_run`] return errors instead.
 ///
 /// ```
 /// use std::time::Duration;
@@ -155,7 +156,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If a loop is running in this thread; if the future panics, or is cancelled.
+    /// If a loop is running in this thread; if the future panics, or is cancelled; if somebody closes the loop's descriptors.
     ///
     /// ```
     /// let runner = velodrome::Runner::new()?;
@@ -181,7 +182,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If a loop is running in this thread.
+    /// If a loop is running in this thread; if somebody closes the loop's descriptors.
     ///
     /// ```
     /// let runner = velodrome::Runner::new()?;
@@ -259,7 +260,13 @@ impl Runner {
         Handle::new(self.context.host.host().clone())
     }
 
-    /// Cancels the tasks that are left, awaits them, and closes the loop. Dropping the runner does the same.
+    /// Cancels the tasks that are left, awaits them, and closes the loop. Dropping the runner does the same; where another loop
+    /// is running, which cannot wait for that, they are dropped at once, and do not hear of it in a
+    /// [`catch_cancel`](crate::catch_cancel).
+    ///
+    /// # Panics
+    ///
+    /// If the kernel cannot be asked any more, because somebody has closed the loop's descriptors.
     ///
     /// ```
     /// let runner = velodrome::Runner::new()?;
@@ -297,6 +304,21 @@ impl Runner {
         drop(entered);
     }
 
+    /// Drops what is left, and awaits nothing: another loop is running, and waits meanwhile.
+    fn cut(&self) {
+        let entered = self.context.enter();
+        loop {
+            let tasks = self.context.all_tasks();
+            if tasks.is_empty() {
+                break;
+            }
+            tasks.iter().for_each(CellRef::end);
+            self.event_loop.run_ready();
+        }
+        self.event_loop.close();
+        drop(entered);
+    }
+
     #[doc(hidden)]
     pub fn registered(&self) -> (usize, usize) {
         self.event_loop.registered()
@@ -305,11 +327,12 @@ impl Runner {
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        if Context::is_taken() {
-            // Dropped by what another loop runs, or at the thread's end: nothing can be run here, and what is left is leaked.
-            return;
+        match Context::is_running() {
+            Some(false) => self.shut(),
+            Some(true) => self.cut(),
+            // At the thread's end nothing can be run any more, and what is left is leaked.
+            None => {}
         }
-        self.shut();
     }
 }
 

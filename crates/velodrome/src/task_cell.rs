@@ -171,7 +171,7 @@ impl TaskCell {
     /// Makes the task's context the present one for a step, if the loop is somebody else's, who does not know of it.
     #[inline]
     pub(crate) fn enter_guest(&self) -> Option<Entered> {
-        if Context::is_taken() {
+        if Context::is_running() != Some(false) {
             return None;
         }
         let context = self.context.take();
@@ -264,6 +264,12 @@ impl CellRef {
     pub(crate) fn register(self, context: &Rc<Context>) {
         self.context.set(Some(Rc::clone(context)));
         context.tasks.borrow_mut().add(self);
+    }
+
+    /// Ends the task in its next step, whatever catches in it.
+    pub(crate) fn end(&self) {
+        self.told.set(Told::Cancel);
+        self.wake();
     }
 
     /// Asks the task to end. `false` if it has.
