@@ -8,11 +8,17 @@
 
 use std::collections::VecDeque;
 
+use crate::time::Time;
 use crate::timers::{Entry, KEEP};
+
+/// The slot of an entry that was cancelled.
+const GAP: u32 = u32::MAX;
 
 #[derive(Debug, Default)]
 pub(crate) struct Run {
-    entries: VecDeque<Option<Entry>>,
+    entries: VecDeque<Entry>,
+    /// The deadline of the last entry, to be had without looking there; zero if there is none.
+    last: Time,
     /// The place of the first entry. Wraps around.
     first: u32,
     gaps: usize,
@@ -22,19 +28,21 @@ impl Run {
     /// The entry whose time comes first.
     #[inline]
     pub(crate) fn first(&self) -> Option<&Entry> {
-        self.entries.front()?.as_ref()
+        self.entries.front()
     }
 
+    /// The deadline that is not before those of all entries.
     #[inline]
-    pub(crate) fn last(&self) -> Option<&Entry> {
-        self.entries.back()?.as_ref()
+    pub(crate) fn last(&self) -> Time {
+        self.last
     }
 
     /// Adds an entry that comes after all others, and says at which place.
     #[inline]
     pub(crate) fn push(&mut self, entry: Entry) -> u32 {
         let place = self.first.wrapping_add(self.entries.len() as u32);
-        self.entries.push_back(Some(entry));
+        self.last = entry.at;
+        self.entries.push_back(entry);
         place
     }
 
@@ -42,17 +50,18 @@ impl Run {
     #[inline]
     pub(crate) fn remove(&mut self, place: u32) {
         let index = place.wrapping_sub(self.first) as usize;
-        self.entries[index] = None;
+        self.entries[index].slot = GAP;
         self.gaps += 1;
-        while let Some(None) = self.entries.front() {
+        while self.entries.front().is_some_and(|entry| entry.slot == GAP) {
             self.entries.pop_front();
             self.first = self.first.wrapping_add(1);
             self.gaps -= 1;
         }
-        while let Some(None) = self.entries.back() {
+        while self.entries.back().is_some_and(|entry| entry.slot == GAP) {
             self.entries.pop_back();
             self.gaps -= 1;
         }
+        self.last = self.entries.back().map_or(Time::ZERO, |entry| entry.at);
     }
 
     /// Whether there are too many gaps.
@@ -64,7 +73,7 @@ impl Run {
     /// Closes the gaps, and tells which entry is where now.
     #[cold]
     pub(crate) fn close_gaps(&mut self, mut tell: impl FnMut(&Entry, u32)) {
-        self.entries.retain(Option::is_some);
+        self.entries.retain(|entry| entry.slot != GAP);
         self.gaps = 0;
         for (entry, index) in self.iter().zip(0..) {
             tell(entry, self.first.wrapping_add(index));
@@ -72,10 +81,15 @@ impl Run {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().flatten()
+        self.entries.iter().filter(|entry| entry.slot != GAP)
     }
 
+    /// Whether the next entry needs more memory.
     #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() == self.entries.capacity()
+    }
+
     pub(crate) fn capacity(&self) -> usize {
         self.entries.capacity()
     }

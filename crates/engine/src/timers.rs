@@ -85,9 +85,9 @@ impl TimerKey {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
-    at: Time,
+    pub(crate) at: Time,
     stamp: u64,
-    slot: u32,
+    pub(crate) slot: u32,
 }
 
 impl Entry {
@@ -136,8 +136,9 @@ impl<J> Timers<J> {
     pub(crate) fn insert(&mut self, at: Time, job: J) -> TimerKey {
         self.stamp += 1;
         let stamp = self.stamp;
-        let capacity = self.capacity();
         let run = self.run_for(at);
+        let full = run.map_or(self.heap.len() == self.heap.capacity(), |run| self.runs[run].is_full());
+        let grows = full || self.slots.len() == self.slots.capacity();
         let line = run.map_or(Line::Heap, |run| Line::Run(run as u8));
         let slot = self.slots.insert(Slot { stamp, position: 0, line, job });
         let entry = Entry { at, stamp, slot: index(slot) };
@@ -149,7 +150,7 @@ impl<J> Timers<J> {
             }
         };
         self.slots[slot].position = position;
-        if self.capacity() != capacity {
+        if grows {
             self.low = self.spare();
         }
         if run.is_none() {
@@ -161,10 +162,10 @@ impl<J> Timers<J> {
     /// The run whose last timer is the latest that is not after `at`; an empty one if there is none.
     #[inline]
     fn run_for(&self, at: Time) -> Option<usize> {
-        let mut best: Option<(usize, Option<Time>)> = None;
+        let mut best: Option<(usize, Time)> = None;
         for (index, run) in self.runs.iter().enumerate() {
-            let last = run.last().map(|entry| entry.at);
-            if last.is_none_or(|last| last <= at) && best.is_none_or(|(_, best)| best < last) {
+            let last = run.last();
+            if last <= at && best.is_none_or(|(_, best)| best < last) {
                 best = Some((index, last));
             }
         }
