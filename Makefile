@@ -65,8 +65,8 @@ run: build
 ## build: build the native module into the interpreter's virtual environment
 build: $(VENV)/.built
 
-## test: everything below: Rust tests, Python tests, panic tests
-test: test-rust test-bridge test-python test-panics
+## test: everything below: Rust tests, models of threads, Python tests, panic tests
+test: test-rust test-model test-bridge test-python test-panics
 
 ## test-rust: cargo test of the crates that know no Python
 test-rust: need-cargo
@@ -79,6 +79,12 @@ test-bridge: need-cargo $(VENV)/.tools
 	@if $(PYTHON) -c 'import sysconfig; raise SystemExit(not sysconfig.get_config_var("Py_ENABLE_SHARED"))'; then \
 	    CARGO_TARGET_DIR=$(TARGET) PYO3_PYTHON=$(VENV)/bin/python cargo test -p velodrome-bridge; \
 	else echo "left out: $(PYTHON) was built without a shared library, so it cannot be embedded" >&2; fi
+
+## test-model: loom tries the orders in which threads can come, on tasks, handles and the engine's inbox
+test-model: need-cargo
+	$(call say,models of threads)
+	@RUSTFLAGS="--cfg velodrome_model" CARGO_TARGET_DIR=$(TARGET)/model \
+	    cargo test -p velodrome-engine -p velodrome --test model
 
 ## test-python: pytest on the built package
 test-python: build $(VENV)/.apps
@@ -216,6 +222,6 @@ need-python:
 need-cargo:
 	@command -v cargo >/dev/null || { echo "cargo not found: install Rust with rustup (https://rustup.rs)" >&2; exit 1; }
 
-.PHONY: help run build test test-rust test-bridge test-python test-panics build-panic lint format conformance load fuzz bench bench-rust bench-bridge wheel \
+.PHONY: help run build test test-rust test-model test-bridge test-python test-panics build-panic lint format conformance load fuzz bench bench-rust bench-bridge wheel \
         clean need-python need-cargo
 .SECONDARY:

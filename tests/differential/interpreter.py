@@ -12,6 +12,8 @@ import gc
 import re
 import warnings
 
+from .scenarios import OrderedSet
+
 #: Iterations given to a program, and to its cancelled tasks afterwards.
 TURNS = 120
 LAST_TURNS = 40
@@ -46,16 +48,6 @@ class Inline(concurrent.futures.ThreadPoolExecutor):
 
 class Halt(BaseException):
     """An exception that is no Exception, but does not stop a loop either."""
-
-
-class OrderedSet(dict):
-    """Stands in for a `set` whose order asyncio leaves to chance."""
-
-    def add(self, item):
-        self[item] = None
-
-    def discard(self, item):
-        self.pop(item, None)
 
 
 class Foreign:

@@ -12,9 +12,9 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, PoisonError, TryLockError};
 
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
 use crate::wake::Pipe;
 
 /// An inbox that once held more than this does not keep the memory.

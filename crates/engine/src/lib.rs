@@ -73,9 +73,11 @@
 mod engine;
 mod inbox;
 mod readiness;
+mod sync;
 #[allow(unsafe_code)]
 mod sys;
 mod time;
+mod timer_run;
 mod timers;
 mod wait;
 mod wake;

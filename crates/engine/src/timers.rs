@@ -1,9 +1,11 @@
-//! Jobs with a deadline: a heap of small entries over a slab of jobs.
+//! Jobs with a deadline: small entries, in runs and a heap, over a slab of jobs.
 //!
 //! What must stay true:
 //!
-//! - Every live timer has exactly one heap entry, and its slot knows where that entry is (`position`). So a cancelled timer
-//!   leaves at once, wherever it is, and there are never dead entries to skip, count or compact.
+//! - Every live timer has exactly one entry, and its slot knows where that is (`line` and `position`). So a cancelled timer
+//!   leaves at once, wherever it is.
+//! - A timer that comes after the last of a run (`timer_run.rs`) is added to that, others go into the heap. The next timer is
+//!   the first of the run or the heap that has the earliest.
 //! - Order is `(at, stamp)`. Stamps count up, so timers of the same deadline fire in the order they were made.
 //! - A stamp is never used twice: it is also the generation that makes a stale key harmless.
 //! - Memory follows the number of live timers down again, in steps large enough to cost O(1) per timer. (A timer that outlives a
@@ -12,16 +14,25 @@
 //! Why a heap that knows positions, and not one that lets cancelled entries surface: nearly every timer of a server is a timeout
 //! that does not fire. Its deadline is late, so its entry lies near the end of the heap, and what replaces it (the last entry) is
 //! late too: removing it moves an entry or two, while dead entries cost memory, a compaction, and a check on every look.
+//!
+//! Why runs beside it: most delays are the same ones over and over, so most timers are made in the order of their deadlines. Those
+//! cost nothing to keep in order, where the heap moves entries at both ends: timers that are cancelled in the order in which they were
+//! made, the earliest first, are its worst case. There are a few, because one late timer would close a run to the earlier ones.
+//!
 //! Four children per node: half the levels of a binary heap, and four entries of 24 bytes are two cache lines.
 
 use slab::Slab;
 
 use crate::time::Time;
+use crate::timer_run::Run;
 
 const ARITY: usize = 4;
 
 /// Below this many slots nothing is given back: not worth the allocator's time.
-const KEEP: usize = 64;
+pub(crate) const KEEP: usize = 64;
+
+/// So many runs: for so many delays that are used over and over.
+const RUNS: usize = 3;
 
 /// So many timers that expire together are taken one by one before a shorter way is looked for.
 const FEW: usize = 8;
@@ -73,10 +84,10 @@ impl TimerKey {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    at: Time,
+pub(crate) struct Entry {
+    pub(crate) at: Time,
     stamp: u64,
-    slot: u32,
+    pub(crate) slot: u32,
 }
 
 impl Entry {
@@ -90,12 +101,21 @@ impl Entry {
 struct Slot<J> {
     stamp: u64,
     position: u32,
+    line: Line,
     job: J,
+}
+
+/// Where an entry is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Line {
+    Heap,
+    Run(u8),
 }
 
 #[derive(Debug)]
 pub(crate) struct Timers<J> {
     heap: Vec<Entry>,
+    runs: [Run; RUNS],
     slots: Slab<Slot<J>>,
     /// The stamp given out last; the first is 1, so that a zeroed key is stale.
     stamp: u64,
@@ -105,63 +125,114 @@ pub(crate) struct Timers<J> {
 
 impl<J> Timers<J> {
     pub(crate) fn new() -> Self {
-        Timers { heap: Vec::new(), slots: Slab::new(), stamp: 0, low: 0 }
+        Timers { heap: Vec::new(), runs: Default::default(), slots: Slab::new(), stamp: 0, low: 0 }
     }
 
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.heap.len()
+        self.slots.len()
     }
 
     pub(crate) fn insert(&mut self, at: Time, job: J) -> TimerKey {
         self.stamp += 1;
         let stamp = self.stamp;
-        let position = self.heap.len();
-        let capacity = self.capacity();
-        let slot = self.slots.insert(Slot { stamp, position: index(position), job });
-        let slot = index(slot);
-        self.heap.push(Entry { at, stamp, slot });
-        if self.capacity() != capacity {
+        let run = self.run_for(at);
+        let full = run.map_or(self.heap.len() == self.heap.capacity(), |run| self.runs[run].is_full());
+        let grows = full || self.slots.len() == self.slots.capacity();
+        let line = run.map_or(Line::Heap, |run| Line::Run(run as u8));
+        let slot = self.slots.insert(Slot { stamp, position: 0, line, job });
+        let entry = Entry { at, stamp, slot: index(slot) };
+        let position = match run {
+            Some(run) => self.runs[run].push(entry),
+            None => {
+                self.heap.push(entry);
+                index(self.heap.len() - 1)
+            }
+        };
+        self.slots[slot].position = position;
+        if grows {
             self.low = self.spare();
         }
-        self.rise(position);
-        TimerKey { stamp, slot }
+        if run.is_none() {
+            self.rise(position as usize);
+        }
+        TimerKey { stamp, slot: entry.slot }
+    }
+
+    /// The run whose last timer is the latest that is not after `at`; an empty one if there is none.
+    #[inline]
+    fn run_for(&self, at: Time) -> Option<usize> {
+        let mut best: Option<(usize, Time)> = None;
+        for (index, run) in self.runs.iter().enumerate() {
+            let last = run.last();
+            if last <= at && best.is_none_or(|(_, best)| best < last) {
+                best = Some((index, last));
+            }
+        }
+        best.map(|(index, _)| index)
     }
 
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<J> {
         let slot = key.slot as usize;
-        let position = match self.slots.get(slot) {
-            Some(found) if found.stamp == key.stamp => found.position as usize,
+        let (line, position) = match self.slots.get(slot) {
+            Some(found) if found.stamp == key.stamp => (found.line, found.position),
             _ => return None,
         };
-        self.unlink(position);
+        self.leave(line, position);
         let job = self.slots.remove(slot).job;
         self.shrink();
         Some(job)
     }
 
+    /// The earliest entry.
+    #[inline]
+    fn first(&self) -> Option<&Entry> {
+        let mut first = self.heap.first();
+        for entry in self.runs.iter().filter_map(Run::first) {
+            if first.is_none_or(|first| entry.before(first)) {
+                first = Some(entry);
+            }
+        }
+        first
+    }
+
     /// The earliest deadline.
     #[inline]
     pub(crate) fn next(&self) -> Option<Time> {
-        self.heap.first().map(|entry| entry.at)
+        self.first().map(|entry| entry.at)
     }
 
     /// Removes the first timer whose deadline is not after `now`.
     #[inline]
     pub(crate) fn pop(&mut self, now: Time) -> Option<J> {
-        let first = *self.heap.first()?;
+        let first = *self.first()?;
         if first.at > now {
             return None;
         }
-        self.unlink(0);
-        let job = self.slots.remove(first.slot as usize).job;
+        let Slot { line, position, job, .. } = self.slots.remove(first.slot as usize);
+        self.leave(line, position);
         self.shrink();
         Some(job)
     }
 
+    /// Takes an entry out of where it is.
+    #[inline]
+    fn leave(&mut self, line: Line, position: u32) {
+        match line {
+            Line::Heap => self.unlink(position as usize),
+            Line::Run(index) => {
+                let run = &mut self.runs[usize::from(index)];
+                run.remove(position);
+                if run.is_ragged() {
+                    run.close_gaps(|entry, position| self.slots[entry.slot as usize].position = position);
+                }
+            }
+        }
+    }
+
     /// Removes every timer whose deadline is not after `now` and hands the jobs over, in order.
     ///
-    /// One after the other while they are few. When most of the heap turns out to be due, as after a burst of equal
+    /// One after the other while they are few. When most of the heap turns out to be due, as after a burst of random
     /// delays, sorting what is due and building a heap of the rest is cheaper than as many walks down the heap.
     pub(crate) fn expire(&mut self, now: Time, mut fire: impl FnMut(J)) -> usize {
         let mut count = 0;
@@ -185,6 +256,12 @@ impl<J> Timers<J> {
     #[cold]
     fn expire_many(&mut self, now: Time, mut fire: impl FnMut(J)) -> usize {
         let mut due: Vec<Entry> = self.heap.extract_if(.., |entry| entry.at <= now).collect();
+        for run in &mut self.runs {
+            while let Some(entry) = run.first().filter(|entry| entry.at <= now).copied() {
+                due.push(entry);
+                run.remove(self.slots[entry.slot as usize].position);
+            }
+        }
         due.sort_unstable_by_key(|entry| (entry.at, entry.stamp));
         for position in 0..self.heap.len() {
             self.place(position, self.heap[position]);
@@ -199,20 +276,26 @@ impl<J> Timers<J> {
         due.len()
     }
 
+    /// The next one, and then the others in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Time, &J)> {
-        self.heap.iter().map(|entry| (entry.at, &self.slots[entry.slot as usize].job))
+        let first = self.first();
+        let entries = self.heap.iter().chain(self.runs.iter().flat_map(Run::iter));
+        let others = entries.filter(move |entry| first.is_some_and(|first| first.stamp != entry.stamp));
+        first.into_iter().chain(others).map(|entry| (entry.at, &self.slots[entry.slot as usize].job))
     }
 
     /// Removes everything, in order of the slots. Keys given out before stay stale: stamps go on counting.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = J> + use<J> {
         self.heap = Vec::new();
+        self.runs = Default::default();
         self.low = 0;
         std::mem::take(&mut self.slots).into_iter().map(|(_, slot)| slot.job)
     }
 
-    /// Capacity of the heap and of the slab: what the memory tests look at.
+    /// Room for entries, and in the slab: what the memory tests look at.
     pub(crate) fn capacity(&self) -> (usize, usize) {
-        (self.heap.capacity(), self.slots.capacity())
+        let runs: usize = self.runs.iter().map(Run::capacity).sum();
+        (self.heap.capacity() + runs, self.slots.capacity())
     }
 
     /// Takes the entry at `position` out of the heap.
@@ -275,7 +358,7 @@ impl<J> Timers<J> {
     /// Gives memory back if three quarters of it are unused.
     #[inline]
     fn shrink(&mut self) {
-        if self.heap.len() < self.low {
+        if self.slots.len() < self.low {
             self.give_back();
         }
     }
@@ -285,15 +368,17 @@ impl<J> Timers<J> {
     /// more room.
     #[cold]
     fn give_back(&mut self) {
-        self.heap.shrink_to((self.heap.len() * 2).max(KEEP));
+        let least = KEEP / (RUNS + 1);
+        self.heap.shrink_to((self.heap.len() * 2).max(least));
+        self.runs.iter_mut().for_each(|run| run.give_back(least));
         self.slots.shrink_to_fit();
-        self.low = self.spare().min(self.heap.len().div_ceil(2));
+        self.low = self.spare().min(self.slots.len().div_ceil(2));
     }
 
     /// A quarter of what there is room for; nothing if that is little.
     fn spare(&self) -> usize {
-        let (heap, slots) = self.capacity();
-        let room = heap.max(slots);
+        let (entries, slots) = self.capacity();
+        let room = entries.max(slots);
         if room > KEEP { room / 4 } else { 0 }
     }
 }

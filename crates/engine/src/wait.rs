@@ -24,6 +24,9 @@ use crate::sys::{Answer, Question};
 pub struct Wait {
     /// `None` if there is nothing to wait for any more: the engine forgot its kernel.
     pub(crate) question: Option<Question>,
+    /// Where to wait first, for ever.
+    #[cfg(velodrome_model)]
+    pub(crate) modelled: Option<std::sync::Arc<crate::wake::Pipe>>,
 }
 
 /// What a wait brought, to be given to [`Engine::harvest`](crate::Engine::harvest) of the engine that prepared it.
@@ -84,6 +87,10 @@ impl Wait {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn block(self) -> Events {
+        #[cfg(velodrome_model)]
+        if let Some(pipe) = &self.modelled {
+            pipe.wait();
+        }
         match self.question {
             Some(question) => {
                 let (answer, result) = question.block();

@@ -11,21 +11,23 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
+
+use crate::sync::{AtomicBool, Level, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
     woken: AtomicBool,
+    level: Level,
 }
 
 impl Pipe {
     pub(crate) fn new() -> io::Result<Pipe> {
         let (reader, writer) = open()?;
-        Ok(Pipe { reader, writer, woken: AtomicBool::new(false) })
+        Ok(Pipe { reader, writer, woken: AtomicBool::new(false), level: Level::new() })
     }
 
     pub(crate) fn reader(&self) -> BorrowedFd<'_> {
@@ -42,11 +44,24 @@ impl Pipe {
             return;
         }
         // A full pipe is readable, which is all that is wanted; nothing else can go wrong with a pipe whose ends are both ours.
-        while let Err(Errno::INTR) = rustix::io::write(&self.writer, &[0]) {}
+        self.level.raise(|| while let Err(Errno::INTR) = rustix::io::write(&self.writer, &[0]) {});
     }
 
     /// Reads what is there. Appends the signal numbers to `signals`; returns how many system calls it took.
     pub(crate) fn drain(&self, signals: &mut Vec<u8>) -> u64 {
+        let calls = self.level.lower(|| self.read(signals));
+        // Acquire: a thread that found `woken` set queued its job before it looked, and that job must be visible from here on.
+        self.woken.swap(false, Ordering::AcqRel);
+        calls
+    }
+
+    /// Blocks while the pipe is empty, where the kernel must not.
+    #[cfg(velodrome_model)]
+    pub(crate) fn wait(&self) {
+        self.level.wait();
+    }
+
+    fn read(&self, signals: &mut Vec<u8>) -> u64 {
         let mut buffer = [0_u8; 256];
         let mut calls = 0;
         loop {
@@ -63,8 +78,6 @@ impl Pipe {
                 Err(_) => break,
             }
         }
-        // Acquire: a thread that found `woken` set queued its job before it looked, and that job must be visible from here on.
-        self.woken.swap(false, Ordering::AcqRel);
         calls
     }
 }

@@ -85,6 +85,7 @@ fn timers_lists_what_is_scheduled() {
     engine.timer(at(2), 'b');
     engine.cancel(key);
     let mut timers: Vec<_> = engine.timers().collect();
+    assert_eq!(timers[0], (at(1), &'a'), "the next one is the first");
     timers.sort();
     assert_eq!(timers, [(at(1), &'a'), (at(2), &'b')]);
 }

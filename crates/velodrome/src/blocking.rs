@@ -47,6 +47,10 @@ fn most_threads() -> usize {
 ///
 /// A function that has begun cannot be stopped; dropping the future forgets its result. One that has not begun still runs.
 ///
+/// # Panics
+///
+/// If no thread can be started, and there is none yet.
+///
 /// ```
 /// use velodrome::{run, spawn_blocking};
 ///

@@ -44,9 +44,14 @@ pub(crate) fn step<T>(
             return Poll::Ready(Err(JoinError::Cancelled));
         }
         match poll() {
+            // As in asyncio, a cancellation that came while it was being polled is not forgotten because it was the last step.
+            Poll::Ready(_) if cell.told() == Told::Cancel => Poll::Ready(Err(JoinError::Cancelled)),
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending if cell.told() == Told::Unwind => Poll::Ready(Err(JoinError::Cancelled)),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                cell.hand_down();
+                Poll::Pending
+            }
         }
     }));
     let mut outcome = match polled {

@@ -57,9 +57,9 @@ impl Context {
             .unwrap_or(false)
     }
 
-    /// Whether a loop is running in this thread, or the thread is ending, so that none can.
-    pub(crate) fn is_taken() -> bool {
-        CURRENT.try_with(|current| current.borrow().is_some()).unwrap_or(true)
+    /// Whether a loop is running in this thread. `None` if the thread is ending, so that none can.
+    pub(crate) fn is_running() -> Option<bool> {
+        CURRENT.try_with(|current| current.borrow().is_some()).ok()
     }
 
     /// That of a loop that somebody else runs.
@@ -86,7 +86,7 @@ impl Context {
     /// Makes the context of a loop the present one for what it calls, if the loop is somebody else's.
     #[inline]
     pub(crate) fn enter_guest(host: &HostRef) -> Option<Entered> {
-        if Self::is_taken() {
+        if Self::is_running() != Some(false) {
             return None;
         }
         Self::guest(|context| context.host.host() == host).map(|context| context.enter())

@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use slab::Slab;
@@ -73,6 +74,9 @@ pub(crate) struct EventLoop {
     table: HostTable,
     remote: Remote<Job>,
     core: OwnThread<RefCell<Core>>,
+    /// The time, if it is counted and not measured: it stands still while anything is ready, and jumps to the next timer when
+    /// nothing is.
+    counted: Option<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -98,7 +102,7 @@ struct Watched {
 }
 
 impl EventLoop {
-    pub(crate) fn new(engine: velodrome_engine::Backend) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(engine: velodrome_engine::Backend, counted: bool) -> io::Result<Arc<Self>> {
         let engine = Engine::with_backend(engine)?;
         Ok(Arc::new_cyclic(|this| EventLoop {
             table: table(this),
@@ -112,6 +116,7 @@ impl EventLoop {
                 at_close: Vec::new(),
                 closed: false,
             })),
+            counted: counted.then(AtomicU64::default),
         }))
     }
 
@@ -208,7 +213,10 @@ impl EventLoop {
 
     #[inline]
     pub(crate) fn now(&self) -> u64 {
-        Time::now().as_nanos()
+        match &self.counted {
+            None => Time::now().as_nanos(),
+            Some(counted) => counted.load(Ordering::Relaxed),
+        }
     }
 
     pub(crate) fn turn(&self) -> u64 {
@@ -240,7 +248,7 @@ impl EventLoop {
     }
 
     /// Runs what is ready now, and so on until nothing is. Says whether anything was.
-    fn run_ready(&self) -> bool {
+    pub(crate) fn run_ready(&self) -> bool {
         let mut any = false;
         while self.iteration(self.core(), 0, &mut || ()) > 0 {
             any = true;
@@ -285,7 +293,13 @@ impl EventLoop {
     fn look(&self, core: &RefCell<Core>, idle: bool) {
         let wait = {
             let engine = &mut core.borrow_mut().engine;
-            if idle {
+            if idle
+                && let Some(counted) = &self.counted
+                && let Some(next) = engine.next_deadline()
+            {
+                counted.fetch_max(next.as_nanos(), Ordering::Relaxed);
+                None
+            } else if idle {
                 let timeout = engine.timeout(Time::now);
                 Some(engine.prepare(timeout))
             } else if engine.watched() > 0 || !engine.inbox_is_empty() {
@@ -304,7 +318,7 @@ impl EventLoop {
             panic!("the event loop cannot wait any more: {error}");
         }
         if engine.timer_count() > 0 {
-            engine.expire(Time::now());
+            engine.expire(Time::from_nanos(self.now()));
         }
     }
 

@@ -15,8 +15,9 @@ use crate::abi::{Callee, CellRef};
 use crate::body::Deliver;
 use crate::context::Context;
 use crate::join_error::JoinError;
+use crate::members::Members;
 use crate::task::create_in;
-use crate::task_cell::{Kind, ScopeGuard, Told};
+use crate::task_cell::{ScopeGuard, Told};
 
 /// Runs futures at once, each as a task, and collects what they give, in their order.
 ///
@@ -95,7 +96,7 @@ where
 pub struct Gather<T, E> {
     state: Rc<State<T, E>>,
     scope: Option<ScopeGuard>,
-    /// Somebody asked us to end: the tasks are cancelled, and we wait for them.
+    /// Somebody asked us to end. If the tasks were cancelled for that, we wait for them.
     cancelled: bool,
     over: bool,
 }
@@ -105,7 +106,7 @@ struct State<T, E> {
     results: RefCell<Vec<Option<T>>>,
     error: Cell<Option<E>>,
     left: Cell<usize>,
-    tasks: RefCell<Vec<CellRef>>,
+    members: Rc<Members>,
     /// The loop was told, and has come back to it: as asyncio's callback of a done task, an iteration later.
     heard: Cell<bool>,
     waker: Cell<Option<Waker>>,
@@ -129,7 +130,7 @@ impl<T, E> Gather<T, E> {
             results: RefCell::new(Vec::with_capacity(likely)),
             error: Cell::new(None),
             left: Cell::new(0),
-            tasks: RefCell::new(Vec::with_capacity(likely)),
+            members: Rc::new(Members::with_capacity(likely)),
             heard: Cell::new(false),
             waker: Cell::new(None),
         });
@@ -137,18 +138,11 @@ impl<T, E> Gather<T, E> {
             state.results.borrow_mut().push(None);
             state.left.set(index + 1);
             let task = create_in(&context, future, child(Rc::clone(&state), index));
-            state.tasks.borrow_mut().push(task.into_cell());
+            state.members.add(task.into_cell());
         }
         let heard = state.left.get() == 0;
         state.heard.set(heard);
         Gather { state, scope: None, cancelled: false, over: false }
-    }
-
-    fn cancel_all(&self) {
-        let tasks = std::mem::take(&mut *self.state.tasks.borrow_mut());
-        for task in tasks {
-            task.cancel();
-        }
     }
 }
 
@@ -165,7 +159,7 @@ impl<T: 'static, E: 'static> State<T, E> {
                 self.error.set(Some(first.unwrap_or(error)));
             }
         }
-        if left == 0 || failed {
+        if left == 0 || (failed && !self.members.were_cancelled()) {
             let context = Rc::clone(&self.context);
             context.host.defer(self);
         }
@@ -176,6 +170,8 @@ impl<T: 'static, E: 'static> State<T, E> {
 impl<T, E> Callee for State<T, E> {
     fn called(self: Rc<Self>) {
         self.heard.set(true);
+        // From now on the others are their own masters, as in asyncio: who is cancelled now cancels none of them.
+        self.members.release();
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -216,18 +212,13 @@ impl<T, E> Future for Gather<T, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         assert!(!self.over, "polled after its end");
         let this = &mut *self;
-        if !this.cancelled {
-            if this.scope.is_none() && !this.state.heard.get() {
-                this.scope = ScopeGuard::new(Kind::Catches);
-            }
-            if this.scope.as_ref().is_some_and(|scope| scope.told() != Told::Nothing) {
-                this.cancelled = true;
-                this.scope = None;
-                this.cancel_all();
-            }
+        if this.scope.is_none() && !this.state.heard.get() {
+            this.scope = ScopeGuard::of_members(&this.state.members);
         }
+        // (The tasks were cancelled when it was told.)
         let state = &*this.state;
-        let ended = state.heard.get() && (!this.cancelled || state.left.get() == 0);
+        this.cancelled |= this.scope.as_ref().is_some_and(|scope| scope.told() != Told::Nothing);
+        let ended = state.heard.get() && (!state.members.were_cancelled() || state.left.get() == 0);
         if !ended {
             let kept = state.waker.take().filter(|kept| kept.will_wake(cx.waker()));
             state.waker.set(Some(kept.unwrap_or_else(|| cx.waker().clone())));
@@ -237,6 +228,7 @@ impl<T, E> Future for Gather<T, E> {
             return Poll::Pending;
         }
         if this.cancelled {
+            this.scope = None;
             if let Some(task) = CellRef::current() {
                 task.unwind();
             }
@@ -255,7 +247,7 @@ impl<T, E> Future for Gather<T, E> {
 impl<T, E> Drop for Gather<T, E> {
     fn drop(&mut self) {
         if !self.over {
-            self.cancel_all();
+            self.state.members.cancel();
         }
     }
 }

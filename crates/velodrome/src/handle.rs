@@ -6,13 +6,14 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use crate::abi::HostRef;
 use crate::body::Deliver;
 use crate::context::Context;
 use crate::join_error::JoinError;
+use crate::sync::Mutex;
 use crate::task::create_in;
 
 /// A loop, as other threads see it: a place to call in. Cheap to clone; outlives the loop without harm.

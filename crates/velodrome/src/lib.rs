@@ -61,6 +61,7 @@ mod handle;
 pub mod host;
 mod join_error;
 mod locks;
+mod members;
 #[cfg(feature = "net")]
 pub mod net;
 #[cfg(all(feature = "process", target_os = "linux"))]
@@ -74,6 +75,7 @@ mod signal;
 mod sleep;
 #[cfg(any(feature = "net", feature = "process"))]
 mod stream;
+mod sync;
 mod task;
 mod task_cell;
 mod task_group;

@@ -10,7 +10,6 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
 use velodrome_engine::Backend;
@@ -21,6 +20,7 @@ use crate::context::Context;
 use crate::event_loop::{EventLoop, Next};
 use crate::handle::Handle;
 use crate::join_error::JoinError;
+use crate::sync::{AtomicBool, Ordering};
 
 /// Runs a future to its end on a new loop, cancels the tasks it left, and closes the loop.
 ///
@@ -28,7 +28,8 @@ use crate::join_error::JoinError;
 ///
 /// # Panics
 ///
-/// If a loop is running in this thread; if the process has no descriptors left; if the future panics or is cancelled.
+/// If a loop is running in this thread; if the process has no descriptors left, or somebody closes the loop's; if the future
+/// panics or is cancelled. [`Runner::new`] and [`Runner::try_run`] return errors instead.
 ///
 /// ```
 /// use std::time::Duration;
@@ -81,6 +82,7 @@ pub struct Runner {
 #[derive(Debug, Default)]
 pub struct Builder {
     poll: bool,
+    counted_time: bool,
 }
 
 impl Builder {
@@ -97,6 +99,15 @@ impl Builder {
         self
     }
 
+    /// Counts the time: it stands still while anything is ready, and jumps to the next timer when nothing is. For tests of what
+    /// is told in durations, on one thread; an [`Instant`](std::time::Instant) is of the world's time.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn counted_time(mut self, counted_time: bool) -> Self {
+        self.counted_time = counted_time;
+        self
+    }
+
     /// Makes the runner.
     ///
     /// # Errors
@@ -109,7 +120,7 @@ impl Builder {
     /// ```
     pub fn build(self) -> io::Result<Runner> {
         let backend = if self.poll { Backend::Poll } else { Backend::default() };
-        let event_loop = EventLoop::new(backend)?;
+        let event_loop = EventLoop::new(backend, self.counted_time)?;
         let context = Context::new(host_of(&event_loop));
         Ok(Runner { event_loop, context })
     }
@@ -145,7 +156,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If a loop is running in this thread; if the future panics, or is cancelled.
+    /// If a loop is running in this thread; if the future panics, or is cancelled; if somebody closes the loop's descriptors.
     ///
     /// ```
     /// let runner = velodrome::Runner::new()?;
@@ -171,7 +182,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// If a loop is running in this thread.
+    /// If a loop is running in this thread; if somebody closes the loop's descriptors.
     ///
     /// ```
     /// let runner = velodrome::Runner::new()?;
@@ -202,7 +213,8 @@ impl Runner {
         let outcome = RefCell::new(None);
         main.wake_by_ref();
         let poll = || {
-            main.queued.store(false, Ordering::Release);
+            // Not a mere store: what a wake announced that found it set must be visible to the poll.
+            main.queued.swap(false, Ordering::AcqRel);
             if outcome.borrow().is_some() {
                 return;
             }
@@ -248,7 +260,13 @@ impl Runner {
         Handle::new(self.context.host.host().clone())
     }
 
-    /// Cancels the tasks that are left, awaits them, and closes the loop. Dropping the runner does the same.
+    /// Cancels the tasks that are left, awaits them, and closes the loop. Dropping the runner does the same; where another loop
+    /// is running, which cannot wait for that, they are dropped at once, and do not hear of it in a
+    /// [`catch_cancel`](crate::catch_cancel).
+    ///
+    /// # Panics
+    ///
+    /// If the kernel cannot be asked any more, because somebody has closed the loop's descriptors.
     ///
     /// ```
     /// let runner = velodrome::Runner::new()?;
@@ -286,6 +304,21 @@ impl Runner {
         drop(entered);
     }
 
+    /// Drops what is left, and awaits nothing: another loop is running, and waits meanwhile.
+    fn cut(&self) {
+        let entered = self.context.enter();
+        loop {
+            let tasks = self.context.all_tasks();
+            if tasks.is_empty() {
+                break;
+            }
+            tasks.iter().for_each(CellRef::end);
+            self.event_loop.run_ready();
+        }
+        self.event_loop.close();
+        drop(entered);
+    }
+
     #[doc(hidden)]
     pub fn registered(&self) -> (usize, usize) {
         self.event_loop.registered()
@@ -294,11 +327,12 @@ impl Runner {
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        if Context::is_taken() {
-            // Dropped by what another loop runs, or at the thread's end: nothing can be run here, and what is left is leaked.
-            return;
+        match Context::is_running() {
+            Some(false) => self.shut(),
+            Some(true) => self.cut(),
+            // At the thread's end nothing can be run any more, and what is left is leaked.
+            None => {}
         }
-        self.shut();
     }
 }
 

@@ -99,26 +99,7 @@ macro_rules! readable {
         }
 
         #[cfg(feature = "futures-io")]
-        impl futures_io::AsyncRead for $name {
-            fn poll_read(
-                self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-                buffer: &mut [u8],
-            ) -> std::task::Poll<std::io::Result<usize>> {
-                self.poll_read_into(cx, buffer)
-            }
-        }
-
-        #[cfg(feature = "futures-io")]
-        impl futures_io::AsyncRead for &$name {
-            fn poll_read(
-                self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-                buffer: &mut [u8],
-            ) -> std::task::Poll<std::io::Result<usize>> {
-                self.poll_read_into(cx, buffer)
-            }
-        }
+        crate::stream::futures_read!($name, &$name);
 
         #[cfg(feature = "tokio")]
         impl tokio::io::AsyncRead for $name {
@@ -197,57 +178,33 @@ macro_rules! writable {
         }
 
         #[cfg(feature = "futures-io")]
-        impl futures_io::AsyncWrite for $name {
-            fn poll_write(
-                self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-                data: &[u8],
-            ) -> std::task::Poll<std::io::Result<usize>> {
-                self.poll_write_from(cx, data)
-            }
-
-            fn poll_flush(
-                self: std::pin::Pin<&mut Self>,
-                _cx: &mut std::task::Context<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                std::task::Poll::Ready(Ok(()))
-            }
-
-            fn poll_close(
-                self: std::pin::Pin<&mut Self>,
-                _cx: &mut std::task::Context<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                std::task::Poll::Ready(self.close_writing())
-            }
-        }
-
-        #[cfg(feature = "futures-io")]
-        impl futures_io::AsyncWrite for &$name {
-            fn poll_write(
-                self: std::pin::Pin<&mut Self>,
-                cx: &mut std::task::Context<'_>,
-                data: &[u8],
-            ) -> std::task::Poll<std::io::Result<usize>> {
-                self.poll_write_from(cx, data)
-            }
-
-            fn poll_flush(
-                self: std::pin::Pin<&mut Self>,
-                _cx: &mut std::task::Context<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                std::task::Poll::Ready(Ok(()))
-            }
-
-            fn poll_close(
-                self: std::pin::Pin<&mut Self>,
-                _cx: &mut std::task::Context<'_>,
-            ) -> std::task::Poll<std::io::Result<()>> {
-                std::task::Poll::Ready(self.close_writing())
-            }
-        }
-
+        crate::stream::async_write!(futures_io::AsyncWrite, poll_close: $name, &$name);
         #[cfg(feature = "tokio")]
-        impl tokio::io::AsyncWrite for $name {
+        crate::stream::async_write!(tokio::io::AsyncWrite, poll_shutdown: $name);
+    };
+}
+
+/// Implements the `AsyncRead` of `futures-io` for what has a method `poll_read_into`.
+#[cfg(feature = "futures-io")]
+macro_rules! futures_read {
+    ($($name:ty),*) => {$(
+        impl futures_io::AsyncRead for $name {
+            fn poll_read(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buffer: &mut [u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.poll_read_into(cx, buffer)
+            }
+        }
+    )*};
+}
+
+/// Implements an `AsyncWrite`, which are the same but for one name, for what has methods `poll_write_from` and `close_writing`.
+#[cfg(any(feature = "futures-io", feature = "tokio"))]
+macro_rules! async_write {
+    ($trait:path, $close:ident: $($name:ty),*) => {$(
+        impl $trait for $name {
             fn poll_write(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
@@ -256,6 +213,7 @@ macro_rules! writable {
                 self.poll_write_from(cx, data)
             }
 
+            /// Nothing is held back.
             fn poll_flush(
                 self: std::pin::Pin<&mut Self>,
                 _cx: &mut std::task::Context<'_>,
@@ -263,14 +221,14 @@ macro_rules! writable {
                 std::task::Poll::Ready(Ok(()))
             }
 
-            fn poll_shutdown(
+            fn $close(
                 self: std::pin::Pin<&mut Self>,
                 _cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<std::io::Result<()>> {
                 std::task::Poll::Ready(self.close_writing())
             }
         }
-    };
+    )*};
 }
 
 /// Gives a type with a field `io: AsyncFd<$inner>` the way in and out.
@@ -311,4 +269,8 @@ macro_rules! over_fd {
     };
 }
 
+#[cfg(any(feature = "futures-io", feature = "tokio"))]
+pub(crate) use async_write;
+#[cfg(feature = "futures-io")]
+pub(crate) use futures_read;
 pub(crate) use {over_fd, readable, writable};

@@ -18,6 +18,7 @@ use slab::Slab;
 
 use crate::abi::CellRef;
 use crate::context::{Context, Entered};
+use crate::members::Members;
 
 /// The scope that is the task itself.
 pub(crate) const ROOT: usize = usize::MAX;
@@ -50,6 +51,8 @@ struct Scope {
     sent: bool,
     told: Told,
     waker: Option<Waker>,
+    /// Tasks that are cancelled at once when the scope is told to cancel. It is not woken then: it ends when they have.
+    members: Option<Rc<Members>>,
 }
 
 pub(crate) struct TaskCell {
@@ -64,6 +67,12 @@ pub(crate) struct TaskCell {
     done: Cell<bool>,
     told: Cell<Told>,
     rare: OnceCell<Box<Rare>>,
+}
+
+/// Who is to end what is in a scope.
+enum Asked {
+    Members(Rc<Members>),
+    Itself(Option<Waker>),
 }
 
 /// What few tasks need.
@@ -162,7 +171,7 @@ impl TaskCell {
     /// Makes the task's context the present one for a step, if the loop is somebody else's, who does not know of it.
     #[inline]
     pub(crate) fn enter_guest(&self) -> Option<Entered> {
-        if Context::is_taken() {
+        if Context::is_running() != Some(false) {
             return None;
         }
         let context = self.context.take();
@@ -177,9 +186,17 @@ impl TaskCell {
         self.told.get()
     }
 
+    /// A cancellation that came while the task was being polled is for the scopes in which it waits now.
+    #[inline]
+    pub(crate) fn hand_down(&self) {
+        if self.told.get() == Told::Cancel && self.send_into(ROOT) {
+            self.told.set(Told::Nothing);
+        }
+    }
+
     /// Tells the innermost catching scopes within a scope. `false` if there are none.
     fn send_into(&self, within: usize) -> bool {
-        let mut wakers = Vec::new();
+        let mut asked = Vec::new();
         {
             let Some(rare) = self.rare.get() else { return false };
             let scopes = &mut *rare.scopes.borrow_mut();
@@ -200,11 +217,19 @@ impl TaskCell {
             for scope in innermost {
                 let scope = &mut scopes[scope];
                 scope.told = Told::Cancel;
-                wakers.push(scope.waker.clone());
+                asked.push(match &scope.members {
+                    Some(members) => Asked::Members(Rc::clone(members)),
+                    None => Asked::Itself(scope.waker.clone()),
+                });
             }
         }
-        let any = !wakers.is_empty();
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        let any = !asked.is_empty();
+        for asked in asked {
+            match asked {
+                Asked::Members(members) => members.cancel(),
+                Asked::Itself(waker) => waker.into_iter().for_each(Waker::wake),
+            }
+        }
         any
     }
 
@@ -241,6 +266,12 @@ impl CellRef {
         context.tasks.borrow_mut().add(self);
     }
 
+    /// Ends the task in its next step, whatever catches in it.
+    pub(crate) fn end(&self) {
+        self.told.set(Told::Cancel);
+        self.wake();
+    }
+
     /// Asks the task to end. `false` if it has.
     pub(crate) fn cancel(&self) -> bool {
         if self.done.get() {
@@ -260,11 +291,22 @@ impl CellRef {
 pub(crate) struct ScopeGuard {
     cell: CellRef,
     scope: usize,
+    /// How many cancellations there were before.
+    cancelling: u32,
 }
 
 impl ScopeGuard {
     /// `None` where no task of ours is being polled, as in another executor: nobody can be cancelled there.
     pub(crate) fn new(kind: Kind) -> Option<Self> {
+        Self::with(kind, None)
+    }
+
+    /// A scope that catches, and has tasks that end with it.
+    pub(crate) fn of_members(members: &Rc<Members>) -> Option<Self> {
+        Self::with(Kind::Catches, Some(Rc::clone(members)))
+    }
+
+    fn with(kind: Kind, members: Option<Rc<Members>>) -> Option<Self> {
         let cell = CellRef::current()?;
         let parent = cell.current.get();
         let scope = cell.rare().scopes.borrow_mut().insert(Scope {
@@ -273,8 +315,10 @@ impl ScopeGuard {
             sent: false,
             told: Told::Nothing,
             waker: None,
+            members,
         });
-        Some(ScopeGuard { cell, scope })
+        let cancelling = cell.cancelling();
+        Some(ScopeGuard { cell, scope, cancelling })
     }
 
     /// Polls what is in the scope.
@@ -292,12 +336,26 @@ impl ScopeGuard {
         let restore = Restore { cell: &self.cell, before };
         let result = poll();
         drop(restore);
+        self.hand_down();
         result
+    }
+
+    /// A cancellation that came while what is in the scope was being polled is for the scopes in which that waits now.
+    fn hand_down(&self) {
+        let told = self.cell.rare().scopes.borrow()[self.scope].told;
+        if told == Told::Cancel && self.cell.send_into(self.scope) {
+            self.told();
+        }
     }
 
     /// What the scope was told, once.
     pub(crate) fn told(&self) -> Told {
         std::mem::take(&mut self.cell.rare().scopes.borrow_mut()[self.scope].told)
+    }
+
+    /// Whether the task was cancelled since, and that was not taken back.
+    pub(crate) fn was_cancelled(&self) -> bool {
+        self.cell.cancelling() > self.cancelling
     }
 
     /// Whether what is in the scope handed a cancellation on.
@@ -326,6 +384,10 @@ impl Drop for Restore<'_> {
 impl Drop for ScopeGuard {
     fn drop(&mut self) {
         let scope = self.cell.rare().scopes.borrow_mut().try_remove(self.scope);
+        // It came while what is in the scope was being polled, for the last time: it is for what comes next.
+        if scope.as_ref().is_some_and(|scope| scope.told == Told::Cancel) {
+            self.cell.told.set(Told::Cancel);
+        }
         drop(scope);
     }
 }

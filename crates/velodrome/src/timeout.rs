@@ -1,7 +1,8 @@
 //! [`timeout`]: an end to waiting.
 //!
 //! What must stay true: when the time is over, what in the future catches cancellations is asked first and awaited; the future
-//! is dropped when nothing in it objects.
+//! is dropped when nothing in it objects. As in asyncio, a cancellation that somebody in there has caught and not taken back
+//! (`uncancel`) goes on then: it is not made up for by [`Elapsed`].
 
 use std::fmt;
 use std::future::Future;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
+use crate::abi::CellRef;
 use crate::sleep::{Sleep, sleep, sleep_until};
 use crate::task_cell::{Kind, ScopeGuard, Told};
 
@@ -113,7 +115,11 @@ impl<F: Future> Future for Timeout<F> {
         }
         if over {
             this.future.set(None);
-            *this.scope = None;
+            let cancelled = this.scope.take().is_some_and(|scope| scope.was_cancelled());
+            if cancelled && let Some(task) = CellRef::current() {
+                task.unwind();
+                return Poll::Pending;
+            }
             return Poll::Ready(Err(Elapsed));
         }
         Poll::Pending

@@ -8,7 +8,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use velodrome::{
-    Event, Lock, Queue, Runner, create_task, gather, run, sleep, task_group, timeout, yield_now,
+    Event, Lock, Queue, Runner, catch_cancel, create_task, gather, run, sleep, task_group, timeout, yield_now,
 };
 
 /// Counts how often it is dropped.
@@ -307,4 +307,55 @@ fn a_sleep_that_outlives_its_task_and_its_loop() {
     assert_eq!(runner.registered(), (0, 1));
     runner.close();
     drop(kept.take());
+}
+
+/// Makes a task of what it holds, when it is dropped.
+struct MakesTask(Option<Counted>);
+
+impl Drop for MakesTask {
+    fn drop(&mut self) {
+        let held = self.0.take();
+        create_task(async move {
+            let _held = held;
+            pending::<()>().await;
+        })
+        .detach();
+    }
+}
+
+#[test]
+fn tasks_of_a_runner_that_is_dropped_while_another_loop_runs() {
+    let (plain, caught, late) = (counted(), counted(), counted());
+    let (held, catching, making) = (plain.0, caught.0, late.0);
+    let runner = Runner::new().unwrap();
+    let kept = Cell::new(None);
+    runner.run(async {
+        create_task(async move {
+            let _making = MakesTask(Some(making));
+            pending::<()>().await;
+        })
+        .detach();
+        create_task(async move {
+            let _held = catching;
+            let _ = catch_cancel(pending::<()>()).await;
+            pending::<()>().await;
+        })
+        .detach();
+        let task = create_task(async move {
+            let _held = held;
+            sleep(Duration::from_secs(3600)).await;
+        });
+        yield_now().await;
+        kept.set(Some(task));
+    });
+    run(async {
+        let task = create_task(async move {
+            drop(runner);
+            // This loop is the running one again.
+            create_task(async { 1 }).await.unwrap()
+        });
+        assert_eq!(task.await.unwrap(), 1);
+    });
+    assert!(kept.take().unwrap().is_done());
+    assert_eq!((plain.1.get(), caught.1.get(), late.1.get()), (1, 1, 1));
 }

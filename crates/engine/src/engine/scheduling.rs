@@ -55,7 +55,7 @@ impl<J> Engine<J> {
         self.timers.len()
     }
 
-    /// The scheduled jobs, in no particular order.
+    /// The scheduled jobs: the next one, and then the others in no particular order.
     ///
     /// ```
     /// use velodrome_engine::{Engine, Time};

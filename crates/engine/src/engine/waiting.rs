@@ -59,7 +59,11 @@ impl<J> Engine<J> {
     #[inline]
     pub fn prepare(&mut self, timeout: Option<Duration>) -> Wait {
         if self.forgotten {
-            return Wait { question: None };
+            return Wait {
+                question: None,
+                #[cfg(velodrome_model)]
+                modelled: None,
+            };
         }
         // Whoever is about to sleep has the time to give back what the last burst of jobs needed.
         if timeout != Some(Duration::ZERO) && self.ready.capacity() > KEEP && self.ready.len() <= KEEP / 2 {
@@ -69,7 +73,11 @@ impl<J> Engine<J> {
         let timeout = if self.inbox.is_empty() { timeout } else { Some(Duration::ZERO) };
         self.waiting = true;
         self.changed = false;
-        Wait { question: Some(self.selector.ask(timeout, self.readiness.sources())) }
+        Wait {
+            question: Some(self.selector.ask(timeout, self.readiness.sources())),
+            #[cfg(velodrome_model)]
+            modelled: timeout.is_none().then(|| std::sync::Arc::clone(&self.pipe)),
+        }
     }
 
     /// Makes ready what a wait found: pushes a clone of the job of each direction that is ready, in the kernel's order, read

@@ -69,13 +69,20 @@ pub fn array(content: &[u8]) -> Fallible<Ref> {
 /// What `work` makes of the content of an object that is exactly a `bytearray`. It must not run Python.
 #[inline]
 pub fn with_array<R>(object: &Obj, work: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    with_array_or_none(object, |content| content.map(work))
+}
+
+/// The same, of `None` for any other object.
+#[inline]
+pub fn with_array_or_none<R>(object: &Obj, work: impl FnOnce(Option<&[u8]>) -> R) -> R {
     // SAFETY: the type is checked; the content stays in place as long as nobody changes it, which takes Python.
     unsafe {
-        (ffi::PyByteArray_CheckExact(object.as_ptr()) != 0).then(|| {
-            let length = ffi::PyByteArray_Size(object.as_ptr()) as usize;
-            let content = ffi::PyByteArray_AsString(object.as_ptr()).cast::<u8>().cast_const();
-            work(std::slice::from_raw_parts(content, length))
-        })
+        if ffi::PyByteArray_CheckExact(object.as_ptr()) == 0 {
+            return work(None);
+        }
+        let length = ffi::PyByteArray_Size(object.as_ptr()) as usize;
+        let content = ffi::PyByteArray_AsString(object.as_ptr()).cast::<u8>().cast_const();
+        work(Some(std::slice::from_raw_parts(content, length)))
     }
 }
 

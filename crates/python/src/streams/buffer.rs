@@ -82,13 +82,7 @@ impl Buffer {
             return work(self.content.borrow().rest());
         }
         let shown = self.shown.get_or_none();
-        let mut work = Some(work);
-        let answer = bytes::with_array(&shown, |content| work.take().map(|work| work(content)));
-        match (answer.flatten(), work) {
-            (Some(answer), _) => answer,
-            (None, Some(work)) => work(&[]),
-            (None, None) => unreachable!("what was called has answered"),
-        }
+        bytes::with_array_or_none(&shown, |content| work(content.unwrap_or_default()))
     }
 
     #[inline]

@@ -3,7 +3,7 @@
 //! What must stay true: a `HostRef` owns one share of its loop, so the table stays valid as long as there is one. What
 //! must happen on the loop's thread is asked of a `LocalHost`, which is made on that thread and cannot leave it.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, handle_alloc_error};
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -14,6 +14,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 
 use crate::host::{CallFn, Host, Interest, TimerId, Watch};
+use crate::sync::{alloc, dealloc};
 
 /// Blocks of memory are kept in so many sizes,
 const CLASSES: usize = 16;

@@ -10,7 +10,8 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
-use super::raw_task::{CellRef, DETACHED, DONE, Header, TAKEN, release_local};
+use super::cell_ref::CellRef;
+use super::raw_task::{DETACHED, DONE, Header, TAKEN, release_local};
 use crate::task_cell::TaskCell;
 
 /// Awaits what a task gives. Dropping it lets the task run on.

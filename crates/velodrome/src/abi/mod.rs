@@ -5,11 +5,13 @@
 //! - `guest_host.rs` looks at the table of a loop that is not ours.
 //! - `serve.rs` fills one: the table of this crate's own loop.
 //! - `own_thread.rs` keeps what belongs to the loop's thread from the others, who may hold the loop too.
-//! - `raw_task.rs` is a task's memory and its wakers; `join_handle.rs` awaits it, `task_timer.rs` wakes it at a time.
+//! - `raw_task.rs` is a task's memory, `waker.rs` what wakes it and its steps; `cell_ref.rs` holds what is known of it,
+//!   `join_handle.rs` awaits it, `task_timer.rs` wakes it at a time.
 //!
 //! What must stay true: everything that is called through the table is called with the `data` that it was made for;
 //! nothing unwinds out of an `extern "C"` function.
 
+mod cell_ref;
 mod guest_host;
 mod host_ref;
 mod join_handle;
@@ -17,10 +19,12 @@ mod own_thread;
 mod raw_task;
 mod serve;
 mod task_timer;
+mod waker;
 
+pub(crate) use cell_ref::CellRef;
 pub(crate) use host_ref::{Callee, HostRef, LocalHost};
 pub(crate) use join_handle::JoinHandle;
 pub(crate) use own_thread::OwnThread;
-pub(crate) use raw_task::{CellRef, spawn};
+pub(crate) use raw_task::spawn;
 pub(crate) use serve::{HostTable, Job, host_of, table};
 pub(crate) use task_timer::TaskTimer;

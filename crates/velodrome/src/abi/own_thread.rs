@@ -8,17 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The number of this thread; never zero.
 #[inline]
 pub(super) fn this_thread() -> u64 {
+    #[cfg(not(velodrome_model))]
     thread_local!(static NUMBER: Cell<u64> = const { Cell::new(0) });
+    #[cfg(velodrome_model)]
+    loom::thread_local!(static NUMBER: Cell<u64> = Cell::new(0));
 
     #[cold]
     fn assign() -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        NUMBER.set(number);
+        NUMBER.with(|it| it.set(number));
         number
     }
 
-    match NUMBER.get() {
+    match NUMBER.with(Cell::get) {
         0 => assign(),
         number => number,
     }

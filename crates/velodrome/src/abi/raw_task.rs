@@ -1,5 +1,5 @@
-//! A task's memory: its header, what is known of it ([`TaskCell`]), and its future or what that gave; and the wakers of
-//! the task, which may be anywhere.
+//! A task's memory: its header, what is known of it ([`TaskCell`]), and its future or what that gave. What wakes it and runs its
+//! steps is in `waker.rs`.
 //!
 //! Measured, this is why it is not `async_task`, which smol uses too: there every change of state is an atomic operation,
 //! because tasks may run on any thread, and a second allocation holds what we know of a task. Here the state belongs to the
@@ -13,39 +13,35 @@
 //!   `refs`, every waker is one more, and whoever takes `refs` to zero frees the memory. The future was dropped before, because the
 //!   queue's or the cell's share ends with it; so nothing is left to drop but the memory and the share of the host.
 //! - The future is polled and dropped on the loop's thread, in place, and once.
-//! - A wake from another thread sets `waking` before it queues the call that runs the task; that call clears it before
-//!   it polls. So a wake either finds it clear, and queues a call, or what it announces is seen by the poll to come.
 
 use std::alloc::Layout;
-use std::cell::{Cell, UnsafeCell};
-use std::ffi::c_void;
+use std::cell::UnsafeCell;
 use std::future::Future;
-use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
-use std::ops::Deref;
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+use std::task::{Context, Poll, Waker};
 
-use super::host_ref::{HostShare, LocalHost, contain, free_block};
+use super::cell_ref::CellRef;
+use super::host_ref::{HostShare, LocalHost, free_block};
 use super::join_handle::JoinHandle;
 use super::own_thread::this_thread;
+use super::waker::step;
 use crate::body::{self, Deliver, Keep};
+use crate::sync::{AtomicBool, AtomicUsize, Cell, Ordering, fence};
 use crate::task_cell::TaskCell;
 
 /// In the ready queue.
-const QUEUED: u8 = 1;
+pub(super) const QUEUED: u8 = 1;
 /// Being polled.
-const RUNNING: u8 = 2;
+pub(super) const RUNNING: u8 = 2;
 /// Woken while it was being polled.
-const WOKEN: u8 = 4;
+pub(super) const WOKEN: u8 = 4;
 /// Over: the future is dropped.
 pub(super) const DONE: u8 = 8;
 /// Nobody wants what it gives.
 pub(super) const DETACHED: u8 = 16;
 /// It has no future here.
-const ALONE: u8 = 32;
+pub(super) const ALONE: u8 = 32;
 /// What it gave was taken.
 pub(super) const TAKEN: u8 = 64;
 
@@ -65,7 +61,7 @@ pub(crate) struct Header {
 
 pub(super) struct Vtable {
     /// Polls the future; stores what it gives, and says so.
-    poll: unsafe fn(NonNull<Header>, &mut Context<'_>) -> bool,
+    pub(super) poll: unsafe fn(NonNull<Header>, &mut Context<'_>) -> bool,
     /// Moves what the future gave to an `Option` of its type.
     pub(super) take: unsafe fn(NonNull<Header>, *mut ()),
     /// Drops what the future gave.
@@ -169,6 +165,11 @@ where
     JoinHandle::new(header)
 }
 
+/// A task that has no future here, for its cell: the main one.
+pub(super) fn alone(host: &LocalHost) -> NonNull<Header> {
+    allocate(host, ALONE | DONE | DETACHED, 1, || Stage::<std::future::Pending<()>, Keep>::Empty)
+}
+
 /// (Inlined, with a function for the stage: all is written where it belongs, rather than to the stack first.)
 #[inline(always)]
 fn allocate<F, D>(
@@ -215,7 +216,7 @@ impl Header {
     }
 
     #[inline]
-    fn clear(&self, flags: u8) {
+    pub(super) fn clear(&self, flags: u8) {
         self.state.set(self.state.get() & !flags);
     }
 
@@ -257,7 +258,7 @@ pub(super) unsafe fn release_local(header: NonNull<Header>) {
 ///
 /// The caller owns that share, and does not use it any more.
 #[inline]
-unsafe fn release(header: NonNull<Header>) {
+pub(super) unsafe fn release(header: NonNull<Header>) {
     // SAFETY: the share keeps the memory until here.
     if unsafe { header.as_ref() }.refs.fetch_sub(1, Ordering::Release) == 1 {
         fence(Ordering::Acquire);
@@ -272,6 +273,7 @@ unsafe fn release(header: NonNull<Header>) {
 unsafe fn free(header: NonNull<Header>) {
     // SAFETY: there is nobody else.
     let it = unsafe { header.as_ref() };
+    debug_assert!(it.is(DONE) && it.local.get() == 0, "somebody on the loop's thread has it still");
     let (layout, owner) = (it.vtable.layout, it.owner);
     // SAFETY: the header is not used any more but for its share of the host. The loop's thread has no share of the task, so
     // future and output are gone, see the top of the file; what is left in the header can be dropped anywhere: an empty
@@ -285,246 +287,5 @@ unsafe fn free(header: NonNull<Header>) {
             free_block(header.cast(), layout);
             drop(share.release());
         }
-    }
-}
-
-/// One step of a task that was queued. The queue's share is handed over.
-unsafe extern "C" fn step(data: *mut c_void) {
-    // SAFETY: it was queued with this.
-    let header = unsafe { NonNull::new_unchecked(data.cast::<Header>()) };
-    // SAFETY: the share keeps it.
-    let it = unsafe { header.as_ref() };
-    it.clear(QUEUED);
-    // SAFETY: on the loop's thread, with a share.
-    unsafe { run(header) };
-}
-
-/// One step of a task that another thread has woken. That waker's share is handed over.
-unsafe extern "C" fn step_remote(data: *mut c_void) {
-    // SAFETY: it was queued with this.
-    let header = unsafe { NonNull::new_unchecked(data.cast::<Header>()) };
-    // SAFETY: the share keeps it.
-    let it = unsafe { header.as_ref() };
-    // Acquire: what the other thread did before it woke is visible to the poll.
-    it.waking.swap(false, Ordering::AcqRel);
-    // Somebody else's loop may have moved to another thread, where a task cannot follow it.
-    if it.owner == this_thread() && !it.is(QUEUED | RUNNING | DONE) {
-        it.retain();
-        // SAFETY: on the loop's thread, with the share just taken.
-        unsafe { run(header) };
-    }
-    // SAFETY: the share that was handed over.
-    unsafe { release(header) };
-}
-
-/// Polls the task.
-///
-/// # Safety
-///
-/// On the loop's thread, with a share of it that is handed over.
-#[inline]
-unsafe fn run(header: NonNull<Header>) {
-    // SAFETY: the share keeps it.
-    let it = unsafe { header.as_ref() };
-    if it.is(DONE) {
-        // SAFETY: the share that was handed over.
-        unsafe { release_local(header) };
-        return;
-    }
-    let _entered = it.cell.enter_guest();
-    it.set(RUNNING);
-    // Lent: the waker owns no share, and is not dropped.
-    // SAFETY: the table is for headers.
-    let waker = ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(header.as_ptr().cast(), &WAKER)) });
-    // SAFETY: this is the step. It does not unwind (`body::step`); if it did, this function would abort.
-    let done = unsafe { (it.vtable.poll)(header, &mut Context::from_waker(&waker)) };
-    it.clear(RUNNING);
-    if done {
-        it.set(DONE);
-        if it.is(DETACHED) {
-            // SAFETY: the task is over, and its handle is gone.
-            contain(|| unsafe { (it.vtable.discard)(header) });
-        } else if let Some(waker) = it.join.take() {
-            contain(|| waker.wake());
-        }
-    } else if it.is(WOKEN) {
-        it.clear(WOKEN);
-        it.set(QUEUED);
-        // SAFETY: the share goes to the queue.
-        unsafe { it.host.schedule(step, header.as_ptr().cast()) };
-        return;
-    }
-    // SAFETY: the share that was handed over.
-    unsafe { release_local(header) };
-}
-
-pub(super) static WAKER: RawWakerVTable =
-    RawWakerVTable::new(waker_clone, waker_wake, waker_wake_by_ref, waker_drop);
-
-/// # Safety
-///
-/// `data` is the header of a task of which the waker has a share, or is lent by one who has.
-unsafe fn waker_clone(data: *const ()) -> RawWaker {
-    let header = data.cast::<Header>();
-    // SAFETY: the waker has a share, or is lent by one who has.
-    unsafe { &*header }.refs.fetch_add(1, Ordering::Relaxed);
-    RawWaker::new(data, &WAKER)
-}
-
-/// # Safety
-///
-/// As for [`waker_clone`]; the share is handed over.
-unsafe fn waker_wake(data: *const ()) {
-    // SAFETY: the waker's share is handed over, and given up here.
-    unsafe {
-        waker_wake_by_ref(data);
-        waker_drop(data);
-    }
-}
-
-/// # Safety
-///
-/// As for [`waker_clone`].
-pub(super) unsafe fn waker_wake_by_ref(data: *const ()) {
-    // SAFETY: the waker has a share.
-    let it = unsafe { &*data.cast::<Header>() };
-    if it.owner == this_thread() {
-        if it.is(QUEUED | WOKEN | DONE) {
-            return;
-        }
-        if it.is(RUNNING) {
-            it.set(WOKEN);
-            return;
-        }
-        it.set(QUEUED);
-        it.retain();
-        // SAFETY: `step` takes the share over that was just taken.
-        unsafe { it.host.schedule(step, data.cast_mut().cast()) };
-    } else if !it.waking.swap(true, Ordering::AcqRel) {
-        it.refs.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: `step_remote` takes the share over that was just taken, unless the loop is closed.
-        if !unsafe { it.host.try_schedule(step_remote, data.cast_mut().cast()) } {
-            // SAFETY: then it is ours still.
-            unsafe { release(NonNull::new_unchecked(data.cast_mut().cast())) };
-        }
-    }
-}
-
-/// # Safety
-///
-/// As for [`waker_wake`].
-unsafe fn waker_drop(data: *const ()) {
-    // SAFETY: the waker's share.
-    unsafe { release(NonNull::new_unchecked(data.cast_mut().cast())) };
-}
-
-/// What is known of a task, on the loop's thread.
-pub(crate) struct CellRef {
-    header: NonNull<Header>,
-    own_thread: PhantomData<*mut ()>,
-}
-
-impl CellRef {
-    /// What is known of a task, for as long as somebody else has a share.
-    ///
-    /// # Safety
-    ///
-    /// They have, until this is dropped.
-    #[inline]
-    pub(super) unsafe fn lent(header: NonNull<Header>) -> ManuallyDrop<CellRef> {
-        ManuallyDrop::new(CellRef { header, own_thread: PhantomData })
-    }
-
-    /// The task that is being polled.
-    pub(crate) fn current() -> Option<CellRef> {
-        let header = NonNull::new(CURRENT.get().cast_mut())?;
-        // SAFETY: whoever is polling it has a share.
-        unsafe { header.as_ref() }.retain();
-        Some(CellRef { header, own_thread: PhantomData })
-    }
-
-    /// Makes this the task that is being polled, until the guard is dropped.
-    #[inline]
-    pub(crate) fn enter(&self) -> Entered<'_> {
-        Entered { before: CURRENT.replace(self.header.as_ptr().cast_const()), task: PhantomData }
-    }
-
-    /// What is known of a task that has no future here: the main one.
-    pub(crate) fn alone(host: &LocalHost) -> Self {
-        let stage = || Stage::<std::future::Pending<()>, Keep>::Empty;
-        let header = allocate(host, ALONE | DONE | DETACHED, 1, stage);
-        CellRef { header, own_thread: PhantomData }
-    }
-
-    /// Wakes the task.
-    pub(crate) fn wake(&self) {
-        // SAFETY: this value has a share.
-        if unsafe { self.header.as_ref() }.is(ALONE) {
-            self.wake_main();
-        } else {
-            // SAFETY: as a waker, that is lent.
-            unsafe { waker_wake_by_ref(self.header.as_ptr().cast_const().cast()) };
-        }
-    }
-
-    /// Whether it has no future here: whoever polls it has that.
-    pub(crate) fn is_alone(&self) -> bool {
-        // SAFETY: this value has a share.
-        unsafe { self.header.as_ref() }.is(ALONE)
-    }
-
-    pub(crate) fn is(&self, other: &CellRef) -> bool {
-        self.header == other.header
-    }
-}
-
-thread_local! {
-    /// The task that is being polled. Whoever polls it has a share.
-    static CURRENT: Cell<*const Header> = const { Cell::new(std::ptr::null()) };
-}
-
-/// Puts back what was before.
-pub(crate) struct Entered<'a> {
-    before: *const Header,
-    task: PhantomData<&'a CellRef>,
-}
-
-impl Drop for Entered<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        CURRENT.set(self.before);
-    }
-}
-
-impl Deref for CellRef {
-    type Target = TaskCell;
-
-    #[inline]
-    fn deref(&self) -> &TaskCell {
-        // SAFETY: this value has a share; it does not leave the loop's thread.
-        unsafe { &self.header.as_ref().cell }
-    }
-}
-
-impl Clone for CellRef {
-    #[inline]
-    fn clone(&self) -> Self {
-        // SAFETY: this value has a share.
-        unsafe { self.header.as_ref() }.retain();
-        CellRef { header: self.header, own_thread: PhantomData }
-    }
-}
-
-impl Drop for CellRef {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: this value's share.
-        unsafe { release_local(self.header) };
-    }
-}
-
-impl std::fmt::Debug for CellRef {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        (**self).fmt(f)
     }
 }

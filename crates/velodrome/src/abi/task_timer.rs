@@ -9,7 +9,8 @@ use std::task::Waker;
 
 use super::host_ref::LocalHost;
 use super::own_thread::this_thread;
-use super::raw_task::{DONE, Header, WAKER, release_local, waker_wake_by_ref};
+use super::raw_task::{DONE, Header, release_local};
+use super::waker::{WAKER, waker_wake_by_ref};
 use crate::host::TimerId;
 
 /// A timer that wakes a task, and needs no memory of its own for that.
