@@ -65,6 +65,8 @@ pub struct Operation {
     awaited: Slot,
     /// Where it was made, while coroutines' origins are tracked (`cr_origin`).
     origin: Slot,
+    /// Whether it was finalised, which CPython does only once.
+    finalized: Cell<bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,7 @@ enum Status {
     Waiting,
     /// Running just now.
     Running,
+    /// Over: nothing is held any more.
     Closed,
 }
 
@@ -95,6 +98,7 @@ impl Class for Operation {
     const SUBCLASSED: bool = false;
     const FINALIZED: bool = true;
     const KEPT: usize = crate::cpython::class::KEPT;
+    const SPARED: usize = 64;
 
     fn home() -> &'static Home {
         &HOME
@@ -113,6 +117,7 @@ impl Class for Operation {
             timer: Cell::new(TimerKey::from_raw((0, 0))),
             awaited: Slot::empty(),
             origin: Slot::empty(),
+            finalized: Cell::new(false),
         }
     }
 
@@ -144,9 +149,19 @@ impl Class for Operation {
         }
     }
 
+    fn finalized(&self) {
+        self.finalized.set(true);
+    }
+
     #[inline]
     fn needs_finalizing(&self) -> bool {
         self.status.get() != Status::Closed
+    }
+
+    #[inline]
+    fn link(&self) -> Option<&Slot> {
+        let ended = self.status.get() == Status::Closed && !self.finalized.get() && self.origin.is_empty();
+        ended.then_some(&self.owner)
     }
 }
 
@@ -174,8 +189,13 @@ pub fn create(kind: &'static Kind, owner: &Obj) -> Fallible<Own<Operation>> {
 /// A new operation of nobody's.
 #[inline]
 pub fn unowned(kind: &'static Kind) -> Fallible<Own<Operation>> {
-    let this = Own::<Operation>::new()?;
+    let this = match Own::<Operation>::spared() {
+        Some(this) => this,
+        None => Own::new()?,
+    };
     this.kind.set(kind);
+    this.stage.set(0);
+    this.number.set(0);
     if crate::event_loop::any_debug()
         && let Some(origin) = origin()?
     {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::ffi;
 
-use super::super::object::Obj;
+use super::super::object::{Obj, Ref};
 use super::super::raised::Raised;
 use super::{Class, Home, Inst, Own, Visitor, dict_place, take_dict};
 
@@ -76,6 +76,7 @@ pub unsafe fn finalize<T: Class>(instance: *mut ffi::PyObject) {
     if this.needs_finalizing() {
         T::finalize(this);
     }
+    this.finalized();
     if let Some(exception) = pending {
         let _raised = Raised::from_exception(exception);
     }
@@ -97,6 +98,9 @@ pub unsafe fn dealloc<T: Class>(instance: *mut ffi::PyObject) {
         {
             return; // somebody took a reference
         }
+        if T::SPARED > 0 && exact && spare::<T>(instance) {
+            return;
+        }
         ffi::PyObject_GC_UnTrack(instance.cast());
         let class = ffi::Py_TYPE(instance);
         let weak_references = (*class).tp_weaklistoffset;
@@ -112,6 +116,31 @@ pub unsafe fn dealloc<T: Class>(instance: *mut ffi::PyObject) {
             base_clear(instance);
         }
         free::<T>(instance, class, exact);
+    }
+}
+
+/// Brings an instance that has ended back to life, to begin again: the list's reference is the one that it has then, and
+/// to the collector it is an object like any other.
+///
+/// # Safety
+/// `instance` is exactly of class `T`, and without references.
+#[inline]
+unsafe fn spare<T: Class>(instance: *mut ffi::PyObject) -> bool {
+    let home = T::home();
+    let count = home.spared_count.load(Ordering::Relaxed);
+    // SAFETY: by contract; the slot is empty, and what it gets was owned by the list.
+    unsafe {
+        let this = Inst::<T>::from_ptr(instance);
+        let Some(link) = this.link().filter(|_| count < T::SPARED) else { return false };
+        ffi::Py_INCREF(instance);
+        if let Some(next) = Ref::from_owned_or_null(home.spared.load(Ordering::Relaxed)) {
+            link.set(next);
+        }
+        home.spared.store(instance, Ordering::Relaxed);
+        home.spared_count.store(count + 1, Ordering::Relaxed);
+        // This can run Python, which may have it begin again.
+        T::dying(this);
+        true
     }
 }
 

@@ -39,6 +39,9 @@ pub trait Class: Sized + 'static {
     const FINALIZED: bool = false;
     /// How many dead instances are kept for reuse.
     const KEPT: usize = 0;
+    /// How many instances that have ended are spared: kept whole, to begin again without being made. See
+    /// [`Class::link`].
+    const SPARED: usize = 0;
     /// Whether there is one derived class that nearly all instances are of, which is then recognised at once (and kept
     /// for ever).
     const DERIVED_ONCE: bool = false;
@@ -66,6 +69,12 @@ pub trait Class: Sized + 'static {
     fn dying(_this: &Inst<Self>) {}
     /// `__del__`.
     fn finalize(_this: &Inst<Self>) {}
+    /// It is being finalised, which CPython does only once.
+    fn finalized(&self) {}
+    /// Of an instance that has ended and holds nothing: the slot that holds the next one like it while both are spared.
+    fn link(&self) -> Option<&Slot> {
+        None
+    }
     /// Whether `finalize` has anything to do; asked before an instance goes.
     fn needs_finalizing(&self) -> bool {
         Self::FINALIZED
@@ -86,6 +95,9 @@ pub struct Home {
     /// Dead instances kept for reuse, linked through their type field.
     kept: AtomicPtr<ffi::PyObject>,
     kept_count: AtomicUsize,
+    /// Spared instances: the first is owned here, each other one by the link of the one before.
+    spared: AtomicPtr<ffi::PyObject>,
+    spared_count: AtomicUsize,
     /// The first derived class that was met, which is the common one (`velodrome.Loop` over `LoopCore`); owned, so
     /// that its address means it for ever.
     derived: AtomicPtr<ffi::PyTypeObject>,
@@ -103,6 +115,8 @@ impl Home {
             base_shows_type: AtomicBool::new(false),
             kept: AtomicPtr::new(std::ptr::null_mut()),
             kept_count: AtomicUsize::new(0),
+            spared: AtomicPtr::new(std::ptr::null_mut()),
+            spared_count: AtomicUsize::new(0),
             derived: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
@@ -273,6 +287,19 @@ impl<T: Class> Own<T> {
             }
             Own::allocate(class)
         }
+    }
+
+    /// An instance that has ended, for whoever makes it begin again; what it was not emptied of is as it was left.
+    #[inline]
+    pub fn spared() -> Option<Own<T>> {
+        let home = T::home();
+        // SAFETY: the list owns its first instance, and gives that reference away.
+        let first = unsafe { Ref::from_owned_or_null(home.spared.load(Ordering::Relaxed)) }?;
+        let first = Own(first, PhantomData::<T>);
+        let next = first.link().and_then(Slot::take);
+        home.spared.store(next.map_or(std::ptr::null_mut(), Ref::into_ptr), Ordering::Relaxed);
+        home.spared_count.store(home.spared_count.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        Some(first)
     }
 
     /// A new instance of a class derived from this one, not initialised.
