@@ -119,8 +119,10 @@ pub unsafe fn dealloc<T: Class>(instance: *mut ffi::PyObject) {
     }
 }
 
-/// Brings an instance that has ended back to life, to begin again: the list's reference is the one that it has then, and
-/// to the collector it is an object like any other.
+/// Brings an instance that has ended back to life, to begin again: the list's reference is the one that it has then.
+///
+/// The collector does not know it until it does: it would be of an old generation, or one that `gc.freeze()` has put out of
+/// sight.
 ///
 /// # Safety
 /// `instance` is exactly of class `T`, and without references.
@@ -132,6 +134,7 @@ unsafe fn spare<T: Class>(instance: *mut ffi::PyObject) -> bool {
     unsafe {
         let this = Inst::<T>::from_ptr(instance);
         let Some(link) = this.link().filter(|_| count < T::SPARED) else { return false };
+        ffi::PyObject_GC_UnTrack(instance.cast());
         ffi::Py_INCREF(instance);
         if let Some(next) = Ref::from_owned_or_null(home.spared.load(Ordering::Relaxed)) {
             link.set(next);

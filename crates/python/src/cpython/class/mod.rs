@@ -293,12 +293,15 @@ impl<T: Class> Own<T> {
     #[inline]
     pub fn spared() -> Option<Own<T>> {
         let home = T::home();
-        // SAFETY: the list owns its first instance, and gives that reference away.
-        let first = unsafe { Ref::from_owned_or_null(home.spared.load(Ordering::Relaxed)) }?;
+        let first = home.spared.load(Ordering::Relaxed);
+        // SAFETY: the list owns its first instance, which is whole and not tracked, and gives that reference away.
+        let first = unsafe { Ref::from_owned_or_null(first) }?;
         let first = Own(first, PhantomData::<T>);
         let next = first.link().and_then(Slot::take);
         home.spared.store(next.map_or(std::ptr::null_mut(), Ref::into_ptr), Ordering::Relaxed);
         home.spared_count.store(home.spared_count.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { ffi::PyObject_GC_Track(first.0.as_ptr().cast()) };
         Some(first)
     }
 
