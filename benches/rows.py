@@ -6,7 +6,7 @@ difference between the two columns of velodrome. The code is the same for every 
 """
 
 import asyncio
-import queue
+from queue import SimpleQueue
 import socket
 import subprocess
 import threading
@@ -442,7 +442,7 @@ async def threadsafe_own_thread(aio, n):
 @row("`call_soon_threadsafe`, round trip to another thread", 500)
 async def threadsafe_round_trip(aio, n):
     loop = aio.get_running_loop()
-    asked = queue.SimpleQueue()
+    asked = SimpleQueue()
 
     def answer():
         while future := asked.get():

@@ -12,11 +12,11 @@ use crate::task::{self, Options, Task};
 /// `asyncio.isfuture(object)`.
 #[inline]
 pub fn is_future(object: &Obj) -> Fallible<bool> {
-    if Inst::<Future>::of(object).is_some() || Inst::<Task>::of(object).is_some() {
-        return Ok(true);
-    }
     if coroutine::is_native(object) || Inst::<Operation>::exactly(object).is_some() {
         return Ok(false);
+    }
+    if Inst::<Future>::of(object).is_some() || Inst::<Task>::of(object).is_some() {
+        return Ok(true);
     }
     // The class that it says it has, as mocks do.
     let names = &state().names;

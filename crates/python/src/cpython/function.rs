@@ -2,11 +2,13 @@
 //!
 //! `inspect` and asyncio look for marks on what is not written in Python, and the interpreter's own built-in functions
 //! take no attributes. So there is a class of functions around those, which carries the marks; a call goes straight
-//! on, and as methods they bind as functions of Python's do.
+//! to the C function inside ([`Target`]), and as methods they bind as functions of Python's do.
 //!
-//! What must stay true: the structure begins with the function that CPython calls ([`Class::CALLED`]).
+//! What must stay true: the structure begins with the function that CPython calls ([`Class::CALLED`]). What a target
+//! names belongs to the function that is held, so the two come and go together.
 
 use std::cell::Cell;
+use std::ffi::c_int;
 
 use pyo3::ffi;
 
@@ -30,6 +32,53 @@ pub struct CoroutineFunction {
     vectorcall: Cell<Option<ffi::vectorcallfunc>>,
     /// What is called.
     function: Slot,
+    /// The way to it that needs no second call.
+    target: Cell<Target>,
+}
+
+/// The C function behind what is called, and which calls can go to it: those that have what its own caller would see to.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    /// Not known: calls go through the function as it is.
+    Unknown,
+    /// A method of the class without arguments.
+    Nullary(*mut ffi::PyTypeObject, ffi::PyCFunction),
+    /// A method of the class with any arguments.
+    Method(*mut ffi::PyTypeObject, ffi::PyCFunctionFastWithKeywords),
+    /// A function of a module, with any arguments.
+    Function(*mut ffi::PyObject, ffi::PyCFunctionFastWithKeywords),
+}
+
+impl Target {
+    /// Finds out what is inside.
+    fn of(function: &Obj) -> Target {
+        const KINDS: c_int = ffi::METH_VARARGS | ffi::METH_NOARGS | ffi::METH_O | ffi::METH_METHOD | ANY;
+        const ANY: c_int = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+        // SAFETY: the types are checked before the structures are read; a definition's flags say which member of the
+        // union its function is.
+        unsafe {
+            if std::ptr::eq(function.type_ptr(), &raw const ffi::PyMethodDescr_Type) {
+                let descriptor = function.as_ptr().cast::<ffi::PyMethodDescrObject>();
+                let (class, method) = ((*descriptor).d_common.d_type, (*descriptor).d_method);
+                return match (*method).ml_flags & KINDS {
+                    ffi::METH_NOARGS => Target::Nullary(class, (*method).ml_meth.PyCFunction),
+                    ANY => Target::Method(class, (*method).ml_meth.PyCFunctionFastWithKeywords),
+                    _ => Target::Unknown,
+                };
+            }
+            if ffi::PyCFunction_CheckExact(function.as_ptr()) != 0 {
+                let builtin = function.as_ptr().cast::<ffi::PyCFunctionObject>();
+                let method = (*builtin).m_ml;
+                if (*method).ml_flags & KINDS == ANY {
+                    return Target::Function(
+                        (*builtin).m_self,
+                        (*method).ml_meth.PyCFunctionFastWithKeywords,
+                    );
+                }
+            }
+            Target::Unknown
+        }
+    }
 }
 
 static HOME: Home = Home::new();
@@ -44,7 +93,11 @@ impl Class for CoroutineFunction {
     }
 
     fn fresh() -> CoroutineFunction {
-        CoroutineFunction { vectorcall: Cell::new(None), function: Slot::empty() }
+        CoroutineFunction {
+            vectorcall: Cell::new(None),
+            function: Slot::empty(),
+            target: Cell::new(Target::Unknown),
+        }
     }
 
     fn traverse(this: &Inst<CoroutineFunction>, visitor: &mut Visitor<'_>) {
@@ -52,6 +105,7 @@ impl Class for CoroutineFunction {
     }
 
     fn clear(this: &Inst<CoroutineFunction>) {
+        this.target.set(Target::Unknown);
         this.function.clear();
     }
 }
@@ -70,6 +124,7 @@ static MARKS: Global<Marks> = Global::new();
 pub fn marked(function: &Obj) -> Fallible<Ref> {
     let this = Own::<CoroutineFunction>::new()?;
     this.function.set(function.own());
+    this.target.set(Target::of(function));
     this.vectorcall.set(Some(MARKS.get().vectorcall));
     Ok(this.into_ref())
 }
@@ -80,6 +135,35 @@ pub fn marked(function: &Obj) -> Fallible<Ref> {
 /// The arguments of a vectorcall.
 #[inline]
 unsafe fn call(
+    this: &Inst<CoroutineFunction>,
+    arguments: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> Fallible<Ref> {
+    // SAFETY: by contract; a method gets an instance of its class first, and no arguments where it takes none. Whoever
+    // calls holds a reference to us, and so to the function that the target belongs to.
+    unsafe {
+        let given = ffi::PyVectorcall_NARGS(count as _);
+        let is_for = |class| given > 0 && ffi::PyObject_TypeCheck(*arguments, class) != 0;
+        match this.target.get() {
+            Target::Nullary(class, function) if given == 1 && names.is_null() && is_for(class) => {
+                Ref::from_owned(function(*arguments, std::ptr::null_mut()))
+            }
+            Target::Method(class, function) if is_for(class) => {
+                Ref::from_owned(function(*arguments, arguments.add(1), given - 1, names))
+            }
+            Target::Function(module, function) => Ref::from_owned(function(module, arguments, given, names)),
+            _ => call_as_it_is(this, arguments, count, names),
+        }
+    }
+}
+
+/// The call as Python would make it, which is refused as Python refuses it.
+///
+/// # Safety
+/// The arguments of a vectorcall.
+#[cold]
+unsafe fn call_as_it_is(
     this: &Inst<CoroutineFunction>,
     arguments: *const *mut ffi::PyObject,
     count: usize,

@@ -2,6 +2,9 @@
 //!
 //! [`Obj`] stands only behind a reference: `&Obj` is a borrowed reference. [`Ref`] owns one count and gives it
 //! back when dropped. Unlike `pyo3::Py`, neither asks whether the GIL is held: they exist only where it is.
+//!
+//! Here is what every object has, and text and numbers. Calls are in `call`, tuples, lists, dictionaries and sets in
+//! `container`, the exception classes in `builtin_exceptions`; the rest of the crate finds the last two here as well.
 
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, CString};
@@ -12,6 +15,8 @@ use std::ptr::NonNull;
 
 use pyo3::ffi;
 
+pub use super::builtin_exceptions::*;
+pub use super::container::*;
 use super::raised::{Fallible, Raised};
 
 /// A Python object, only ever seen behind `&`.
@@ -21,9 +26,6 @@ pub struct Obj(UnsafeCell<ffi::PyObject>);
 /// One owned reference to a Python object.
 #[repr(transparent)]
 pub struct Ref(NonNull<ffi::PyObject>);
-
-/// How many arguments a call passes without touching the heap.
-const INLINE_ARGUMENTS: usize = 6;
 
 impl Obj {
     /// The object behind a borrowed pointer.
@@ -147,89 +149,6 @@ impl Obj {
     pub fn set(&self, name: &Obj, value: &Obj) -> Fallible<()> {
         // SAFETY: plain call with live arguments.
         status(unsafe { ffi::PyObject_SetAttr(self.as_ptr(), name.as_ptr(), value.as_ptr()) })
-    }
-
-    /// `self(*arguments)`.
-    #[inline]
-    pub fn call(&self, arguments: &[&Obj]) -> Fallible<Ref> {
-        self.vectorcall(arguments, 0, None)
-    }
-
-    /// `self(*arguments)`, the last `len(names)` of them by keyword; `names` is a tuple of strings.
-    #[inline]
-    pub fn call_with_keywords(&self, arguments: &[&Obj], names: &Obj) -> Fallible<Ref> {
-        self.vectorcall(arguments, tuple_len(names), Some(names))
-    }
-
-    #[inline]
-    fn vectorcall(&self, arguments: &[&Obj], keywords: usize, names: Option<&Obj>) -> Fallible<Ref> {
-        let names = names.map_or(std::ptr::null_mut(), Obj::as_ptr);
-        // One place in front, which bound methods use for `self` instead of copying the arguments.
-        let mut inline = [std::ptr::null_mut(); INLINE_ARGUMENTS + 1];
-        let mut heap;
-        let buffer = if arguments.len() <= INLINE_ARGUMENTS {
-            &mut inline[..=arguments.len()]
-        } else {
-            heap = vec![std::ptr::null_mut(); arguments.len() + 1];
-            &mut heap[..]
-        };
-        for (place, argument) in buffer[1..].iter_mut().zip(arguments) {
-            *place = argument.as_ptr();
-        }
-        let count = (arguments.len() - keywords) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        // SAFETY: the buffer holds the arguments behind one spare place, as the flag promises.
-        unsafe {
-            Ref::from_owned(ffi::PyObject_Vectorcall(self.as_ptr(), buffer.as_ptr().add(1), count, names))
-        }
-    }
-
-    /// `self(*items)`, with the items of a tuple.
-    #[inline]
-    pub fn call_tuple(&self, items: &Obj) -> Fallible<Ref> {
-        debug_assert!(is_tuple(items));
-        // SAFETY: callers pass a tuple; its items outlive the call because a reference to it is held.
-        unsafe {
-            let count = ffi::PyTuple_GET_SIZE(items.as_ptr()) as usize;
-            let first = (&raw mut (*items.as_ptr().cast::<ffi::PyTupleObject>()).ob_item).cast();
-            Ref::from_owned(ffi::PyObject_Vectorcall(self.as_ptr(), first, count, std::ptr::null_mut()))
-        }
-    }
-
-    /// `self.name(*arguments)`.
-    #[inline]
-    pub fn call_method(&self, name: &Obj, arguments: &[&Obj]) -> Fallible<Ref> {
-        self.method_vectorcall(name, arguments, 0, None)
-    }
-
-    /// `self.name(*arguments)`, the last `len(names)` of them by keyword.
-    pub fn call_method_with_keywords(&self, name: &Obj, arguments: &[&Obj], names: &Obj) -> Fallible<Ref> {
-        self.method_vectorcall(name, arguments, tuple_len(names), Some(names))
-    }
-
-    fn method_vectorcall(
-        &self,
-        name: &Obj,
-        arguments: &[&Obj],
-        keywords: usize,
-        names: Option<&Obj>,
-    ) -> Fallible<Ref> {
-        let names = names.map_or(std::ptr::null_mut(), Obj::as_ptr);
-        let mut inline = [self.as_ptr(); INLINE_ARGUMENTS + 1];
-        let mut heap;
-        let buffer = if arguments.len() <= INLINE_ARGUMENTS {
-            &mut inline[..=arguments.len()]
-        } else {
-            heap = vec![self.as_ptr(); arguments.len() + 1];
-            &mut heap[..]
-        };
-        for (place, argument) in buffer[1..].iter_mut().zip(arguments) {
-            *place = argument.as_ptr();
-        }
-        let count = (buffer.len() - keywords) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-        // SAFETY: `self` stands first and may be overwritten for the call, as the flag says.
-        unsafe {
-            Ref::from_owned(ffi::PyObject_VectorcallMethod(name.as_ptr(), buffer.as_ptr(), count, names))
-        }
     }
 
     /// `bool(self)`.
@@ -490,69 +409,6 @@ pub fn boolean(value: bool) -> &'static Obj {
     unsafe { Obj::from_ptr(if value { ffi::Py_True() } else { ffi::Py_False() }) }
 }
 
-macro_rules! builtin_exceptions {
-    ($($(#[$doc:meta])* $name:ident = $symbol:ident;)*) => {$(
-        $(#[$doc])*
-        pub fn $name() -> &'static Obj {
-            // SAFETY: built-in exceptions live as long as the interpreter.
-            unsafe { Obj::from_ptr(ffi::$symbol) }
-        }
-    )*};
-}
-
-builtin_exceptions! {
-    /// `AssertionError`.
-    assertion_error = PyExc_AssertionError;
-    /// `AttributeError`.
-    attribute_error = PyExc_AttributeError;
-    /// `BlockingIOError`.
-    blocking_io_error = PyExc_BlockingIOError;
-    /// `BrokenPipeError`.
-    broken_pipe_error = PyExc_BrokenPipeError;
-    /// `ConnectionError`.
-    connection_error = PyExc_ConnectionError;
-    /// `ConnectionResetError`.
-    connection_reset_error = PyExc_ConnectionResetError;
-    /// `DeprecationWarning`.
-    deprecation_warning = PyExc_DeprecationWarning;
-    /// `GeneratorExit`.
-    generator_exit = PyExc_GeneratorExit;
-    /// `ImportError`.
-    import_error = PyExc_ImportError;
-    /// `IndexError`.
-    index_error = PyExc_IndexError;
-    /// `InterruptedError`.
-    interrupted_error = PyExc_InterruptedError;
-    /// `KeyboardInterrupt`.
-    keyboard_interrupt = PyExc_KeyboardInterrupt;
-    /// `NotImplementedError`.
-    not_implemented_error = PyExc_NotImplementedError;
-    /// `OverflowError`.
-    overflow_error = PyExc_OverflowError;
-    /// `OSError`.
-    os_error = PyExc_OSError;
-    /// `ResourceWarning`.
-    resource_warning = PyExc_ResourceWarning;
-    /// `RuntimeError`.
-    runtime_error = PyExc_RuntimeError;
-    /// `RuntimeWarning`.
-    runtime_warning = PyExc_RuntimeWarning;
-    /// `StopAsyncIteration`.
-    stop_async_iteration = PyExc_StopAsyncIteration;
-    /// `StopIteration`.
-    stop_iteration = PyExc_StopIteration;
-    /// `SystemError`.
-    system_error = PyExc_SystemError;
-    /// `SystemExit`.
-    system_exit = PyExc_SystemExit;
-    /// `TimeoutError`.
-    timeout_error = PyExc_TimeoutError;
-    /// `TypeError`.
-    type_error = PyExc_TypeError;
-    /// `ValueError`.
-    value_error = PyExc_ValueError;
-}
-
 /// A new `str`.
 pub fn text(value: &str) -> Fallible<Ref> {
     // SAFETY: the pointer and the length are those of a Rust string.
@@ -577,151 +433,6 @@ pub fn int(value: i64) -> Fallible<Ref> {
 pub fn float(value: f64) -> Fallible<Ref> {
     // SAFETY: plain call.
     unsafe { Ref::from_owned(ffi::PyFloat_FromDouble(value)) }
-}
-
-/// A new `tuple`.
-#[inline]
-pub fn tuple(items: &[&Obj]) -> Fallible<Ref> {
-    // SAFETY: the tuple is new and not shared until every place is filled with an owned reference.
-    unsafe {
-        let tuple = Ref::from_owned(ffi::PyTuple_New(items.len() as isize))?;
-        for (index, item) in items.iter().enumerate() {
-            ffi::PyTuple_SET_ITEM(tuple.as_ptr(), index as isize, item.own().into_ptr());
-        }
-        Ok(tuple)
-    }
-}
-
-/// A new `list`.
-pub fn list(items: &[Ref]) -> Fallible<Ref> {
-    // SAFETY: the list is new and not shared until every place is filled with an owned reference.
-    unsafe {
-        let list = Ref::from_owned(ffi::PyList_New(items.len() as isize))?;
-        for (index, item) in items.iter().enumerate() {
-            ffi::PyList_SET_ITEM(list.as_ptr(), index as isize, item.clone().into_ptr());
-        }
-        Ok(list)
-    }
-}
-
-/// A new `list` that takes the references over.
-pub fn list_of(items: Vec<Ref>) -> Fallible<Ref> {
-    // SAFETY: the list is new and not shared until every place is filled with an owned reference.
-    unsafe {
-        let list = Ref::from_owned(ffi::PyList_New(items.len() as isize))?;
-        for (index, item) in items.into_iter().enumerate() {
-            ffi::PyList_SET_ITEM(list.as_ptr(), index as isize, item.into_ptr());
-        }
-        Ok(list)
-    }
-}
-
-/// `list.append(item)`.
-#[inline]
-pub fn list_append(list: &Obj, item: &Obj) -> Fallible<()> {
-    // SAFETY: plain call with live arguments; a non-list is an error, not undefined.
-    status(unsafe { ffi::PyList_Append(list.as_ptr(), item.as_ptr()) })
-}
-
-/// `list.pop()`.
-pub fn list_pop(list: &Obj) -> Fallible<Ref> {
-    // SAFETY: plain calls with live arguments; a non-list is an error, not undefined, and the item is owned before the
-    // list gives its reference up.
-    unsafe {
-        let last = ffi::PyList_Size(list.as_ptr()) - 1;
-        if last < 0 {
-            if let Some(raised) = Raised::if_any() {
-                return Err(raised);
-            }
-            return Err(Raised::new(index_error(), "pop from empty list"));
-        }
-        let item = Obj::from_ptr(ffi::PyList_GetItem(list.as_ptr(), last)).own();
-        status(ffi::PyList_SetSlice(list.as_ptr(), last, last + 1, std::ptr::null_mut()))?;
-        Ok(item)
-    }
-}
-
-/// A new `dict` with these entries.
-pub fn dict(entries: &[(&Obj, &Obj)]) -> Fallible<Ref> {
-    // SAFETY: plain calls with live arguments.
-    unsafe {
-        let dict = Ref::from_owned(ffi::PyDict_New())?;
-        for (key, value) in entries {
-            dict_set(&dict, key, value)?;
-        }
-        Ok(dict)
-    }
-}
-
-/// `dict(mapping)`.
-pub fn dict_of(mapping: &Obj) -> Fallible<Ref> {
-    let copy = dict(&[])?;
-    // SAFETY: plain call with live arguments; what is no mapping is an error.
-    status(unsafe { ffi::PyDict_Update(copy.as_ptr(), mapping.as_ptr()) })?;
-    Ok(copy)
-}
-
-/// `dict[key] = value`.
-#[inline]
-pub fn dict_set(dict: &Obj, key: &Obj, value: &Obj) -> Fallible<()> {
-    // SAFETY: plain call with live arguments; a non-dict is an error, not undefined.
-    status(unsafe { ffi::PyDict_SetItem(dict.as_ptr(), key.as_ptr(), value.as_ptr()) })
-}
-
-/// `del dict[key]`.
-#[inline]
-pub fn dict_del(dict: &Obj, key: &Obj) -> Fallible<()> {
-    // SAFETY: plain call with live arguments; a non-dict is an error, not undefined.
-    status(unsafe { ffi::PyDict_DelItem(dict.as_ptr(), key.as_ptr()) })
-}
-
-/// `dict.get(key)`.
-#[inline]
-pub fn dict_get(dict: &Obj, key: &Obj) -> Fallible<Option<Ref>> {
-    // SAFETY: the result is borrowed from the dict, so a count of our own is taken at once.
-    unsafe {
-        let found = ffi::PyDict_GetItemWithError(dict.as_ptr(), key.as_ptr());
-        match Obj::from_ptr_or_null(found) {
-            Some(value) => Ok(Some(value.own())),
-            None => Raised::if_any().map_or(Ok(None), Err),
-        }
-    }
-}
-
-/// Whether this is a `dict`.
-pub fn is_dict(object: &Obj) -> bool {
-    // SAFETY: reads flags of a live object.
-    unsafe { ffi::PyDict_Check(object.as_ptr()) != 0 }
-}
-
-/// `set.add(item)`.
-pub fn set_add(set: &Obj, item: &Obj) -> Fallible<()> {
-    // SAFETY: plain call with live arguments; a non-set is an error, not undefined.
-    status(unsafe { ffi::PySet_Add(set.as_ptr(), item.as_ptr()) })
-}
-
-/// `item in set`.
-pub fn set_contains(set: &Obj, item: &Obj) -> Fallible<bool> {
-    // SAFETY: plain call with live arguments; a non-set is an error, not undefined.
-    truth(unsafe { ffi::PySet_Contains(set.as_ptr(), item.as_ptr()) })
-}
-
-/// `set.discard(item)`.
-pub fn set_discard(set: &Obj, item: &Obj) -> Fallible<()> {
-    // SAFETY: plain call with live arguments; a non-set is an error, not undefined.
-    truth(unsafe { ffi::PySet_Discard(set.as_ptr(), item.as_ptr()) }).map(drop)
-}
-
-/// A new empty `set`.
-pub fn new_set() -> Fallible<Ref> {
-    // SAFETY: plain call.
-    unsafe { Ref::from_owned(ffi::PySet_New(std::ptr::null_mut())) }
-}
-
-/// `set(iterable)`.
-pub fn set_of(iterable: &Obj) -> Fallible<Ref> {
-    // SAFETY: plain call with a live argument.
-    unsafe { Ref::from_owned(ffi::PySet_New(iterable.as_ptr())) }
 }
 
 /// `weakref.ref(object, callback)`.
@@ -751,22 +462,6 @@ pub fn referent(reference: &Obj) -> Option<Ref> {
             None
         }
     }
-}
-
-/// Whether this is exactly a `tuple`.
-#[inline]
-pub fn is_tuple(object: &Obj) -> bool {
-    // SAFETY: reads the type of a live object.
-    unsafe { ffi::PyTuple_CheckExact(object.as_ptr()) != 0 }
-}
-
-/// How many items a tuple has.
-#[inline]
-pub fn tuple_len(tuple: &Obj) -> usize {
-    // SAFETY: a non-tuple gives -1 and an exception, which the assertion would catch in tests.
-    let length = unsafe { ffi::PyTuple_Size(tuple.as_ptr()) };
-    debug_assert!(length >= 0);
-    length.max(0) as usize
 }
 
 /// `importlib.import_module(name)`.

@@ -117,7 +117,10 @@ pub fn define<T: Class>(mut spec: Spec<T>) -> Fallible<Ref> {
         flags |= ffi::Py_TPFLAGS_BASETYPE;
     }
     if T::CALLED {
-        flags |= ffi::Py_TPFLAGS_HAVE_VECTORCALL | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR;
+        // The interpreter makes no bound method for a call, if the function's class cannot change.
+        flags |= ffi::Py_TPFLAGS_HAVE_VECTORCALL
+            | ffi::Py_TPFLAGS_METHOD_DESCRIPTOR
+            | ffi::Py_TPFLAGS_IMMUTABLETYPE;
     }
     let mut description = ffi::PyType_Spec {
         name: T::NAME.as_ptr(),
@@ -131,10 +134,12 @@ pub fn define<T: Class>(mut spec: Spec<T>) -> Fallible<Ref> {
         let base = base.map_or(std::ptr::null_mut(), Obj::as_ptr);
         Ref::from_owned(ffi::PyType_FromSpecWithBases(&mut description, base))?
     };
-    // As of a class written in Python, the name in messages is the short one.
-    let short = T::NAME.to_string_lossy();
-    let short = super::object::text(short.rsplit('.').next().unwrap_or_default())?;
-    class.set(&*super::object::interned(c"__name__")?, &short)?;
+    if !T::CALLED {
+        // As of a class written in Python, the name in messages is the short one.
+        let short = T::NAME.to_string_lossy();
+        let short = super::object::text(short.rsplit('.').next().unwrap_or_default())?;
+        class.set(&*super::object::interned(c"__name__")?, &short)?;
+    }
     // SAFETY: the type that was just made, of this base, with the structure at this offset.
     unsafe { T::home().settle::<T>(&class, base, offset) };
     Ok(class)

@@ -206,27 +206,27 @@ macro_rules! class_slots {
                 (class: *mut pyo3::ffi::PyTypeObject, _arguments: *mut pyo3::ffi::PyObject,
                  _keywords: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject, std::ptr::null_mut(),
                 // SAFETY: called with the class or one that derives from it.
-                unsafe { $crate::cpython::class::new_instance::<$class>(class) }) as *mut _),
+                unsafe { $crate::cpython::class::life::new_instance::<$class>(class) }) as *mut _),
             type_slot!($class, pyo3::ffi::Py_tp_traverse, entry!(silent $owner, c"tp_traverse",
                 (this: *mut pyo3::ffi::PyObject, visit: pyo3::ffi::visitproc, argument: *mut std::ffi::c_void)
                 -> std::ffi::c_int, 0,
                 // SAFETY: called by the collector on an instance.
-                unsafe { $crate::cpython::class::traverse::<$class>(this, visit, argument) }) as *mut _),
+                unsafe { $crate::cpython::class::life::traverse::<$class>(this, visit, argument) }) as *mut _),
             type_slot!($class, pyo3::ffi::Py_tp_clear, entry!(reporting $owner, c"tp_clear",
                 (this: *mut pyo3::ffi::PyObject) -> std::ffi::c_int, 0,
                 // SAFETY: called by the collector on an instance.
-                unsafe { $crate::cpython::class::clear::<$class>(this) }) as *mut _),
+                unsafe { $crate::cpython::class::life::clear::<$class>(this) }) as *mut _),
             type_slot!($class, pyo3::ffi::Py_tp_dealloc, entry!(reporting $owner, c"tp_dealloc",
                 (this: *mut pyo3::ffi::PyObject) -> (), (),
                 // SAFETY: called when the last reference to an instance is gone.
-                unsafe { $crate::cpython::class::dealloc::<$class>(this) }) as *mut _),
+                unsafe { $crate::cpython::class::life::dealloc::<$class>(this) }) as *mut _),
         ];
         if <$class as $crate::cpython::Class>::FINALIZED {
             #[allow(unsafe_code)]
             slots.push(type_slot!($class, pyo3::ffi::Py_tp_finalize, entry!(reporting $owner, c"tp_finalize",
                 (this: *mut pyo3::ffi::PyObject) -> (), (),
                 // SAFETY: called on an instance that is about to go.
-                unsafe { $crate::cpython::class::finalize::<$class>(this) }) as *mut _));
+                unsafe { $crate::cpython::class::life::finalize::<$class>(this) }) as *mut _));
         }
         $(class_slots!(@ $kind slots, $class, $owner, $function);)*
         slots

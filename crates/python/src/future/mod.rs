@@ -2,7 +2,7 @@
 //!
 //! A future is `PENDING` until a result, an exception or a cancellation ends it, once. Then everybody in its
 //! [`Callbacks`] is told through the loop, in order. Tasks are futures as well: what is here works on both
-//! ([`FutureLike`]), and a task's own file adds what a coroutine needs.
+//! ([`FutureLike`]), and `task` adds what a coroutine needs. The methods are in `methods`.
 //!
 //! The class derives from `_asyncio.Future`, so that `isinstance` says what programs expect; of that base's fields
 //! only those that outside readers look for are used (see `cpython::layout`).
@@ -12,15 +12,16 @@ use std::cell::{Cell, OnceCell};
 use crate::callbacks::{Callbacks, Entry};
 use crate::cpython::coroutine::Sent;
 use crate::cpython::layout::FutureLayout;
-use crate::cpython::object::{self, boolean, none};
+use crate::cpython::object;
 use crate::cpython::raised::{set_cause_and_context, set_traceback, traceback_of};
-use crate::cpython::{
-    Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
-};
+use crate::cpython::{Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Slot, Visitor};
 use crate::event_loop::EventLoop;
-use crate::future_iter::FutureIter;
 use crate::state::state;
-use crate::task::Task;
+
+#[macro_use]
+pub mod methods;
+
+pub use methods::{CANCEL, define, py_class_getitem, py_exception, py_iter, py_itself};
 
 /// How far a future is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -455,71 +456,6 @@ pub fn call_exception_handler<T: FutureLike>(this: &Inst<T>, context: &Obj) -> F
     loop_of(this)?.call_method(&names.call_exception_handler, &[context]).map(drop)
 }
 
-// ---------------------------------------------------------------------------------------------------------------
-// The methods, for the tables of both classes.
-
-pub fn py_exception<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    check_has_outcome(this)?;
-    let core = this.core();
-    match core.progress.get() {
-        Progress::Pending => Err(state().invalid_state("Exception is not set.")),
-        Progress::Cancelled => Err(Raised::raise(&*make_cancelled_error(core)?)),
-        Progress::Finished => {
-            core.log_traceback.set(false);
-            Ok(if core.failed.get() { core.outcome.get_or_none() } else { none().own() })
-        }
-    }
-}
-
-pub fn py_result<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    check_has_outcome(this)?;
-    if this.core().is_pending() {
-        return Err(state().invalid_state("Result is not set."));
-    }
-    result(this)
-}
-
-/// `Future.set_result`, of whatever is an `asyncio.Future`: of a task it can be called as `Future.set_result(task, 1)`.
-fn py_set_result(this: &Obj, value: &Obj) -> Fallible<Ref> {
-    if let Some(future) = Inst::<Future>::of(this) {
-        check_initialized(future)?;
-        finish(future, value.own())?;
-    } else if let Some(task) = Inst::<Task>::of(this) {
-        check_initialized(task)?;
-        finish(task, value.own())?;
-    } else {
-        return state().future_class.call_method(&state().names.set_result, &[this, value]);
-    }
-    Ok(none().own())
-}
-
-/// `Future.set_exception`, likewise.
-fn py_set_exception(this: &Obj, exception: &Obj) -> Fallible<Ref> {
-    if let Some(future) = Inst::<Future>::of(this) {
-        check_initialized(future)?;
-        fail(future, exception)?;
-    } else if let Some(task) = Inst::<Task>::of(this) {
-        check_initialized(task)?;
-        fail(task, exception)?;
-    } else {
-        return state().future_class.call_method(&*object::interned(c"set_exception")?, &[this, exception]);
-    }
-    Ok(none().own())
-}
-
-pub fn py_add_done_callback<T: FutureLike>(this: &Inst<T>, args: Args<'_>) -> Fallible<Ref> {
-    const SIGNATURE: Signature<2> =
-        Signature { function: "add_done_callback", names: ["", "context"], positional: 1, required: 1 };
-    let [callback, context] = args.parse(&SIGNATURE)?;
-    let callback = callback.unwrap_or(none());
-    let context = match context.filter(|context| !context.is_none()) {
-        Some(context) => context.own(),
-        None => crate::cpython::context::copy_current()?,
-    };
-    add_done_callback(this, callback, context)?;
-    Ok(none().own())
-}
-
 /// Tells `callback` when the future is done, or soon if it is.
 pub fn add_done_callback<T: FutureLike>(this: &Inst<T>, callback: &Obj, context: Ref) -> Fallible<()> {
     check_initialized(this)?;
@@ -534,229 +470,4 @@ pub fn add_entry<T: FutureLike>(this: &Inst<T>, entry: Entry) -> Fallible<()> {
         return Ok(());
     }
     tell_one(this, entry)
-}
-
-pub fn py_remove_done_callback<T: FutureLike>(this: &Inst<T>, callback: &Obj) -> Fallible<Ref> {
-    check_initialized(this)?;
-    object::int(this.core().callbacks.remove(callback)? as i64)
-}
-
-fn py_cancel(this: &Inst<Future>, args: Args<'_>) -> Fallible<Ref> {
-    let [message] = args.parse(&CANCEL)?;
-    check_initialized(this)?;
-    if this.0.is_pending()
-        && let Some(gathering) = this.0.rare_value(|rare| &rare.gathering)
-    {
-        return Ok(boolean(crate::gather::cancel(&gathering, message)?).own());
-    }
-    Ok(boolean(cancel(this, message)?).own())
-}
-
-/// The parameters of `cancel`.
-pub const CANCEL: Signature<1> = Signature { function: "cancel", names: ["msg"], positional: 1, required: 0 };
-
-pub fn py_cancelled<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    Ok(boolean(this.core().progress.get() == Progress::Cancelled).own())
-}
-
-pub fn py_done<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    Ok(boolean(!this.core().is_pending()).own())
-}
-
-pub fn py_make_cancelled_error<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    make_cancelled_error(this.core())
-}
-
-pub fn py_class_getitem(class: &Obj, arguments: &Obj) -> Fallible<Ref> {
-    object::generic_alias(class, arguments)
-}
-
-pub fn py_iter<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    check_initialized(this)?;
-    FutureIter::over(this.obj()).map(Own::into_ref)
-}
-
-pub fn py_itself<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    Ok(this.obj().own())
-}
-
-fn py_init(this: &Inst<Future>, args: Args<'_>) -> Fallible<()> {
-    const SIGNATURE: Signature<1> =
-        Signature { function: "Future", names: ["loop"], positional: 0, required: 0 };
-    let [event_loop] = args.parse(&SIGNATURE)?;
-    initialize(this, event_loop)
-}
-
-fn py_repr(this: &Inst<Future>) -> Fallible<Ref> {
-    check_initialized(this)?;
-    state().future_repr.call(&[this.obj()])
-}
-
-pub fn py_state<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    check_initialized(this)?;
-    let names = &state().names;
-    Ok(match this.core().progress.get() {
-        Progress::Pending => names.pending.clone(),
-        Progress::Cancelled => names.cancelled.clone(),
-        Progress::Finished => names.finished.clone(),
-    })
-}
-
-pub fn py_blocking<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    Ok(boolean(this.core().blocking.get()).own())
-}
-
-pub fn py_set_blocking<T: FutureLike>(this: &Inst<T>, value: Option<&Obj>) -> Fallible<()> {
-    check_initialized(this)?;
-    let value = value.ok_or_else(|| Raised::new(object::attribute_error(), "cannot delete attribute"))?;
-    this.core().blocking.set(value.truthy()?);
-    Ok(())
-}
-
-pub fn py_loop<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    Ok(this.core().event_loop.get_or_none())
-}
-
-/// `_callbacks`: pairs of callback and context, or `None`; a task of ours is shown as the callback that would wake
-/// it.
-pub fn py_callbacks<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    check_initialized(this)?;
-    let entries = this.core().callbacks.list();
-    if entries.is_empty() {
-        return Ok(none().own());
-    }
-    let pairs: Fallible<Vec<Ref>> = entries
-        .iter()
-        .map(|entry| match entry {
-            Entry::Callback(callback, context) => object::tuple(&[callback, context]),
-            Entry::Waiter(task) => object::tuple(&[&*crate::task::wakeup_callable(task)?, &*task.context()]),
-            Entry::Listener(listener) => {
-                object::tuple(&[&*listener.callable()?, &*crate::cpython::context::copy_current()?])
-            }
-        })
-        .collect();
-    object::list(&pairs?)
-}
-
-pub fn py_result_attribute<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    check_initialized(this)?;
-    let core = this.core();
-    Ok(if core.failed.get() { none().own() } else { core.outcome.get_or_none() })
-}
-
-pub fn py_exception_attribute<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    check_initialized(this)?;
-    let core = this.core();
-    Ok(if core.failed.get() { core.outcome.get_or_none() } else { none().own() })
-}
-
-pub fn py_log_traceback<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    check_initialized(this)?;
-    Ok(boolean(this.core().log_traceback.get()).own())
-}
-
-pub fn py_set_log_traceback<T: FutureLike>(this: &Inst<T>, value: Option<&Obj>) -> Fallible<()> {
-    let value = value.ok_or_else(|| Raised::new(object::attribute_error(), "cannot delete attribute"))?;
-    if value.truthy()? {
-        return Err(Raised::value_error("_log_traceback can only be set to False"));
-    }
-    this.core().log_traceback.set(false);
-    Ok(())
-}
-
-pub fn py_source_traceback<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    Ok(this.core().source_traceback().unwrap_or_else(|| none().own()))
-}
-
-pub fn py_cancel_message<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
-    Ok(cancel_message(this.core()).unwrap_or_else(|| none().own()))
-}
-
-pub fn py_set_cancel_message<T: FutureLike>(this: &Inst<T>, value: Option<&Obj>) -> Fallible<()> {
-    let value = value.ok_or_else(|| Raised::new(object::attribute_error(), "cannot delete attribute"))?;
-    set_cancel_message(this.core(), Some(value));
-    Ok(())
-}
-
-/// The attributes of both classes.
-macro_rules! future_attributes {
-    ($class:ty, $owner:literal) => {
-        class_attributes!($class, $owner;
-            c"_state" => $crate::future::py_state;
-            c"_asyncio_future_blocking" => $crate::future::py_blocking, $crate::future::py_set_blocking;
-            c"_loop" => $crate::future::py_loop;
-            c"_callbacks" => $crate::future::py_callbacks;
-            c"_result" => $crate::future::py_result_attribute;
-            c"_exception" => $crate::future::py_exception_attribute;
-            c"_log_traceback" => $crate::future::py_log_traceback, $crate::future::py_set_log_traceback;
-            c"_source_traceback" => $crate::future::py_source_traceback;
-            c"_cancel_message" => $crate::future::py_cancel_message, $crate::future::py_set_cancel_message;
-        )
-    };
-}
-
-/// The methods of both classes.
-macro_rules! future_methods {
-    ($class:ty, $owner:literal) => {
-        class_methods!($class, $owner;
-            c"result" => none $crate::future::py_result,
-                c"result($self, /)\n--\n\nReturn the result this future represents.\n\nRaises CancelledError if the \
-                  future was cancelled, InvalidStateError if it is\nnot done, and its exception if it has one.";
-            c"exception" => none $crate::future::py_exception,
-                c"exception($self, /)\n--\n\nReturn the exception that was set on this future, or None.\n\nRaises \
-                  CancelledError if the future was cancelled and InvalidStateError if\nit is not done.";
-            c"add_done_callback" => any $crate::future::py_add_done_callback,
-                c"add_done_callback($self, fn, /, *, context=<unrepresentable>)\n--\n\nCall fn(future) through the \
-                  loop when the future is done, soon if it is.";
-            c"remove_done_callback" => one $crate::future::py_remove_done_callback,
-                c"remove_done_callback($self, fn, /)\n--\n\nRemove all instances of a callback; return how many \
-                  there were.";
-            c"cancelled" => none $crate::future::py_cancelled,
-                c"cancelled($self, /)\n--\n\nReturn True if the future was cancelled.";
-            c"done" => none $crate::future::py_done,
-                c"done($self, /)\n--\n\nReturn True if the future has a result or an exception, or was cancelled.";
-            c"get_loop" => none $crate::future::loop_of,
-                c"get_loop($self, /)\n--\n\nReturn the event loop the future is bound to.";
-            c"_make_cancelled_error" => none $crate::future::py_make_cancelled_error,
-                c"_make_cancelled_error($self, /)\n--\n\nCreate the CancelledError to raise if the future is \
-                  cancelled.";
-            c"__await__" => none $crate::future::py_iter,
-                c"__await__($self, /)\n--\n\nReturn an iterator to be used in an await expression.";
-            c"__iter__" => none $crate::future::py_iter,
-                c"__iter__($self, /)\n--\n\nImplement iter(self).";
-            c"__class_getitem__" => class $crate::future::py_class_getitem,
-                c"__class_getitem__($type, item, /)\n--\n\nSee PEP 585.";
-        )
-    };
-}
-
-/// Makes the class.
-pub fn define() -> Fallible<Ref> {
-    let mut methods: Vec<_> = future_methods!(Future, "Future");
-    methods.extend(class_methods!(Future, "Future";
-        c"cancel" => any py_cancel,
-            c"cancel($self, /, msg=None)\n--\n\nCancel the future and schedule callbacks.\n\nReturn False if the \
-              future is done already.";
-    ));
-    let class = crate::cpython::spec::define::<Future>(Spec {
-        base: Some(state().future_class.clone()),
-        doc: Some(
-            c"Future(*, loop=None)\n--\n\nA result that is not there yet; the same answers as asyncio.Future of \
-              this Python.\n\nNot thread-safe. Callbacks are called through the loop's call_soon().",
-        ),
-        methods,
-        attributes: future_attributes!(Future, "Future"),
-        slots: class_slots!(Future, "Future"; init py_init, repr py_repr, iter py_iter, awaits py_itself, awaited_next next),
-    })?;
-    let shared = class_methods!(Future, "Future";
-        c"set_result" => shared py_set_result,
-            c"set_result($self, result, /)\n--\n\nMark the future done and set its result.\n\nRaises \
-              InvalidStateError if the future is done already.";
-        c"set_exception" => shared py_set_exception,
-            c"set_exception($self, exception, /)\n--\n\nMark the future done and set an exception.\n\nRaises \
-              InvalidStateError if the future is done already.";
-    );
-    crate::cpython::spec::share_methods(&class, &state().future_class, shared)?;
-    crate::cpython::spec::hide_name(&class, c"__next__")?;
-    Ok(class)
 }

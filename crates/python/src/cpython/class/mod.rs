@@ -3,6 +3,7 @@
 //! A class may derive from a type that has fields of its own (asyncio's Task and Future, in C). Its structure
 //! then lies behind theirs, at an offset known at run time, read through [`Home`]. Instances are reached as
 //! [`Inst<T>`] (borrowed) and [`Own<T>`] (owned); both give `&T`, so a structure keeps what changes in cells.
+//! What C calls when an instance comes and goes is in [`life`].
 //!
 //! What must stay true: `fresh` and the fields' drops are all that creates and ends a structure; an instance is
 //! traversed and cleared completely, its base's part included; and the base's part of asyncio's types is zero or
@@ -20,6 +21,8 @@ use super::object::{Obj, Ref};
 use super::raised::{Fallible, Raised};
 use super::slot::Slot;
 
+pub mod life;
+
 const WORD: usize = std::mem::size_of::<usize>();
 
 /// How many dead instances the classes that come and go keep for reuse: enough for a burst of a thousand callbacks,
@@ -36,6 +39,9 @@ pub trait Class: Sized + 'static {
     const FINALIZED: bool = false;
     /// How many dead instances are kept for reuse.
     const KEPT: usize = 0;
+    /// How many instances that have ended are spared: kept whole, to begin again without being made. See
+    /// [`Class::link`].
+    const SPARED: usize = 0;
     /// Whether there is one derived class that nearly all instances are of, which is then recognised at once (and kept
     /// for ever).
     const DERIVED_ONCE: bool = false;
@@ -63,6 +69,12 @@ pub trait Class: Sized + 'static {
     fn dying(_this: &Inst<Self>) {}
     /// `__del__`.
     fn finalize(_this: &Inst<Self>) {}
+    /// It is being finalised, which CPython does only once.
+    fn finalized(&self) {}
+    /// Of an instance that has ended and holds nothing: the slot that holds the next one like it while both are spared.
+    fn link(&self) -> Option<&Slot> {
+        None
+    }
     /// Whether `finalize` has anything to do; asked before an instance goes.
     fn needs_finalizing(&self) -> bool {
         Self::FINALIZED
@@ -83,6 +95,9 @@ pub struct Home {
     /// Dead instances kept for reuse, linked through their type field.
     kept: AtomicPtr<ffi::PyObject>,
     kept_count: AtomicUsize,
+    /// Spared instances: the first is owned here, each other one by the link of the one before.
+    spared: AtomicPtr<ffi::PyObject>,
+    spared_count: AtomicUsize,
     /// The first derived class that was met, which is the common one (`velodrome.Loop` over `LoopCore`); owned, so
     /// that its address means it for ever.
     derived: AtomicPtr<ffi::PyTypeObject>,
@@ -100,6 +115,8 @@ impl Home {
             base_shows_type: AtomicBool::new(false),
             kept: AtomicPtr::new(std::ptr::null_mut()),
             kept_count: AtomicUsize::new(0),
+            spared: AtomicPtr::new(std::ptr::null_mut()),
+            spared_count: AtomicUsize::new(0),
             derived: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
@@ -272,6 +289,22 @@ impl<T: Class> Own<T> {
         }
     }
 
+    /// An instance that has ended, for whoever makes it begin again; what it was not emptied of is as it was left.
+    #[inline]
+    pub fn spared() -> Option<Own<T>> {
+        let home = T::home();
+        let first = home.spared.load(Ordering::Relaxed);
+        // SAFETY: the list owns its first instance, which is whole and not tracked, and gives that reference away.
+        let first = unsafe { Ref::from_owned_or_null(first) }?;
+        let first = Own(first, PhantomData::<T>);
+        let next = first.link().and_then(Slot::take);
+        home.spared.store(next.map_or(std::ptr::null_mut(), Ref::into_ptr), Ordering::Relaxed);
+        home.spared_count.store(home.spared_count.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { ffi::PyObject_GC_Track(first.0.as_ptr().cast()) };
+        Some(first)
+    }
+
     /// A new instance of a class derived from this one, not initialised.
     pub fn of_class(class: &Obj) -> Fallible<Own<T>> {
         if !class.is_subtype_of(T::home().class()) {
@@ -385,157 +418,5 @@ unsafe fn take_dict<T: Class>(instance: *mut ffi::PyObject) -> Option<Ref> {
     // SAFETY: by contract; an owned reference or NULL.
     unsafe {
         Ref::from_owned_or_null(std::mem::replace(&mut *dict_place::<T>(instance), std::ptr::null_mut()))
-    }
-}
-
-// ---------------------------------------------------------------------------------------------------------------
-// The life of an instance, as C sees it. `tables` wraps these into entries.
-
-/// `tp_new`: any arguments; `tp_init` looks at them.
-///
-/// # Safety
-/// `class` is `T`'s or derives from it.
-pub unsafe fn new_instance<T: Class>(class: *mut ffi::PyTypeObject) -> *mut ffi::PyObject {
-    // SAFETY: by contract.
-    match unsafe { Own::<T>::allocate(class) } {
-        Ok(instance) => instance.into_ref().into_ptr(),
-        Err(_raised) => std::ptr::null_mut(),
-    }
-}
-
-/// `tp_traverse`.
-///
-/// # Safety
-/// `instance` is one of `T`; `visit` and `argument` are the collector's.
-pub unsafe fn traverse<T: Class>(
-    instance: *mut ffi::PyObject,
-    visit: ffi::visitproc,
-    argument: *mut c_void,
-) -> c_int {
-    let mut visitor = Visitor { visit, argument, answer: 0, _marker: PhantomData };
-    // SAFETY: by contract; a C base that is a heap type shows the type, otherwise it is shown here.
-    unsafe {
-        if let Some(base) = T::home().base_traverse() {
-            visitor.answer = base(instance, visit, argument);
-        }
-        if !T::home().base_shows_type.load(Ordering::Relaxed) {
-            visitor.object(Obj::from_ptr(ffi::Py_TYPE(instance).cast()));
-        }
-        T::traverse(Inst::from_ptr(instance), &mut visitor);
-        if T::DICT
-            && let Some(dict) = Obj::from_ptr_or_null(*dict_place::<T>(instance))
-        {
-            visitor.object(dict);
-        }
-    }
-    visitor.answer
-}
-
-/// `tp_clear`.
-///
-/// # Safety
-/// `instance` is one of `T`.
-pub unsafe fn clear<T: Class>(instance: *mut ffi::PyObject) -> c_int {
-    // SAFETY: by contract.
-    unsafe {
-        T::clear(Inst::from_ptr(instance));
-        drop(take_dict::<T>(instance));
-        T::home().base_clear().map_or(0, |base| base(instance))
-    }
-}
-
-/// `tp_finalize`.
-///
-/// # Safety
-/// `instance` is one of `T`.
-pub unsafe fn finalize<T: Class>(instance: *mut ffi::PyObject) {
-    // An exception may be on its way while the last reference goes; it must be there afterwards.
-    let pending = Raised::if_any().map(Raised::take);
-    // SAFETY: by contract.
-    let this = unsafe { Inst::<T>::from_ptr(instance) };
-    // The collector of cycles finalizes every instance, whether or not it has anything to do.
-    if this.needs_finalizing() {
-        T::finalize(this);
-    }
-    if let Some(exception) = pending {
-        let _raised = Raised::from_exception(exception);
-    }
-}
-
-/// `tp_dealloc`.
-///
-/// # Safety
-/// `instance` is one of `T`, without references.
-pub unsafe fn dealloc<T: Class>(instance: *mut ffi::PyObject) {
-    // SAFETY: the order that CPython's own types keep: finalise, untrack, weak references, fields, memory, type.
-    unsafe {
-        let home = T::home();
-        let exact = std::ptr::eq(ffi::Py_TYPE(instance), home.class.load(Ordering::Relaxed));
-        if T::FINALIZED
-            && exact
-            && (*home.structure_of::<T>(instance)).needs_finalizing()
-            && ffi::PyObject_CallFinalizerFromDealloc(instance) < 0
-        {
-            return; // somebody took a reference
-        }
-        ffi::PyObject_GC_UnTrack(instance.cast());
-        let class = ffi::Py_TYPE(instance);
-        let weak_references = (*class).tp_weaklistoffset;
-        if weak_references != 0
-            && !(*instance.byte_offset(weak_references).cast::<*const ffi::PyObject>()).is_null()
-        {
-            ffi::PyObject_ClearWeakRefs(instance);
-        }
-        T::dying(Inst::from_ptr(instance));
-        drop(take_dict::<T>(instance));
-        std::ptr::drop_in_place(home.structure_of::<T>(instance));
-        if let Some(base_clear) = home.base_clear() {
-            base_clear(instance);
-        }
-        free::<T>(instance, class, exact);
-    }
-}
-
-/// Gives back the memory of a dead instance, or keeps it for the next one.
-///
-/// # Safety
-/// `instance` is untracked, has no structure any more, and `class` is its type.
-unsafe fn free<T: Class>(instance: *mut ffi::PyObject, class: *mut ffi::PyTypeObject, exact: bool) {
-    let home = T::home();
-    // SAFETY: by contract. What is kept is zero behind the header, as fresh memory would be: asyncio's part in C is
-    // zeroed here, slots of a Python base were emptied by `dying`, the structure is written anew. An instance that was finalised keeps a mark of it in front of
-    // the object, so it is not reused.
-    unsafe {
-        let count = home.kept_count.load(Ordering::Relaxed);
-        if T::KEPT > count && exact && (!T::FINALIZED || ffi::PyObject_GC_IsFinalized(instance) == 0) {
-            if !T::PYTHON_BASE {
-                let header = std::mem::size_of::<ffi::PyObject>();
-                let base = home.offset.load(Ordering::Relaxed) - header;
-                if base > 0 {
-                    std::ptr::write_bytes(instance.byte_add(header).cast::<u8>(), 0, base);
-                }
-            }
-            (*instance).ob_type = home.kept.load(Ordering::Relaxed).cast();
-            home.kept.store(instance, Ordering::Relaxed);
-            home.kept_count.store(count + 1, Ordering::Relaxed);
-        } else {
-            (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del)(instance.cast());
-        }
-        ffi::Py_DECREF(class.cast());
-    }
-}
-
-impl Home {
-    fn base_traverse(&self) -> Option<ffi::traverseproc> {
-        let pointer = self.base_traverse.load(Ordering::Relaxed);
-        // SAFETY: stored from a `traverseproc` by `define`.
-        (!pointer.is_null())
-            .then(|| unsafe { std::mem::transmute::<*mut c_void, ffi::traverseproc>(pointer) })
-    }
-
-    fn base_clear(&self) -> Option<ffi::inquiry> {
-        let pointer = self.base_clear.load(Ordering::Relaxed);
-        // SAFETY: stored from an `inquiry` by `define`.
-        (!pointer.is_null()).then(|| unsafe { std::mem::transmute::<*mut c_void, ffi::inquiry>(pointer) })
     }
 }

@@ -1,0 +1,310 @@
+//! `Task`: a future that is the outcome of a coroutine.
+//!
+//! A task is in one of three situations, as in asyncio: it waits (`fut_waiter` holds a future that is pending),
+//! its step is queued (`fut_waiter` is empty or done), or its step runs. A step sends into the coroutine, or throws
+//! into it, and looks at what comes back (`step`): nothing, so the next step is queued; one of our futures, which
+//! then holds the task itself as its waiter; or somebody else's future, through its public methods.
+//!
+//! The class derives from `_asyncio.Task` and fills in, of that structure, what outside readers look for.
+//!
+//! Here is what a task has, its birth and its cancellation; its methods are in `methods`.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::cpython::object::{self, none};
+use crate::cpython::prefetch;
+use crate::cpython::{Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Slot, Visitor};
+use crate::event_loop::EventLoop;
+use crate::future::{self, Future, FutureCore, FutureLike};
+use crate::registry;
+use crate::state::state;
+
+mod callable;
+mod methods;
+mod step;
+
+pub use callable::{step_callable, wakeup_callable};
+pub use methods::define;
+pub use step::{step, wake};
+
+use step::{advance, queue_step};
+
+/// The class `Task`.
+#[derive(Debug)]
+pub struct Task {
+    core: FutureCore,
+    coro: Slot,
+    /// A `str`, or the `int` that asyncio's automatic names are made of.
+    name: Slot,
+    context: Slot,
+    /// What the task waits for.
+    fut_waiter: Slot,
+    /// The weak reference in the register of tasks, on versions that keep one.
+    pub registered: Slot,
+    /// Whether the next step throws `CancelledError`.
+    must_cancel: Cell<bool>,
+    log_destroy_pending: Cell<bool>,
+    cancels_requested: Cell<u32>,
+}
+
+static HOME: Home = Home::new();
+/// Numbers for names.
+static UNNAMED: AtomicU64 = AtomicU64::new(1);
+
+impl Class for Task {
+    const NAME: &'static std::ffi::CStr = c"velodrome.Task";
+    const FINALIZED: bool = true;
+    const KEPT: usize = crate::cpython::class::KEPT;
+
+    fn home() -> &'static Home {
+        &HOME
+    }
+
+    #[inline]
+    fn fresh() -> Task {
+        Task {
+            core: FutureCore::fresh(),
+            coro: Slot::empty(),
+            name: Slot::empty(),
+            context: Slot::empty(),
+            fut_waiter: Slot::empty(),
+            registered: Slot::empty(),
+            must_cancel: Cell::new(false),
+            log_destroy_pending: Cell::new(true),
+            cancels_requested: Cell::new(0),
+        }
+    }
+
+    fn traverse(this: &Inst<Task>, visitor: &mut Visitor<'_>) {
+        this.core.traverse(visitor);
+        for slot in [&this.coro, &this.name, &this.context, &this.fut_waiter, &this.registered] {
+            visitor.slot(slot);
+        }
+    }
+
+    fn clear(this: &Inst<Task>) {
+        this.core.clear();
+        for slot in [&this.coro, &this.name, &this.context, &this.fut_waiter, &this.registered] {
+            slot.clear();
+        }
+    }
+
+    fn dying(this: &Inst<Task>) {
+        // Where the thread's list is asyncio's to change, the finaliser has done it.
+        this.unlink();
+        crate::cpython::stop_iteration::forget();
+    }
+
+    fn finalize(this: &Inst<Task>) {
+        if this.core.is_pending()
+            && this.log_destroy_pending.get()
+            && !this.core.event_loop.is_empty()
+            && let Err(raised) = report_destroyed(this)
+        {
+            raised.report(Some(this.obj()));
+        }
+        future::report_unretrieved(this);
+        registry::unregister(this);
+    }
+
+    #[inline]
+    fn needs_finalizing(&self) -> bool {
+        self.core.log_traceback.get()
+            || !self.registered.is_empty()
+            || (self.core.is_pending() && self.log_destroy_pending.get())
+    }
+}
+
+impl FutureLike for Task {
+    #[inline]
+    fn core(&self) -> &FutureCore {
+        &self.core
+    }
+}
+
+fn report_destroyed(this: &Inst<Task>) -> Fallible<()> {
+    let names = &state().names;
+    let message = object::text("Task was destroyed but it is pending!")?;
+    let context = object::dict(&[(&names.task, this.obj()), (&names.message, &message)])?;
+    future::call_exception_handler(this, &context)
+}
+
+/// What a suspended coroutine's step reads of it and its frame, about.
+const COROUTINE_SIZE: usize = 192;
+
+impl Task {
+    /// Has the memory that the task's next step needs fetched; the task's own should be there already.
+    #[inline]
+    pub fn prefetch_step(&self) {
+        prefetch::held(&self.coro, COROUTINE_SIZE);
+        prefetch::held(&self.fut_waiter, std::mem::size_of::<Future>() + 2 * COROUTINE_SIZE / 3);
+        prefetch::held(&self.context, 0);
+    }
+
+    /// The context that its steps run in.
+    #[inline]
+    pub fn context(&self) -> Ref {
+        self.context.get_or_none()
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Birth.
+
+/// What a task can be given when it is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
+    pub name: Option<&'a Obj>,
+    pub context: Option<&'a Obj>,
+    pub eager_start: bool,
+}
+
+/// A new task of this loop, whose first step is queued (or taken, if it starts eagerly).
+#[inline]
+pub fn create(event_loop: &Inst<EventLoop>, coro: &Obj, options: Options<'_>) -> Fallible<Own<Task>> {
+    let task = Own::<Task>::new()?;
+    task.core.event_loop.set(event_loop.obj().own());
+    if event_loop.is_debug() {
+        task.core.rare().source_traceback.set(state().extract_stack()?);
+    }
+    begin(&task, event_loop.obj(), coro, options)?;
+    Ok(task)
+}
+
+fn begin(this: &Inst<Task>, event_loop: &Obj, coro: &Obj, options: Options<'_>) -> Fallible<()> {
+    if !state().is_coroutine(coro)? {
+        this.log_destroy_pending.set(false);
+        return Err(Raised::type_error(&format!("a coroutine was expected, got {}", coro.shown())));
+    }
+    let context = match options.context {
+        Some(context) if state().minor >= 15 && !crate::cpython::context::is_context(context) => {
+            this.log_destroy_pending.set(false);
+            return Err(Raised::type_error(&format!(
+                "a contextvars.Context was expected, got {}",
+                context.class_name()
+            )));
+        }
+        Some(context) => context.own(),
+        None => crate::cpython::context::copy_current()?,
+    };
+    let name = match options.name {
+        Some(name) => as_name(name)?,
+        // asyncio's own numbers become text when they are asked for; on 3.11 they are text at once.
+        None => match UNNAMED.fetch_add(1, Ordering::Relaxed) {
+            number if state().minor == 11 => object::text(&format!("Task-{number}"))?,
+            number => object::int(number as i64)?,
+        },
+    };
+    this.show_task(event_loop, coro, &name);
+    this.name.set(name);
+    this.context.set(context);
+    this.coro.set(coro.own());
+    this.must_cancel.set(false);
+    this.cancels_requested.set(0);
+    this.fut_waiter.clear();
+    if options.eager_start && is_running(event_loop)? {
+        let outcome = start_eagerly(this, event_loop);
+        if outcome.is_err() && state().minor >= 15 {
+            this.log_destroy_pending.set(false);
+        }
+        return outcome;
+    }
+    queue_step(this, event_loop)?;
+    registry::register(this)
+}
+
+fn is_running(event_loop: &Obj) -> Fallible<bool> {
+    match Inst::<EventLoop>::of(event_loop) {
+        Some(ours) => Ok(ours.is_running()),
+        None => event_loop.call_method(&state().names.is_running, &[])?.truthy(),
+    }
+}
+
+/// Exactly a `str`, made of whatever was given.
+fn as_name(name: &Obj) -> Fallible<Ref> {
+    name.str()
+}
+
+/// The first step, within the call that makes the task.
+fn start_eagerly(this: &Inst<Task>, event_loop: &Obj) -> Fallible<()> {
+    let previous = registry::swap(event_loop, Some(this.obj()))?;
+    let outcome = registry::register_eager(this).and_then(|()| {
+        let outcome = crate::cpython::context::within(&this.context(), || advance(this, None));
+        let pending = Raised::pending_of(outcome);
+        let left = registry::unregister_eager(this);
+        Raised::again(pending, left)
+    });
+    let pending = Raised::pending_of(outcome);
+    let restored = registry::swap(event_loop, previous.as_deref()).map(drop);
+    if this.core.is_pending() {
+        registry::register(this)?;
+    } else {
+        this.coro.clear();
+        this.hide_coro();
+        registry::unregister(this);
+    }
+    Raised::again(pending, restored)
+}
+
+/// `future.cancel(msg=message)` of any future.
+pub fn cancel_any(future: &Obj, message: Option<&Obj>) -> Fallible<bool> {
+    if let Some(future) = Inst::<Future>::exactly(future) {
+        return future::cancel(future, message);
+    }
+    if let Some(task) = Inst::<Task>::exactly(future) {
+        return crate::cpython::recursion::guarded(c" while cancelling a task", || cancel(task, message));
+    }
+    let message = message.unwrap_or(none());
+    future.call_method_with_keywords(&state().names.cancel, &[message], &state().msg_keyword)?.truthy()
+}
+
+/// Asks the task to cancel itself; says whether it was still possible.
+pub fn cancel(this: &Inst<Task>, message: Option<&Obj>) -> Fallible<bool> {
+    this.core.log_traceback.set(false);
+    if !this.core.is_pending() {
+        return Ok(false);
+    }
+    this.cancels_requested.set(this.cancels_requested.get() + 1);
+    if let Some(future) = this.fut_waiter.get()
+        && cancel_any(&future, message)?
+    {
+        return Ok(true);
+    }
+    this.must_cancel.set(true);
+    future::set_cancel_message(&this.core, message);
+    Ok(true)
+}
+
+/// How many cancellations are requested.
+pub fn cancelling(this: &Inst<Task>) -> u32 {
+    this.cancels_requested.get()
+}
+
+/// One request less; says how many remain.
+pub fn uncancel(this: &Inst<Task>) -> u32 {
+    let left = this.cancels_requested.get().saturating_sub(1);
+    if this.cancels_requested.replace(left) == 1 && state().minor >= 13 {
+        this.must_cancel.set(false);
+    }
+    left
+}
+
+/// The task's name; an automatic one becomes text when it is first asked for.
+pub fn name(this: &Inst<Task>) -> Fallible<Ref> {
+    match this.name.get() {
+        Some(name) if name.is_int() => {
+            let name = object::text(&format!("Task-{}", name.to_i64()?))?;
+            this.name.set(name.clone());
+            this.show_name(&name);
+            Ok(name)
+        }
+        Some(name) => Ok(name),
+        None => Ok(none().own()),
+    }
+}
+
+/// Whether destroying the task while it is pending is reported.
+pub fn set_log_destroy_pending(this: &Inst<Task>, value: bool) {
+    this.log_destroy_pending.set(value);
+}
