@@ -17,6 +17,7 @@ use pyo3::ffi;
 use super::address::Address;
 use super::bytes::Buffer;
 use super::class::Visitor;
+use super::heap;
 use super::object::{self, Obj, Ref};
 use super::raised::Fallible;
 use super::slot::Slot;
@@ -245,7 +246,7 @@ impl Overflow {
     /// Lends `length` bytes of it; there may be anything in them.
     pub(super) fn lend<R>(&self, length: usize, work: impl FnOnce(&mut [MaybeUninit<u8>]) -> R) -> R {
         let mut memory = self.0.borrow_mut();
-        memory.reserve(length);
+        heap::reserve(&mut memory, length);
         work(&mut memory.spare_capacity_mut()[..length])
     }
 }
@@ -267,7 +268,7 @@ pub fn receive(
         return overflow.lend(LARGEST_READ, |space| receive_by_copy(descriptor, space));
     }
     let mut overflow = overflow.0.borrow_mut();
-    overflow.reserve(LARGEST_READ);
+    heap::reserve(&mut overflow, LARGEST_READ);
     fill(expected.min(LARGEST_READ), &mut overflow, |parts| receive_parts(descriptor, parts))
 }
 
