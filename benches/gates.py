@@ -7,7 +7,7 @@ shown as well, for information.
 from dataclasses import dataclass
 
 from rows import MEMORY_ROWS, ROWS
-from servers import SERVER_ROWS
+from servers import LIMIT, SERVER_ROWS
 
 OURS = "velodrome"  # asyncio's own pieces on our loop
 OWN = "velodrome's own"
@@ -60,9 +60,13 @@ SERVERS = [
     ("streams_1k", False, "uvloop", 0.85),
     ("streams_1k", True, "uvloop", 0.62),
     ("lines_1k", True, "uvloop", 0.62),
+    *((row, True, LIMIT, 1.35) for row in ("streams_1k", "lines_1k")),
     ("uvicorn", False, "uvloop", 0.75),
     ("uvicorn", False, "zuvloop", 1),
 ]
+
+# Rows in which our own pieces are to be below every other loop.
+BELOW_ALL = ["streams_1k", "lines_1k", "streams_100k", "frames_1k", "frames_100k", "short_lines"]
 
 BYTES_PER_TASK = 600
 
@@ -73,6 +77,7 @@ def gates(minima, memory, servers, latency):
         *(_times_uvloop(minima[key], key, own, times) for key, own, times in TIMES_UVLOOP if key in minima),
         *(_ahead(minima[key], row) for key, row in ROWS.items() if row.loop and key in minima),
         *(_server(servers[key], key, *rest) for key, *rest in SERVERS if key in servers),
+        *(_below_all(servers[key], key) for key in BELOW_ALL if key in servers),
         *(_latency(latency[key], row) for key, row in SERVER_ROWS.items() if key in latency),
         *(_memory(memory[key], row) for key, row in MEMORY_ROWS.items() if key in memory),
     ]
@@ -107,6 +112,17 @@ def _server(measured, key, own, other, share):
     if theirs is None or ours is None:
         return Gate(promise, "", None)
     return Gate(promise, f"{ours / theirs:.2f}", ours / theirs <= share)
+
+
+def _below_all(measured, key):
+    """Less processor time with our own pieces than every other loop needs."""
+    promise = f"{SERVER_ROWS[key].name} (own streams): less processor time than every other loop"
+    others = {name: ns for name, ns in measured.items() if name not in (OURS, OWN, LIMIT)}
+    ours = measured.get(OWN)
+    if ours is None or not others:
+        return Gate(promise, "", None)
+    best = min(others, key=others.get)
+    return Gate(promise, f"{ours / others[best]:.2f} of {best}'s", ours < others[best])
 
 
 def _latency(measured, row):

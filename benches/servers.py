@@ -184,7 +184,7 @@ def commands(row, modules, wire):
     found = {module: [*serve, module, row.kind] for module in modules}
     if "velodrome" in modules and row.kind in OWN_KINDS:
         found[OWN] = [*found["velodrome"], "--own"]
-    if row.kind in ("protocol", "streams"):
+    if row.kind in ("protocol", "streams", "lines", "frames"):
         found[LIMIT] = [wire, "serve"]
     if row.kind == "tls":
         found[LIMIT] = [tls_program(wire), "serve", *map(str, serving.CERTIFICATE)]

@@ -249,11 +249,20 @@ def test_the_pipes_of_a_child_are_ours(run_python, installed):
 # -- Bounds ----------------------------------------------------------------------------------------------
 
 
+def run_on(new_loop, coroutine):
+    loop = new_loop()
+    try:
+        loop.run_until_complete(coroutine)
+    finally:
+        close(loop)
+
+
 LIMIT = 10_000
 ONE_READ = 256 * 1024
 
 
-def test_a_flooded_reader_stays_within_its_bounds():
+@ON_LOOPS
+def test_a_flooded_reader_stays_within_its_bounds(new_loop):
     """Twice the limit, and one read."""
 
     async def flood(reader, writer):
@@ -276,10 +285,11 @@ def test_a_flooded_reader_stays_within_its_bounds():
         writer.close()
         server.close()
 
-    velodrome.run(main())
+    run_on(new_loop, main())
 
 
-def test_a_writer_whose_peer_never_reads_waits_with_what_was_written_last():
+@ON_LOOPS
+def test_a_writer_whose_peer_never_reads_waits_with_what_was_written_last(new_loop):
     async def main():
         never = asyncio.Event()
 
@@ -308,39 +318,7 @@ def test_a_writer_whose_peer_never_reads_waits_with_what_was_written_last():
             while True:
                 await writer.drain()
 
-    velodrome.run(main())
-
-
-CANCELLED_AT = range(6)
-
-
-@pytest.mark.parametrize("turns", CANCELLED_AT)
-@pytest.mark.parametrize("read", ["read", "readline", "readexactly", "readuntil", "__anext__"])
-def test_a_reading_that_is_cancelled_loses_nothing_and_leaves_no_waiter(loop, read, turns):
-    reader = velodrome.StreamReader(loop=loop)
-    argument = {"read": [3], "readexactly": [7], "readuntil": [b"END"]}.get(read, [])
-    pieces = [b"abc", b"d\nE", b"ND!"]
-
-    async def main():
-        task = asyncio.ensure_future(getattr(reader, read)(*argument))
-        left = iter(pieces)
-        for turn in range(turns):
-            if turn % 2:
-                reader.feed_data(next(left, b"more"))
-            await asyncio.sleep(0)
-        task.cancel()
-        got = b""
-        try:
-            got = await task
-        except asyncio.CancelledError:
-            pass
-        assert reader._waiter is None
-        for piece in left:
-            reader.feed_data(piece)
-        reader.feed_eof()
-        return got + await reader.read()
-
-    assert loop.run_until_complete(main()).startswith(b"abcd\nEND!")
+    run_on(new_loop, main())
 
 
 def test_a_line_that_comes_byte_by_byte_takes_time_in_proportion(loop):

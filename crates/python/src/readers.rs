@@ -146,11 +146,14 @@ fn remove(this: &Inst<EventLoop>, direction: Direction, file: &Obj, caller: Call
         this.transports.refuse(descriptor, file)?;
     }
     let registration = this.readers.0.borrow_mut().remove(&(descriptor, direction));
-    let Some(registration) = registration else {
-        return Ok(boolean(end_call(this, descriptor, direction)).own());
+    let old = match &registration {
+        Some(registration) => this.with_engine(|engine| engine.unwatch(registration.key))?,
+        None => None,
     };
-    let key = registration.key;
-    let old = this.with_engine(|engine| engine.unwatch(key))?;
+    if old.is_none() {
+        // There was none, or a transport has taken the descriptor over since.
+        return Ok(boolean(end_call(this, descriptor, direction)).own());
+    }
     cancel(old)?;
     Ok(boolean(true).own())
 }

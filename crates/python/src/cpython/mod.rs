@@ -37,6 +37,7 @@ pub mod function;
 pub mod gil;
 pub mod global;
 pub mod handle_slots;
+mod heap;
 pub mod host;
 pub mod layout;
 pub mod member;

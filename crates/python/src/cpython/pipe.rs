@@ -9,6 +9,7 @@ use std::os::fd::BorrowedFd;
 
 use super::bytes;
 use super::gil::released;
+use super::heap;
 use super::object::Ref;
 use super::raised::Fallible;
 use super::socket::{LARGEST_READ, Overflow, READ_DIRECTLY, fill};
@@ -17,7 +18,7 @@ use super::socket::{LARGEST_READ, Overflow, READ_DIRECTLY, fill};
 /// directly.
 pub fn read(descriptor: BorrowedFd<'_>, expected: usize, overflow: &Overflow) -> Fallible<io::Result<Ref>> {
     let mut memory = overflow.take();
-    memory.reserve(LARGEST_READ);
+    heap::reserve(&mut memory, LARGEST_READ);
     let outcome = if expected >= READ_DIRECTLY {
         fill(expected.min(LARGEST_READ), &mut memory, |parts| {
             released(|| super::socket::read_parts(descriptor, parts))

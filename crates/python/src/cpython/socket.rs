@@ -17,6 +17,8 @@ use pyo3::ffi;
 use super::address::Address;
 use super::bytes::Buffer;
 use super::class::Visitor;
+use super::global::Global;
+use super::heap;
 use super::object::{self, Obj, Ref};
 use super::raised::Fallible;
 use super::slot::Slot;
@@ -27,9 +29,13 @@ pub struct Socket {
     object: Slot,
     /// Whether the descriptor can be read from the C structure.
     direct: Cell<bool>,
-    /// Whether its methods that receive and send are those of `_socket.socket`, so that nobody misses their being called.
-    plain: Cell<bool>,
+    /// The version of its class in which the methods that receive and send are those of `_socket.socket`, so that nobody
+    /// misses their being called; 0 if they are not.
+    plain: Cell<u32>,
 }
+
+/// `_socket.socket`.
+static CLASS: Global<Ref> = Global::new();
 
 /// Whether the descriptor is the first field of `_socket.socket`, which has no public layout: found out at import.
 static FIRST_FIELD: AtomicBool = AtomicBool::new(false);
@@ -52,7 +58,8 @@ struct Head {
 
 /// Makes a socket, and looks where its descriptor is. Called at import.
 pub fn probe() -> Fallible<()> {
-    let class = object::import(c"_socket")?.get(&*object::interned(c"socket")?)?;
+    CLASS.set(object::import(c"_socket")?.get(&*object::interned(c"socket")?)?);
+    let class = CLASS.get();
     // SAFETY: a type object, whose instances are as large as it says.
     let large_enough = unsafe {
         (*class.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize as usize >= std::mem::size_of::<Head>()
@@ -143,12 +150,10 @@ unsafe fn descriptor_in(socket: &Obj) -> RawFd {
 }
 
 impl Socket {
-    /// Puts a Python socket there; `class` is `_socket.socket`.
-    pub fn set(&self, object: &Obj, class: &Obj) -> Fallible<()> {
-        let derives = object.derives_from(class);
-        let plain = derives && has_methods_of(object, class)?;
-        self.direct.set(FIRST_FIELD.load(Ordering::Relaxed) && derives);
-        self.plain.set(plain);
+    /// Puts a Python socket there.
+    pub fn set(&self, object: &Obj) -> Fallible<()> {
+        self.plain.set(plain_version(object)?);
+        self.direct.set(FIRST_FIELD.load(Ordering::Relaxed) && object.derives_from(CLASS.get()));
         self.object.set(object.own());
         Ok(())
     }
@@ -156,7 +161,23 @@ impl Socket {
     /// Whether it can be read and written without its methods being called.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        self.plain.get()
+        let version = self.plain.get();
+        version != 0
+            && self
+                .object
+                .peek()
+                .is_some_and(|object| object.class_version() == version || self.is_still_plain())
+    }
+
+    /// Something was changed in the class, or in one that it derives from.
+    #[cold]
+    fn is_still_plain(&self) -> bool {
+        let version = self.object.get().map_or(Ok(0), |object| plain_version(&object));
+        self.plain.set(version.unwrap_or_else(|raised| {
+            raised.discard();
+            0
+        }));
+        self.plain.get() != 0
     }
 
     /// The Python object.
@@ -196,15 +217,21 @@ impl Socket {
     }
 }
 
-/// Whether the class of `socket` overrides none of the methods of `class` that asyncio's transports call for data.
-fn has_methods_of(socket: &Obj, class: &Obj) -> Fallible<bool> {
+/// The version of the class of `socket`, if that overrides none of the methods of `_socket.socket` that asyncio's transports
+/// call for data; otherwise 0. An object that can have attributes of its own can be given such a method at any time.
+fn plain_version(socket: &Obj) -> Fallible<u32> {
+    let class = CLASS.get();
+    if !socket.derives_from(class) || socket.get_if_there(&*object::interned(c"__dict__")?)?.is_some() {
+        return Ok(0);
+    }
     for name in [c"recv", c"recv_into", c"send", c"sendmsg"] {
         let name = object::interned(name)?;
         if !socket.class().get(&name)?.is(&*class.get(&name)?) {
-            return Ok(false);
+            return Ok(0);
         }
     }
-    Ok(true)
+    // Looking has given the class a version, if it is to have one.
+    Ok(socket.class_version())
 }
 
 /// `socket.fileno()`, or -1.
@@ -245,7 +272,7 @@ impl Overflow {
     /// Lends `length` bytes of it; there may be anything in them.
     pub(super) fn lend<R>(&self, length: usize, work: impl FnOnce(&mut [MaybeUninit<u8>]) -> R) -> R {
         let mut memory = self.0.borrow_mut();
-        memory.reserve(length);
+        heap::reserve(&mut memory, length);
         work(&mut memory.spare_capacity_mut()[..length])
     }
 }
@@ -267,7 +294,7 @@ pub fn receive(
         return overflow.lend(LARGEST_READ, |space| receive_by_copy(descriptor, space));
     }
     let mut overflow = overflow.0.borrow_mut();
-    overflow.reserve(LARGEST_READ);
+    heap::reserve(&mut overflow, LARGEST_READ);
     fill(expected.min(LARGEST_READ), &mut overflow, |parts| receive_parts(descriptor, parts))
 }
 

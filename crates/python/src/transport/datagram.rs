@@ -403,7 +403,7 @@ fn py_init(this: &Inst<DatagramTransport>, args: Args<'_>) -> Fallible<()> {
         return Err(Raised::type_error("DatagramTransport() needs a loop, a socket and a protocol"));
     };
     stream::begin(this, event_loop, extra)?;
-    this.socket.set(socket, &state().socket_class)?;
+    this.socket.set(socket)?;
     let number = match this.socket.descriptor() {
         Ok(descriptor) => descriptor.as_raw_fd(),
         Err(error) => {

@@ -5,15 +5,13 @@
 
 use crate::cpython::bytes;
 use crate::cpython::object::{self, Obj, Ref};
-use crate::cpython::socket::LARGEST_READ;
 use crate::cpython::{Fallible, Raised};
 use crate::state::state;
 
-/// `socket.recv(max_size)`; None if there is nothing to read just now.
+/// `socket.recv(most)`; None if there is nothing to read just now.
 #[cold]
-pub fn receive(socket: &Obj) -> Fallible<Option<Ref>> {
-    let most = object::int(LARGEST_READ as i64)?;
-    unless_transient(socket.call_method(&*object::interned(c"recv")?, &[&most]))
+pub fn receive(socket: &Obj, most: &Obj) -> Fallible<Option<Ref>> {
+    unless_transient(socket.call_method(&*object::interned(c"recv")?, &[most]))
 }
 
 /// `socket.recv_into(space)`.

@@ -146,7 +146,7 @@ fn py_init(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<()> {
         return Err(Raised::type_error("SocketTransport() needs a loop, a socket and a protocol"));
     };
     stream::begin(this, event_loop, extra)?;
-    this.socket.set(socket, &state().socket_class)?;
+    this.socket.set(socket)?;
     let number = match this.socket.descriptor() {
         Ok(descriptor) => {
             this.writing_habit.begin(descriptor);

@@ -39,7 +39,7 @@ pub fn open<T: Pipe>(
     let names = &state().names;
     crate::cpython::object::dict_set(&this.extra_slot().get_or_none(), &names.pipe, pipe)?;
     let number = crate::cpython::descriptor::for_the_kernel(pipe.call_method(&names.fileno, &[])?.to_i64()?)?;
-    this.socket.set(pipe, &state().socket_class)?;
+    this.socket.set(pipe)?;
     this.number.set(number);
     let descriptor = crate::cpython::descriptor::borrowed(number);
     let status = rustix::fs::fstat(descriptor).map_err(|error| Raised::os_error(&error.into()))?;

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::cpython::bytes::{self, Buffer};
 use crate::cpython::object::{self, none};
-use crate::cpython::socket;
+use crate::cpython::socket::{self, LARGEST_READ};
 use crate::cpython::spec::Method;
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref};
 use crate::event_loop::EventLoop;
@@ -58,7 +58,7 @@ pub fn ready(this: &Inst<SocketTransport>) -> Fallible<()> {
 fn read_data(this: &Inst<SocketTransport>) -> Fallible<()> {
     let Some(held) = this.event_loop.get() else { return Ok(()) };
     let Some(event_loop) = Inst::<EventLoop>::of(&held) else { return Ok(()) };
-    if !this.socket.is_plain() {
+    if !this.socket.is_plain() || this.has_dict() && reads_otherwise(this) {
         return read_through_method(this);
     }
     let received = match this.socket.descriptor() {
@@ -79,10 +79,28 @@ fn read_data(this: &Inst<SocketTransport>) -> Fallible<()> {
     hand_over(this, &data)
 }
 
+/// Whether the program has given the transport a `max_size` of its own.
+#[cold]
+fn reads_otherwise(this: &Inst<SocketTransport>) -> bool {
+    let most = max_size(this).and_then(|most| most.to_i64());
+    match most {
+        Ok(most) => most != LARGEST_READ as i64,
+        // The method that it is given to will say so.
+        Err(raised) => {
+            raised.discard();
+            true
+        }
+    }
+}
+
+fn max_size(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+    this.obj().get(&*object::interned(c"max_size")?)
+}
+
 #[cold]
 fn read_through_method(this: &Inst<SocketTransport>) -> Fallible<()> {
     let Some(socket) = this.socket.get() else { return read_failed(this, &closed()) };
-    match foreign_socket::receive(&socket) {
+    match max_size(this).and_then(|most| foreign_socket::receive(&socket, &most)) {
         Ok(Some(data)) if data.truthy()? => hand_over(this, &data),
         Ok(Some(_nothing)) => end(this),
         Ok(None) => Ok(()),

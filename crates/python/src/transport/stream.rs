@@ -356,7 +356,7 @@ pub fn py_socket<T: Streaming>(this: &Inst<T>) -> Fallible<Ref> {
 /// The same, set.
 pub fn py_set_socket<T: Streaming>(this: &Inst<T>, value: Option<&Obj>) -> Fallible<()> {
     match value.filter(|value| !value.is_none()) {
-        Some(socket) => this.socket.set(socket, &state().socket_class),
+        Some(socket) => this.socket.set(socket),
         None => {
             drop(this.socket.take());
             Ok(())
