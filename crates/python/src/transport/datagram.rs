@@ -126,8 +126,9 @@ pub fn run_readable(this: &Inst<DatagramTransport>) -> Fallible<()> {
 const MOST: usize = 16;
 
 fn read_ready(this: &Inst<DatagramTransport>) -> Fallible<()> {
+    let mut signal_handlers = None;
     for _ in 0..MOST {
-        if this.lost.get() > 0 || !receive_one(this)? || !is_alone(this)? {
+        if this.lost.get() > 0 || !receive_one(this)? || !is_alone(this, &mut signal_handlers)? {
             break;
         }
     }
@@ -149,7 +150,8 @@ fn receive_one(this: &Inst<DatagramTransport>) -> Fallible<bool> {
 
 /// Whether the next iteration would have nothing to do but to receive the next one: nothing is queued or timed, nothing else
 /// is watched, no signal is waited for. Then nobody can tell whether there was an iteration in between.
-fn is_alone(this: &Inst<DatagramTransport>) -> Fallible<bool> {
+/// `signal_handlers` is the loop's table of those, once it has been asked for it.
+fn is_alone(this: &Inst<DatagramTransport>, signal_handlers: &mut Option<Ref>) -> Fallible<bool> {
     let Some(event_loop) = this.event_loop() else { return Ok(false) };
     if event_loop.is_debug()
         || event_loop.stopping.get()
@@ -166,7 +168,14 @@ fn is_alone(this: &Inst<DatagramTransport>) -> Fallible<bool> {
             && engine.timer_count() == 0
     })?;
     event_loop.turns.end();
-    Ok(alone && !event_loop.obj().get(&state().names.signal_handlers)?.truthy()?)
+    if !alone {
+        return Ok(false);
+    }
+    let signal_handlers = match signal_handlers {
+        Some(known) => known,
+        None => signal_handlers.insert(event_loop.obj().get(&state().names.signal_handlers)?),
+    };
+    Ok(!signal_handlers.truthy()?)
 }
 
 /// Receives one; None if there is none.
@@ -311,11 +320,11 @@ fn offer(this: &Inst<DatagramTransport>, data: &Obj, address: &Obj) -> Fallible<
 /// Whether the socket was connected when the transport was made.
 fn is_connected(this: &Inst<DatagramTransport>) -> Fallible<bool> {
     let extra = this.extra_slot().get_or_none();
-    let name = object::interned(c"peername")?;
+    let name = &state().names.peername;
     if !object::is_dict(&extra) {
-        return extra.call_method(&*object::interned(c"__getitem__")?, &[&*name])?.truthy();
+        return extra.call_method(&*object::interned(c"__getitem__")?, &[name])?.truthy();
     }
-    match object::dict_get(&extra, &name)? {
+    match object::dict_get(&extra, name)? {
         Some(peer) => peer.truthy(),
         None => Ok(false),
     }
