@@ -13,7 +13,7 @@ use super::object::{self, Obj, Ref, status};
 use super::raised::{Fallible, Raised};
 
 /// An address as the kernel has it. Of one that is larger than those of the known families there is the beginning.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Address {
     storage: libc::sockaddr_in6,
     length: libc::socklen_t,
@@ -213,7 +213,7 @@ impl Addresses {
         let memory = self.0.borrow();
         let number = memory.places.get(Memory::place_of(tuple)).copied().unwrap_or(0);
         match memory.set(usize::from(number)).find(|(_, known)| known.is(tuple)) {
-            Some((address, _)) if address.family() == family => Some(*address),
+            Some((address, _)) if address.family() == family => Some(address.clone()),
             _ => Address::from_python(family, tuple),
         }
     }
