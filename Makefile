@@ -136,10 +136,10 @@ conformance: build
 	    $(if $(filter install,$(MODE)),--install velodrome:install) \
 	    --out $(TARGET)/conformance/$(MODE)$(if $(POLL_EVERY),-poll)$(if $(LAYOUT),-layout).json $(ARGS)
 
-## load: ten thousand connections for a minute, two thousand subprocesses; prints what they cost
+## load: ten thousand connections and hundreds of UDP peers for a minute each, two thousand subprocesses; prints what they cost
 load: build
 	$(call say,load on $(TAG))
-	@VELODROME_LOAD_SECONDS=60 $(VENV)/bin/python -m pytest -s tests/test_tcp_load.py tests/test_subprocess_load.py $(ARGS)
+	@VELODROME_LOAD_SECONDS=60 $(VENV)/bin/python -m pytest -s tests/test_tcp_load.py tests/test_udp_load.py tests/test_subprocess_load.py $(ARGS)
 
 ## fuzz: random programs and connections, on asyncio and on Velodrome: N=1000 of each kind, new ones each time
 fuzz: build

@@ -51,9 +51,10 @@ SERVERS = [
     ("tcp_1k", False, "uvloop", 0.75),
     ("tcp_1k", False, "zuvloop", 1),
     ("tcp_100k", False, "uvloop", 1),
+    ("unix_1k", False, "uvloop", 0.75),
     ("sockets_1k", False, "uvloop", 0.5),
     ("udp_1k", False, "uvloop", 0.8),
-    ("sendfile_100m", False, "uvloop", 1),
+    ("sendfile_100m", False, "asyncio", 1),  # uvloop has none
     ("tls_1k", False, "uvloop", 0.45),
     ("tls_1k", False, "zuvloop", 0.7),
     ("tls_100k", False, "uvloop", 0.45),

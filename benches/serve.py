@@ -1,4 +1,4 @@
-"""A server for the server rows, in a process of its own: `serve.py LOOP KIND [--own]`; it prints its port.
+"""A server for the server rows, in a process of its own: `serve.py LOOP KIND [--own]`; it prints where it is.
 
 With `--own` the loop's own pieces are put in the place of asyncio's first.
 """
@@ -36,6 +36,15 @@ async def protocol():
     server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0, backlog=1024)
     started(server)
     await asyncio.Event().wait()
+
+
+async def unix():
+    """Echo by way of a Protocol, over Unix sockets."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "socket"))
+        await asyncio.get_running_loop().create_unix_server(Echo, path, backlog=1024)
+        print(path, flush=True)
+        await asyncio.Event().wait()
 
 
 def tls_context():
@@ -188,6 +197,7 @@ async def uvicorn():
 
 KINDS = {
     "protocol": protocol,
+    "unix": unix,
     "tls": tls,
     "streams": streams(chunks),
     "lines": streams(lines),

@@ -42,6 +42,7 @@ SERVER_ROWS = {
     for row in (
         ServerRow("tcp_1k", "TCP, Protocol, 1 KiB, 64 connections", "protocol", 64, "1024", 10_000),
         ServerRow("tcp_100k", "TCP, Protocol, 100 KiB, 16 connections", "protocol", 16, "102400", 1_000),
+        ServerRow("unix_1k", "Unix sockets, Protocol, 1 KiB, 64 connections", "unix", 64, "1024", 10_000),
         ServerRow(
             "sockets_1k",
             "TCP, sock_recv and sock_sendall, 1 KiB, 64 connections",
@@ -133,11 +134,11 @@ class Pair:
         self.processes = []
         try:
             self.server = self._start(command)
-            port = self.server.stdout.readline().strip()
-            if not port:
+            place = self.server.stdout.readline().strip()
+            if not place:
                 raise RuntimeError(self._why(self.server))
             client = tls_program(wire) if row.kind == "tls" else wire
-            self.client = self._start([client, "load", port, str(row.connections), row.size])
+            self.client = self._start([client, "load", place, str(row.connections), row.size])
             if self.client.stdout.readline() != "ready\n":
                 raise RuntimeError(self._why(self.client))
         except BaseException:

@@ -2,6 +2,7 @@
 
      wire serve                            echoes on a free port of 127.0.0.1, and prints the port
      wire load PORT CONNECTIONS SIZE       has a conversation on each connection: SIZE bytes out, SIZE bytes back
+     wire load PATH CONNECTIONS SIZE       the same over Unix sockets; a path begins with a slash
      wire load PORT CONNECTIONS http       the same with GET / and its answer
      wire load PORT CONNECTIONS udpSIZE    the same with datagrams
      wire load PORT CONNECTIONS fileSIZE   one byte out, SIZE bytes back
@@ -25,6 +26,7 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -233,9 +235,21 @@ static const char *short_lines(void) {
     return made;
 }
 
-static void load(int port, int connections, const char *size) {
+/* A new socket that is connected to a port of 127.0.0.1, or to a path. */
+static int connected(const char *place, int kind) {
     struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        .sin_family = AF_INET, .sin_port = htons(atoi(place)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_un path = {.sun_family = AF_UNIX};
+    int local = *place == '/', fd = socket(local ? AF_UNIX : AF_INET, kind, 0);
+    strncpy(path.sun_path, place, sizeof path.sun_path - 1);
+    if (local)
+        check(connect(fd, (struct sockaddr *)&path, sizeof path) == 0, "connect");
+    else
+        check(connect(fd, (struct sockaddr *)&address, sizeof address) == 0, "connect");
+    return fd;
+}
+
+static void load(const char *place, int connections, const char *size) {
     struct talk *talks = calloc(connections, sizeof *talks);
     int poll = epoll_create1(0), http = strcmp(size, "http") == 0, lines = strcmp(size, "lines") == 0;
     int udp = strncmp(size, "udp", 3) == 0, file = strncmp(size, "file", 4) == 0;
@@ -243,9 +257,8 @@ static void load(int port, int connections, const char *size) {
     message_size = file ? 1 : lines ? LINE * LINES : http ? sizeof REQUEST - 1 : answer_size;
     message = http ? REQUEST : lines ? short_lines() : frame(message_size);
     for (int i = 0; i < connections; i++) {
-        talks[i].fd = socket(AF_INET, udp ? SOCK_DGRAM : SOCK_STREAM, 0);
-        check(connect(talks[i].fd, (struct sockaddr *)&address, sizeof address) == 0, "connect");
-        if (!udp)
+        talks[i].fd = connected(place, udp ? SOCK_DGRAM : SOCK_STREAM);
+        if (!udp && *place != '/')
             no_delay(talks[i].fd);
         if (http)
             answer_size = measure(talks[i].fd);
@@ -270,9 +283,9 @@ int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "serve") == 0)
         serve();
     if (argc == 5 && strcmp(argv[1], "load") == 0) {
-        load(atoi(argv[2]), atoi(argv[3]), argv[4]);
+        load(argv[2], atoi(argv[3]), argv[4]);
         return 0;
     }
-    fprintf(stderr, "usage: wire serve | wire load PORT CONNECTIONS SIZE|http|lines|udpSIZE|fileSIZE\n");
+    fprintf(stderr, "usage: wire serve | wire load PORT|PATH CONNECTIONS SIZE|http|lines|udpSIZE|fileSIZE\n");
     return 2;
 }

@@ -385,6 +385,84 @@ def test_what_is_kept_cannot_be_changed(loop):
         end(loop, transport)
 
 
+def narrow():
+    """A socket whose larger datagrams go in pieces, for which the kernel then has no room."""
+    sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    sock.bind(("::1", 0))
+    sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU, 1280)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    return sock
+
+
+IPV6_MTU = 24  # linux/in6.h
+TOO_LARGE = bytes(20_000)
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_no_buffer_space(connected):
+    """The protocol is told of ENOBUFS; the datagram is not kept, and the next one goes."""
+
+    def program(loop):
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as theirs:
+            theirs.bind(("::1", 0))
+            theirs.setblocking(False)
+            sock, address = narrow(), None
+            if connected:
+                sock.connect(theirs.getsockname())
+            else:
+                address = theirs.getsockname()
+            transport, protocol = endpoint(loop, sock=sock)
+            kept = []
+            for data in (b"first", TOO_LARGE, TOO_LARGE, b"last"):
+                transport.sendto(data, address)
+                kept.append(transport.get_write_buffer_size())
+            turns(loop, 3)
+            arrived, closing = drain(theirs), transport.is_closing()
+            end(loop, transport)
+            return protocol.told, kept, arrived, closing
+
+    told, _, arrived, closing = check_same(program)[1]
+    assert [name for name, *_ in told].count("error") == 2
+    assert arrived == [b"first", b"last"] and not closing
+
+
+def test_no_buffer_space_for_a_call():
+    """`sock_sendto` raises it."""
+
+    def program(loop):
+        with narrow() as ours, narrow() as theirs:
+            ours.setblocking(False)
+            return outcome(loop.run_until_complete, loop.sock_sendto(ours, TOO_LARGE, theirs.getsockname()))
+
+    assert check_same(program)[1][0] == "OSError"
+
+
+def test_an_error_in_the_middle_of_what_is_kept():
+    """What waits behind it goes when the socket is ready the next time, as with asyncio."""
+
+    def program(loop):
+        ours, theirs = unix_pair()
+        with theirs:
+            transport, protocol = endpoint(loop, sock=ours)
+            for number in range(200):
+                transport.sendto(b"%d" % number)
+            transport.sendto(bytes(1 << 20))  # larger than any that the socket sends
+            for number in range(5):
+                transport.sendto(b"behind %d" % number)
+            kept = transport.get_write_buffer_size() > 0
+            arrived = []
+            for _ in range(100):
+                one_turn(loop)
+                arrived += drain(theirs)
+            left = transport.get_write_buffer_size()
+            end(loop, transport)
+            return protocol.told, kept, arrived, left
+
+    told, kept, arrived, left = check_same(program)[1]
+    assert kept and "error" in [name for name, *_ in told]
+    assert len(arrived) == 205 and left == 0
+
+
 # -- Receiving --------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 import weakref
@@ -673,6 +674,30 @@ async def calls_on_sockets(loop, count):
             calls[0].cancel()
             await reap(calls)
             loop.sock_recv(ours, 10).close()
+
+
+@scenario_in_loop
+async def files_to_sockets(loop, count):
+    # One goes at once, one in pieces, one is cancelled, one loses its peer.
+    with tempfile.TemporaryFile() as file:
+        file.truncate(1 << 20)
+        for _ in range(count // 50):
+            ours, peer = socket.socketpair()
+            with ours, peer:
+                ours.setblocking(False)
+                peer.setblocking(False)
+                await loop.sock_sendfile(ours, file, 0, 10)
+                sending = loop.create_task(loop.sock_sendfile(ours, file))
+                while not sending.done():
+                    await asyncio.sleep(0)
+                    with contextlib.suppress(BlockingIOError):
+                        peer.recv(1 << 20)
+                for act in (lambda: sending.cancel(), peer.close):
+                    sending = loop.create_task(loop.sock_sendfile(ours, file))
+                    await asyncio.sleep(0)
+                    act()
+                    with contextlib.suppress(asyncio.CancelledError, OSError):
+                        await sending
 
 
 @scenario_in_loop

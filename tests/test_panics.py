@@ -21,6 +21,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
@@ -870,6 +871,58 @@ def garbage_calls(loop):
     abandon(operation)
     del operation, call
     gc.collect()
+
+
+def a_sending(loop, ours, file, future):
+    """A file that is on its way to a socket, natively."""
+    ours.setblocking(False)
+    file.truncate(1 << 22)
+    loop._sock_sendfile_native_impl(future, None, ours, file.fileno(), 0, None, 1 << 22, 0)
+    [(ended, _context)] = future._callbacks
+    return ended.__self__
+
+
+@use
+async def files_to_sockets(loop):
+    ours, peer = socket.socketpair()
+    with ours, peer, tempfile.TemporaryFile() as file:
+        ours.setblocking(False)
+        file.truncate(1 << 22)
+        sending = loop.create_task(loop.sock_sendfile(ours, file))
+        while not sending.done():
+            await asyncio.sleep(0)
+            with contextlib.suppress(BlockingIOError):
+                peer.recv(1 << 20, socket.MSG_DONTWAIT)
+        await sending
+
+
+@use
+async def insides_of_a_sending(loop):
+    ours, peer = socket.socketpair()
+    with ours, peer, tempfile.TemporaryFile() as file:
+        future = loop.create_future()
+        try:
+            sending = a_sending(loop, ours, file, future)
+            made(type(sending))
+            sending._ready()
+        finally:
+            future.cancel()
+            loop.remove_writer(ours)
+        sending._ended(future)
+
+
+@use
+async def garbage_sendings(loop):
+    ours, peer = socket.socketpair()
+    with ours, peer, tempfile.TemporaryFile() as file:
+        future = loop.create_future()
+        try:
+            sending = a_sending(loop, ours, file, future)
+        finally:
+            loop.remove_writer(ours)
+        abandon(sending)
+        del sending, future
+        gc.collect()
 
 
 # -- locks, queues, timeouts, groups: every attribute is read and set, every method called

@@ -108,7 +108,6 @@ class Network:
     _check_sendfile_params = _Base._check_sendfile_params
     _sock_sendfile_fallback = _Base._sock_sendfile_fallback
     _sock_sendfile_native = _Unix._sock_sendfile_native
-    _sock_sendfile_native_impl = _Unix._sock_sendfile_native_impl
     _sock_sendfile_update_filepos = _Unix._sock_sendfile_update_filepos
     _sock_add_cancellation_callback = _Unix._sock_add_cancellation_callback
 

@@ -9,12 +9,13 @@ class SelectorView:
     def __init__(self, loop):
         self._loop = loop
 
-    def get_key(self, fd):
-        """Return the events that are watched of a descriptor; KeyError if there are none."""
+    def get_key(self, fileobj):
+        """Return the events that are watched of a file or a descriptor; KeyError if there are none."""
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
         events = self._loop._watched(fd)
         if not events:
-            raise KeyError(fd)
-        return SimpleNamespace(fileobj=fd, fd=fd, events=events, data=None)
+            raise KeyError(fileobj)
+        return SimpleNamespace(fileobj=fileobj, fd=fd, events=events, data=None)
 
 
 class TransportTable:

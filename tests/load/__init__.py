@@ -1,1 +1,1 @@
-"""Programs for test_tcp_load: servers on a loop, and clients that know nothing of loops."""
+"""Programs for the load tests: servers on a loop, and clients that know nothing of loops."""

@@ -1,8 +1,8 @@
-"""A server for test_tcp_load: `server.py LOOP KIND`; tells about itself when a line comes on stdin.
+"""A server for the load tests: `server.py LOOP KIND`; tells about itself when a line comes on stdin.
 
 LOOP is the module whose new_event_loop() is used. KIND is what connections meet: `echo` sends everything
 back; `flood` sends for as long as it may; `greet` says hello and waits for the end; `streams` is `flood` by
-way of a StreamWriter.
+way of a StreamWriter. `datagrams` sends datagrams back.
 """
 
 import asyncio
@@ -68,6 +68,20 @@ class Greet(Connection):
         transport.write(b"hello")
 
 
+class Datagrams(asyncio.DatagramProtocol):
+    """Sends every datagram back; counts as one that is open."""
+
+    count = 0
+
+    def connection_made(self, transport):
+        self.transport = transport
+        Connection.open.add(self)
+
+    def datagram_received(self, data, addr):
+        Datagrams.count += 1
+        self.transport.sendto(data, addr)
+
+
 async def flood_by_streams(reader, writer):
     """Send for ever, as fast as drain() lets it."""
     connection = Connection()
@@ -93,6 +107,9 @@ async def main(kind):
     loop.set_exception_handler(lambda loop, context: troubles.append(context["message"]))
     if kind == "streams":
         server = await asyncio.start_server(flood_by_streams, "127.0.0.1", 0, backlog=4096)
+    elif kind == "datagrams":
+        server, _ = await loop.create_datagram_endpoint(Datagrams, ("127.0.0.1", 0))
+        server.sockets = [server.get_extra_info("socket")]
     else:
         factory = {"echo": Echo, "flood": Flood, "greet": Greet}[kind]
         server = await loop.create_server(factory, "127.0.0.1", 0, backlog=4096)
@@ -104,6 +121,7 @@ async def main(kind):
         unsent = [connection.transport.get_write_buffer_size() for connection in Connection.open]
         figures = {
             "open": len(Connection.open),
+            "datagrams": Datagrams.count,
             "descriptors": len(os.listdir("/proc/self/fd")),
             "resident": resident_bytes(),
             "blocks": sys.getallocatedblocks(),

@@ -7,7 +7,7 @@ use crate::event_loop::EventLoop;
 use crate::future::{self, Future};
 use crate::handle::{self, Handle};
 use crate::listener::Listener;
-use crate::sockets::{self, SocketCall};
+use crate::sockets::{self, SendFile, SocketCall, send_file};
 use crate::state::state;
 use crate::task::{self, Task};
 use crate::thread_safe_handle::{self, ThreadSafeHandle};
@@ -51,6 +51,8 @@ pub enum Job {
     PipeHungUp(Own<WritePipe>),
     /// A socket that a `sock_*` waits for is ready.
     Socket(Own<SocketCall>),
+    /// A socket that a file is on its way to takes more.
+    SendFile(Own<SendFile>),
     /// One that is told natively of a future that is done.
     Listener(Listener),
     /// A timeout whose time is up.
@@ -87,6 +89,7 @@ impl Job {
             Job::PipeWritable(pipe) => write_pipe::run_writable(pipe),
             Job::PipeHungUp(pipe) => write_pipe::run_hung_up(pipe),
             Job::Socket(call) => sockets::run_ready(call),
+            Job::SendFile(sending) => send_file::run_ready(sending),
             Job::Listener(listener) => crate::listener::run(event_loop, listener),
             Job::Expire(timeout) => expire(event_loop, timeout),
             Job::Call(call) => {
@@ -122,6 +125,7 @@ impl Job {
             Job::PipeReadable(pipe) => prefetch::instance(pipe),
             Job::PipeWritable(pipe) | Job::PipeHungUp(pipe) => prefetch::instance(pipe),
             Job::Socket(call) => prefetch::instance(call),
+            Job::SendFile(sending) => prefetch::instance(sending),
             Job::Listener(_) | Job::Expire(_) | Job::Foreign(_) | Job::Call(_) | Job::Signal(_) => {}
         }
     }
@@ -150,6 +154,7 @@ impl Job {
             Job::PipeReadable(pipe) => visitor.object(pipe.obj()),
             Job::PipeWritable(pipe) | Job::PipeHungUp(pipe) => visitor.object(pipe.obj()),
             Job::Socket(call) => visitor.object(call.obj()),
+            Job::SendFile(sending) => visitor.object(sending.obj()),
             Job::Listener(listener) => visitor.object(listener.obj()),
             Job::Expire(timeout) => visitor.object(timeout.obj()),
             Job::Call(_) | Job::Signal(_) => {}
@@ -178,6 +183,7 @@ impl Job {
             Job::PipeWritable(pipe) => transport::stream::writable_handle(pipe)?,
             Job::PipeHungUp(pipe) => transport::stream::readable_handle(pipe)?,
             Job::Socket(call) => sockets::as_handle(call)?,
+            Job::SendFile(sending) => send_file::as_handle(sending)?,
             Job::Listener(listener) => return listener.as_handle().map(Some),
             Job::Resolve(_) | Job::Expire(_) | Job::Call(_) | Job::Signal(_) => return Ok(None),
         }))

@@ -12,7 +12,7 @@ use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Vis
 use crate::event_loop::EventLoop;
 use crate::handle::{self, Handle};
 use crate::job::Job;
-use crate::sockets::rests;
+use crate::sockets::{rests, send_file};
 
 /// The registrations made by `add_reader` and `add_writer`, by descriptor.
 ///
@@ -192,7 +192,7 @@ fn end_call(this: &Inst<EventLoop>, descriptor: i64, direction: Direction) -> bo
         let mut engine = this.engine.borrow_mut();
         let (Some(engine), Ok(number)) = (engine.as_mut(), RawFd::try_from(descriptor)) else { return false };
         match engine.find(number, direction.interest()) {
-            Some((key, Job::Socket(_))) => engine.unwatch(key),
+            Some((key, Job::Socket(_) | Job::SendFile(_))) => engine.unwatch(key),
             _ => None,
         }
     };
@@ -200,6 +200,10 @@ fn end_call(this: &Inst<EventLoop>, descriptor: i64, direction: Direction) -> bo
         Some(Job::Socket(call)) => {
             crate::sockets::forget(&call);
             !call.is_done()
+        }
+        Some(Job::SendFile(sending)) => {
+            send_file::forget(&sending);
+            true
         }
         _ => false,
     }
@@ -211,6 +215,10 @@ pub fn cancel(job: Option<Job>) -> Fallible<()> {
         Some(Job::Handle(handle)) => handle::cancel(&*handle),
         Some(Job::Socket(call)) => {
             crate::sockets::forget(&call);
+            Ok(())
+        }
+        Some(Job::SendFile(sending)) => {
+            send_file::forget(&sending);
             Ok(())
         }
         _ => Ok(()),

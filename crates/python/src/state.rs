@@ -58,6 +58,7 @@ names! {
     fileno = c"fileno";
     get_buffer = c"get_buffer";
     pause_writing = c"pause_writing";
+    peername = c"peername";
     pending_method = c"pending";
     pipe = c"pipe";
     protocol = c"protocol";

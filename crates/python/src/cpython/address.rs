@@ -12,9 +12,10 @@ use pyo3::ffi;
 use super::object::{self, Obj, Ref, status};
 use super::raised::{Fallible, Raised};
 
-/// An address as the kernel has it, of any family.
+/// An address as the kernel has it. Of one that is larger than those of the known families there is the beginning.
+#[derive(Clone)]
 pub struct Address {
-    storage: libc::sockaddr_storage,
+    storage: libc::sockaddr_in6,
     length: libc::socklen_t,
 }
 
@@ -30,7 +31,7 @@ impl Address {
     pub(super) fn room() -> Address {
         // SAFETY: plain numbers, for which zero is a value.
         let storage = unsafe { std::mem::zeroed() };
-        Address { storage, length: std::mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t }
+        Address { storage, length: std::mem::size_of::<libc::sockaddr_in6>() as libc::socklen_t }
     }
 
     /// Where the kernel writes it.
@@ -44,31 +45,39 @@ impl Address {
     }
 
     fn family(&self) -> libc::c_int {
-        libc::c_int::from(self.storage.ss_family)
-    }
-
-    fn same(&self) -> Address {
-        Address { storage: self.storage, length: self.length }
+        libc::c_int::from(self.storage.sin6_family)
     }
 
     /// The bytes of the address itself.
     fn content_bytes(&self) -> &[u8] {
-        let length = (self.length as usize).min(std::mem::size_of::<libc::sockaddr_storage>());
+        let length = (self.length as usize).min(std::mem::size_of::<libc::sockaddr_in6>());
         // SAFETY: so much of the storage, all of which has a value.
         unsafe { std::slice::from_raw_parts((&raw const self.storage).cast(), length) }
+    }
+
+    /// A number that differs for most addresses.
+    #[inline]
+    fn few_bits(&self) -> usize {
+        let mix = |bytes: &[u8]| {
+            bytes.iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)))
+        };
+        match self.v4() {
+            Some(address) => mix(&(address.sin_addr.s_addr ^ u32::from(address.sin_port)).to_ne_bytes()),
+            None => mix(self.content_bytes()),
+        }
     }
 
     fn v4(&self) -> Option<&libc::sockaddr_in> {
         let fits = self.length as usize >= std::mem::size_of::<libc::sockaddr_in>();
         // SAFETY: the storage is large enough and aligned for every kind, and the family says which it is.
-        (fits && libc::c_int::from(self.storage.ss_family) == libc::AF_INET)
+        (fits && libc::c_int::from(self.storage.sin6_family) == libc::AF_INET)
             .then(|| unsafe { &*(&raw const self.storage).cast() })
     }
 
     fn v6(&self) -> Option<&libc::sockaddr_in6> {
         let fits = self.length as usize >= std::mem::size_of::<libc::sockaddr_in6>();
         // SAFETY: as above.
-        (fits && libc::c_int::from(self.storage.ss_family) == libc::AF_INET6)
+        (fits && libc::c_int::from(self.storage.sin6_family) == libc::AF_INET6)
             .then(|| unsafe { &*(&raw const self.storage).cast() })
     }
 
@@ -144,19 +153,26 @@ pub struct Addresses(RefCell<Memory>);
 
 #[derive(Debug, Default)]
 struct Memory {
-    /// By a few bits of the address; none until there is a first one.
+    /// In sets of those whose few bits are the same, the last one that was met first; none until there is a first one.
     met: Vec<Option<(Address, Ref)>>,
-    /// By a few bits of the tuple's pointer: where it is in `met`.
+    /// By a few bits of the tuple's pointer: which set of `met` it is in.
     places: Vec<u8>,
 }
 
-/// How many are remembered.
-const MET: usize = 64;
-const PLACES: usize = 256;
+/// How many are remembered, and how many of those are in a set.
+const MET: usize = 256;
+const SHARING: usize = 4;
+const PLACES: usize = 1024;
 
 impl Memory {
     fn place_of(tuple: &Obj) -> usize {
         (tuple.as_ptr() as usize / 16) % PLACES
+    }
+
+    /// Those that a set has; none as long as there is none at all.
+    #[inline]
+    fn set(&self, number: usize) -> impl Iterator<Item = &(Address, Ref)> {
+        self.met.get(number * SHARING..(number + 1) * SHARING).unwrap_or_default().iter().flatten()
     }
 }
 
@@ -167,23 +183,27 @@ impl Addresses {
         if !is_known(address.family()) {
             return address.to_python();
         }
-        let at = address
-            .content_bytes()
-            .iter()
-            .fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)))
-            % MET;
-        if let Some(Some((known, tuple))) = self.0.borrow().met.get(at)
-            && known.content_bytes() == address.content_bytes()
+        let number = address.few_bits() % (MET / SHARING);
+        let content = address.content_bytes();
+        if let Some((_, tuple)) =
+            self.0.borrow().set(number).find(|(known, _)| known.content_bytes() == content)
         {
             return Ok(tuple.clone());
         }
+        self.meet(number, address)
+    }
+
+    #[cold]
+    fn meet(&self, number: usize, address: Address) -> Fallible<Ref> {
         let tuple = address.to_python()?;
         let mut memory = self.0.borrow_mut();
         memory.met.resize_with(MET, || None);
         memory.places.resize(PLACES, 0);
-        memory.places[Memory::place_of(&tuple)] = at as u8;
+        memory.places[Memory::place_of(&tuple)] = number as u8;
+        let set = &mut memory.met[number * SHARING..(number + 1) * SHARING];
+        set.rotate_right(1);
         // What it replaces is a tuple of text and numbers, whose end runs no Python.
-        memory.met[at] = Some((address, tuple.clone()));
+        set[0] = Some((address, tuple.clone()));
         Ok(tuple)
     }
 
@@ -191,11 +211,9 @@ impl Addresses {
     #[inline]
     pub fn to_kernel(&self, family: libc::c_int, tuple: &Obj) -> Option<Address> {
         let memory = self.0.borrow();
-        let place = memory.places.get(Memory::place_of(tuple)).copied().unwrap_or(0);
-        match memory.met.get(usize::from(place)) {
-            Some(Some((address, known))) if known.is(tuple) && address.family() == family => {
-                Some(address.same())
-            }
+        let number = memory.places.get(Memory::place_of(tuple)).copied().unwrap_or(0);
+        match memory.set(usize::from(number)).find(|(_, known)| known.is(tuple)) {
+            Some((address, _)) if address.family() == family => Some(address.clone()),
             _ => Address::from_python(family, tuple),
         }
     }

@@ -254,6 +254,7 @@ pub fn define() -> Fallible<Ref> {
     methods.extend(readers::methods());
     methods.extend(run::methods());
     methods.extend(crate::sockets::methods());
+    methods.extend(crate::sockets::send_file::methods());
     crate::cpython::spec::define::<EventLoop>(Spec {
         doc: Some(c"The part of velodrome.Loop that is Rust."),
         methods,

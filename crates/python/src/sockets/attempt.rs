@@ -65,8 +65,34 @@ impl Call {
 struct Plain {
     /// `socket.socket`.
     class: Ref,
-    /// The methods' names, and what they are in `_socket.socket`; in the order of `Call`, as far as data is moved.
-    methods: Vec<(Ref, Ref)>,
+    /// In the order of `Call`, as far as data is moved.
+    methods: Vec<Method>,
+}
+
+/// A method of `_socket.socket`.
+#[derive(Debug)]
+struct Method {
+    name: Ref,
+    function: Ref,
+    /// The version of the class that was last found to have it; every change of a class changes its version.
+    version: Cell<u32>,
+}
+
+impl Method {
+    /// Whether the socket's class has it, rather than one that a program has put there.
+    #[inline]
+    fn is_of(&self, socket: &Obj) -> Fallible<bool> {
+        let version = socket.class_version();
+        Ok(version != 0 && self.version.get() == version || self.is_found_in(socket)?)
+    }
+
+    #[cold]
+    fn is_found_in(&self, socket: &Obj) -> Fallible<bool> {
+        let found = socket.class().get(&self.name)?.is(&self.function);
+        // Looking has given the class a version, if it is to have one.
+        self.version.set(if found { socket.class_version() } else { 0 });
+        Ok(found)
+    }
 }
 
 static PLAIN: Global<Plain> = Global::new();
@@ -79,8 +105,8 @@ pub fn define() -> Fallible<()> {
     let mut methods = Vec::new();
     for call in moving_data {
         let name = object::interned(call.method())?;
-        let method = base.get(&name)?;
-        methods.push((name, method));
+        let function = base.get(&name)?;
+        methods.push(Method { name, function, version: Cell::new(0) });
     }
     let class = object::import(c"socket")?.get(&*object::interned(c"socket")?)?;
     PLAIN.set(Plain { class, methods });
@@ -102,10 +128,9 @@ pub fn direct_descriptor(socket: &Obj, call: Call) -> Fallible<Option<RawFd>> {
 pub fn plain(socket: &Obj, call: Call) -> Fallible<Option<Known<'_>>> {
     let plain = PLAIN.get();
     let Some(known) = Known::of(socket, [&plain.class, &state().socket_class]) else { return Ok(None) };
-    let Some((name, method)) = plain.methods.get(call as usize) else { return Ok(None) };
+    let Some(method) = plain.methods.get(call as usize) else { return Ok(None) };
     let direct = !known.waits && (!call.has_address() || address::is_known(known.family));
-    // A program may have put another method into the class.
-    Ok((direct && socket.class().get(name)?.is(method)).then_some(known))
+    Ok((direct && method.is_of(socket)?).then_some(known))
 }
 
 /// The same of a socket that was plain just now.

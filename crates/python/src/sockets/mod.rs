@@ -13,6 +13,7 @@
 pub mod attempt;
 mod call;
 mod resting;
+pub mod send_file;
 
 use crate::cpython::object::{self, none};
 use crate::cpython::spec::Method;
@@ -23,6 +24,7 @@ use crate::operation::{self, Kind, Operation, Step};
 use attempt::Call;
 pub use call::{SocketCall, as_handle, forget, run_ready};
 pub use resting::{Resting, rests};
+pub use send_file::SendFile;
 
 /// Once it waits; before, a `sock_connect` may wait for its address.
 const WAITING: u8 = 1;
@@ -173,7 +175,8 @@ fn py_sendto(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
 /// Makes the class.
 pub fn define() -> Fallible<()> {
     attempt::define()?;
-    call::define()
+    call::define()?;
+    send_file::define()
 }
 
 /// The methods of this file.

@@ -15,7 +15,6 @@
 
 mod closing;
 pub mod datagram;
-mod datagrams;
 mod flow;
 pub mod foreign_socket;
 pub mod outgoing;
@@ -226,6 +225,7 @@ pub fn define() -> Fallible<Ref> {
         c"is_closing" => none stream::py_is_closing,
             c"is_closing($self, /)\n--\n\nReturn True if the transport is closing or closed.";
     );
+    methods.extend(stream::pausing_methods!(SocketTransport, "SocketTransport"));
     methods.extend(reading::methods());
     methods.extend(writing::methods());
     methods.extend(flow::flow_methods!(SocketTransport, "SocketTransport"));

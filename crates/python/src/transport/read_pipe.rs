@@ -172,16 +172,11 @@ fn py_read_ready(this: &Inst<ReadPipe>) -> Fallible<Ref> {
 pub fn define() -> Fallible<Ref> {
     let base = object::import(c"asyncio.transports")?.get(&*object::interned(c"ReadTransport")?)?;
     let mut methods = class_methods!(ReadPipe, "ReadPipeTransport";
-        c"is_reading" => none stream::py_is_reading,
-            c"is_reading($self, /)\n--\n\nReturn True if the transport is receiving.";
-        c"pause_reading" => none stream::py_pause_reading,
-            c"pause_reading($self, /)\n--\n\nHand nothing over to the protocol until resume_reading() is called.";
-        c"resume_reading" => none stream::py_resume_reading,
-            c"resume_reading($self, /)\n--\n\nGo on handing what comes in over to the protocol.";
         c"close" => none py_close,
             c"close($self, /)\n--\n\nRead no more; then the protocol's connection_lost(None) is called.";
         c"_read_ready" => none py_read_ready, c"_read_ready($self, /)\n--\n\nRead once.";
     );
+    methods.extend(stream::pausing_methods!(ReadPipe, "ReadPipeTransport"));
     methods.extend(pipe::pipe_methods!(ReadPipe, "ReadPipeTransport"));
     let mut attributes = class_attributes!(ReadPipe, "ReadPipeTransport";
         c"_paused" => stream::py_paused;

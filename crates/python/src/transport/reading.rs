@@ -258,12 +258,6 @@ pub fn methods() -> Vec<Method<SocketTransport>> {
     class_methods!(SocketTransport, "SocketTransport";
         c"set_protocol" => any py_set_protocol,
             c"set_protocol($self, protocol)\n--\n\nSet a new protocol.";
-        c"is_reading" => none stream::py_is_reading,
-            c"is_reading($self, /)\n--\n\nReturn True if the transport is receiving.";
-        c"pause_reading" => none stream::py_pause_reading,
-            c"pause_reading($self, /)\n--\n\nHand nothing over to the protocol until resume_reading() is called.";
-        c"resume_reading" => none stream::py_resume_reading,
-            c"resume_reading($self, /)\n--\n\nGo on handing what comes in over to the protocol.";
         c"_begin_reading" => none stream::py_begin_reading,
             c"_begin_reading($self, /)\n--\n\nStart to read, unless reading is paused or the transport is closing.";
         c"_read_ready" => none py_read_ready, c"_read_ready($self, /)\n--\n\nRead once.";

@@ -398,3 +398,19 @@ pub fn polls(watch: &Watch) -> &'static str {
 pub fn has_open_loop<T: Streaming>(this: &Inst<T>) -> bool {
     this.event_loop().is_some_and(|event_loop| event_loop.engine.borrow().is_some())
 }
+
+/// The methods by which a program says whether it wants what comes in, for a class of transports.
+macro_rules! pausing_methods {
+    ($class:ty, $owner:literal) => {
+        class_methods!($class, $owner;
+            c"is_reading" => none $crate::transport::stream::py_is_reading,
+                c"is_reading($self, /)\n--\n\nReturn True if the transport is receiving.";
+            c"pause_reading" => none $crate::transport::stream::py_pause_reading,
+                c"pause_reading($self, /)\n--\n\nHand nothing over to the protocol until resume_reading() is called.";
+            c"resume_reading" => none $crate::transport::stream::py_resume_reading,
+                c"resume_reading($self, /)\n--\n\nGo on handing what comes in over to the protocol.";
+        )
+    };
+}
+
+pub(super) use pausing_methods;
