@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 
 @pytest.mark.skipif(os.environ.get("VELODROME_TLS") == "fallback", reason="that is what runs just now")
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", ["matrix", "hostile", "transport"])
+@pytest.mark.parametrize("name", ["matrix", "hostile", "peers", "transport"])
 def test_the_same_holds_for_the_fallback(name):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / f"test_tls_{name}.py"],
