@@ -136,15 +136,18 @@ conformance: build
 	    $(if $(filter install,$(MODE)),--install velodrome:install) \
 	    --out $(TARGET)/conformance/$(MODE)$(if $(POLL_EVERY),-poll)$(if $(LAYOUT),-layout).json $(ARGS)
 
-## load: ten thousand connections for a minute, two thousand subprocesses; prints what they cost
+## load: ten thousand connections for a minute, 40,000 TLS connections one after the other, two thousand
+##   subprocesses; prints what they cost
 load: build
 	$(call say,load on $(TAG))
-	@VELODROME_LOAD_SECONDS=60 $(VENV)/bin/python -m pytest -s tests/test_tcp_load.py tests/test_subprocess_load.py $(ARGS)
+	@VELODROME_LOAD_SECONDS=60 $(VENV)/bin/python -m pytest -s tests/test_tcp_load.py tests/test_tls_load.py tests/test_subprocess_load.py $(ARGS)
+	@VELODROME_LOAD_SECONDS=60 VELODROME_TLS=fallback $(VENV)/bin/python -m pytest -s tests/test_tls_load.py $(ARGS)
 
 ## fuzz: random programs and connections, on asyncio and on Velodrome: N=1000 of each kind, new ones each time
 fuzz: build
 	$(call say,$(N) random programs of each kind on $(TAG))
-	@VELODROME_SEARCH=$(N) $(VENV)/bin/python -m pytest -v tests/test_differential.py tests/test_transport.py $(ARGS)
+	@VELODROME_SEARCH=$(N) $(VENV)/bin/python -m pytest -v tests/test_differential.py tests/test_transport.py tests/test_tls_wire.py $(ARGS)
+	@VELODROME_SEARCH=$(N) VELODROME_TLS=fallback $(VENV)/bin/python -m pytest -v tests/test_tls_wire.py $(ARGS)
 
 ## bench: compare with asyncio and other loops, into docs/performance.md; ARGS=--quick: on the screen
 bench: $(BENCH_VENV)/.built
