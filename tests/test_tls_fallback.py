@@ -12,20 +12,11 @@ HERE = Path(__file__).parent
 
 @pytest.mark.skipif(os.environ.get("VELODROME_TLS") == "fallback", reason="that is what runs just now")
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", ["matrix", "hostile", "load", "peers", "transport", "wire"])
+@pytest.mark.parametrize("name", ["floods", "matrix", "hostile", "load", "peers", "transport", "wire"])
 def test_the_same_holds_for_the_fallback(name, request):
-    chosen = ["-m", request.config.getoption("markexpr")]
+    options = ["-q", "-p", "no:cacheprovider", "-m", request.config.getoption("markexpr")]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            *chosen,
-            HERE / f"test_tls_{name}.py",
-        ],
+        [sys.executable, "-m", "pytest", *options, HERE / f"test_tls_{name}.py"],
         env={**os.environ, "VELODROME_TLS": "fallback"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
