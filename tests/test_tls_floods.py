@@ -111,7 +111,11 @@ def test_handshakes_that_are_refused(role, protocol):
     def prepare(context):
         context.options |= ssl.OP_NO_RENEGOTIATION
 
-    same(role, "1.2", ask_again_and_again(OpenSslPeer.renegotiate), protocol, prepare=prepare)
+    def talk(peer):
+        # Data that comes together with an alert is lost on asyncio, so there is none.
+        peer.said.append((peer.renegotiate(), peer.read(1)))
+
+    same(role, "1.2", talk, protocol, prepare=prepare)
 
 
 @protocols
