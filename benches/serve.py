@@ -53,7 +53,7 @@ async def tls():
     await asyncio.Event().wait()
 
 
-def streams(converse):
+def streams(converse, context=lambda: None):
     """Serve by way of asyncio's streams: a function of a reader and a writer."""
 
     async def serve():
@@ -62,7 +62,7 @@ def streams(converse):
                 await converse(reader, writer)
             writer.close()
 
-        started(await asyncio.start_server(connected, "127.0.0.1", 0, backlog=1024))
+        started(await asyncio.start_server(connected, "127.0.0.1", 0, backlog=1024, ssl=context()))
         await asyncio.Event().wait()
 
     return serve
@@ -189,6 +189,7 @@ async def uvicorn():
 KINDS = {
     "protocol": protocol,
     "tls": tls,
+    "tls_streams": streams(chunks, tls_context),
     "streams": streams(chunks),
     "lines": streams(lines),
     "frames": streams(frames),
