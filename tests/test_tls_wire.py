@@ -149,6 +149,7 @@ class EndIn:
             self.lengths.append(len(record))
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("role", roles)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_stream_that_ends_at_any_byte(role, version):
