@@ -149,6 +149,16 @@ fuzz: build
 	@VELODROME_SEARCH=$(N) $(VENV)/bin/python -m pytest -v tests/test_differential.py tests/test_transport.py tests/test_tls_wire.py $(ARGS)
 	@VELODROME_SEARCH=$(N) VELODROME_TLS=fallback $(VENV)/bin/python -m pytest -v tests/test_tls_wire.py $(ARGS)
 
+## valgrind: TLS connections under memcheck, natively and not: needs valgrind and PYTHON=python3.12 or newer
+##   (older ones read what they have not initialised), takes minutes
+valgrind: build
+	@command -v valgrind >/dev/null || { echo "valgrind not found: on Debian, apt install valgrind" >&2; exit 1; }
+	$(call say,TLS under valgrind on $(TAG))
+	@for tls in native fallback; do PYTHONMALLOC=malloc VELODROME_SEARCH=50 VELODROME_TLS=$$tls valgrind --quiet --error-exitcode=99 \
+	    --num-callers=30 --suppressions=tests/valgrind.supp $(VENV)/bin/python -m pytest -v -o timeout=0 \
+	    -o faulthandler_timeout=0 tests/test_tls_transport.py tests/test_tls_wire.py \
+	    -k "kind_of_bytes or tls_in_tls or protocols_that_raise or takes_over or mangled" $(ARGS); done
+
 ## bench: compare with asyncio and other loops, into docs/performance.md; ARGS=--quick: on the screen
 bench: $(BENCH_VENV)/.built
 	$(call say,benches on $(TAG))
@@ -225,6 +235,6 @@ need-python:
 need-cargo:
 	@command -v cargo >/dev/null || { echo "cargo not found: install Rust with rustup (https://rustup.rs)" >&2; exit 1; }
 
-.PHONY: help run build test test-rust test-model test-bridge test-python test-panics build-panic lint format conformance load fuzz bench bench-rust bench-bridge wheel \
+.PHONY: help run build test test-rust test-model test-bridge test-python test-panics build-panic lint format conformance load fuzz valgrind bench bench-rust bench-bridge wheel \
         clean need-python need-cargo
 .SECONDARY:
