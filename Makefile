@@ -136,15 +136,29 @@ conformance: build
 	    $(if $(filter install,$(MODE)),--install velodrome:install) \
 	    --out $(TARGET)/conformance/$(MODE)$(if $(POLL_EVERY),-poll)$(if $(LAYOUT),-layout).json $(ARGS)
 
-## load: ten thousand connections and hundreds of UDP peers for a minute each, two thousand subprocesses; prints what they cost
+## load: ten thousand connections and hundreds of UDP peers for a minute each, 40,000 TLS connections one after the
+##   other, two thousand subprocesses; prints what they cost
 load: build
 	$(call say,load on $(TAG))
-	@VELODROME_LOAD_SECONDS=60 $(VENV)/bin/python -m pytest -s tests/test_tcp_load.py tests/test_udp_load.py tests/test_subprocess_load.py $(ARGS)
+	@VELODROME_LOAD_SECONDS=60 $(VENV)/bin/python -m pytest -s tests/test_tcp_load.py tests/test_udp_load.py \
+	    tests/test_tls_load.py tests/test_subprocess_load.py $(ARGS)
+	@VELODROME_LOAD_SECONDS=60 VELODROME_TLS=fallback $(VENV)/bin/python -m pytest -s tests/test_tls_load.py $(ARGS)
 
 ## fuzz: random programs and connections, on asyncio and on Velodrome: N=1000 of each kind, new ones each time
 fuzz: build
 	$(call say,$(N) random programs of each kind on $(TAG))
-	@VELODROME_SEARCH=$(N) $(VENV)/bin/python -m pytest -v tests/test_differential.py tests/test_transport.py $(ARGS)
+	@VELODROME_SEARCH=$(N) $(VENV)/bin/python -m pytest -v tests/test_differential.py tests/test_transport.py tests/test_tls_wire.py $(ARGS)
+	@VELODROME_SEARCH=$(N) VELODROME_TLS=fallback $(VENV)/bin/python -m pytest -v tests/test_tls_wire.py $(ARGS)
+
+## valgrind: TLS connections under memcheck, natively and not: needs valgrind and PYTHON=python3.12 or newer
+##   (older ones read what they have not initialised), takes minutes
+valgrind: build
+	@command -v valgrind >/dev/null || { echo "valgrind not found: on Debian, apt install valgrind" >&2; exit 1; }
+	$(call say,TLS under valgrind on $(TAG))
+	@for tls in native fallback; do PYTHONMALLOC=malloc VELODROME_SEARCH=50 VELODROME_TLS=$$tls valgrind --quiet --error-exitcode=99 \
+	    --num-callers=30 --suppressions=tests/valgrind.supp $(VENV)/bin/python -m pytest -v -o timeout=0 \
+	    -o faulthandler_timeout=0 tests/test_tls_transport.py tests/test_tls_wire.py \
+	    -k "kind_of_bytes or tls_in_tls or protocols_that_raise or takes_over or mangled" $(ARGS); done
 
 ## bench: compare with asyncio and other loops, into docs/performance.md; ARGS=--quick: on the screen
 bench: $(BENCH_VENV)/.built
@@ -222,6 +236,6 @@ need-python:
 need-cargo:
 	@command -v cargo >/dev/null || { echo "cargo not found: install Rust with rustup (https://rustup.rs)" >&2; exit 1; }
 
-.PHONY: help run build test test-rust test-model test-bridge test-python test-panics build-panic lint format conformance load fuzz bench bench-rust bench-bridge wheel \
+.PHONY: help run build test test-rust test-model test-bridge test-python test-panics build-panic lint format conformance load fuzz valgrind bench bench-rust bench-bridge wheel \
         clean need-python need-cargo
 .SECONDARY:

@@ -62,7 +62,7 @@ async def tls():
     await asyncio.Event().wait()
 
 
-def streams(converse):
+def streams(converse, context=lambda: None):
     """Serve by way of asyncio's streams: a function of a reader and a writer."""
 
     async def serve():
@@ -71,7 +71,7 @@ def streams(converse):
                 await converse(reader, writer)
             writer.close()
 
-        started(await asyncio.start_server(connected, "127.0.0.1", 0, backlog=1024))
+        started(await asyncio.start_server(connected, "127.0.0.1", 0, backlog=1024, ssl=context()))
         await asyncio.Event().wait()
 
     return serve
@@ -199,6 +199,7 @@ KINDS = {
     "protocol": protocol,
     "unix": unix,
     "tls": tls,
+    "tls_streams": streams(chunks, tls_context),
     "streams": streams(chunks),
     "lines": streams(lines),
     "frames": streams(frames),

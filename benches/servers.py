@@ -55,6 +55,7 @@ SERVER_ROWS = {
         ServerRow("sendfile_100m", "TCP, sendfile, 100 MiB, 1 connection", "files", 1, "file104857600", 1),
         ServerRow("tls_1k", "TLS, Protocol, 1 KiB, 64 connections", "tls", 64, "1024", 4_000),
         ServerRow("tls_100k", "TLS, Protocol, 100 KiB, 16 connections", "tls", 16, "102400", 400),
+        ServerRow("tls_streams_1k", "TLS, streams, 1 KiB, 64 connections", "tls_streams", 64, "1024", 4_000),
         ServerRow("streams_1k", "TCP, streams, 1 KiB, 64 connections", "streams", 64, "1024", 8_000),
         ServerRow("streams_100k", "TCP, streams, 100 KiB, 16 connections", "streams", 16, "102400", 1_000),
         ServerRow("lines_1k", "TCP, streams, lines of 1 KiB, 64 connections", "lines", 64, "1024", 8_000),
@@ -100,7 +101,10 @@ def compile_wire(say):
 
 #: The column of velodrome in the place of asyncio, and what it is measured in.
 OWN = "velodrome's own"
-OWN_KINDS = {"streams", "lines", "frames", "short_lines"}
+OWN_KINDS = {"streams", "lines", "frames", "short_lines", "tls_streams"}
+
+#: What the client of TLS talks with.
+TLS_KINDS = {"tls", "tls_streams"}
 
 
 def tls_program(wire):
@@ -114,7 +118,7 @@ PACKAGES = {"uvicorn": ["uvicorn", "httptools"]}
 
 def missing(row, wire, may_install, say):
     """Return what a row needs and cannot have here, once what was missing is installed; or None."""
-    if row.kind == "tls" and not tls_program(wire).exists():
+    if row.kind in TLS_KINDS and not tls_program(wire).exists():
         return "no client"
     for package in PACKAGES.get(row.kind, []):
         if importlib.util.find_spec(package) is None:
@@ -137,7 +141,7 @@ class Pair:
             place = self.server.stdout.readline().strip()
             if not place:
                 raise RuntimeError(self._why(self.server))
-            client = tls_program(wire) if row.kind == "tls" else wire
+            client = tls_program(wire) if row.kind in TLS_KINDS else wire
             self.client = self._start([client, "load", place, str(row.connections), row.size])
             if self.client.stdout.readline() != "ready\n":
                 raise RuntimeError(self._why(self.client))
@@ -187,7 +191,7 @@ def commands(row, modules, wire):
         found[OWN] = [*found["velodrome"], "--own"]
     if row.kind in ("protocol", "streams", "lines", "frames"):
         found[LIMIT] = [wire, "serve"]
-    if row.kind == "tls":
+    if row.kind in TLS_KINDS:
         found[LIMIT] = [tls_program(wire), "serve", *map(str, serving.CERTIFICATE)]
     return found
 

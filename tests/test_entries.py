@@ -190,8 +190,8 @@ def test_each_way_of_entering_catches(mode):
 
 
 def test_pyo3_makes_the_module_and_nothing_else():
-    # Its macros make functions for C as well; they catch panics, too, but do not say where. (The bridge is for modules that
-    # are made with PyO3, and made with it itself.)
+    # Its macros make functions for C as well; they catch panics, too, but do not say where.
+    # (The bridge is for modules that are made with PyO3, and made with it itself.)
     found = [
         (words[0], name(path))
         for path in SOURCES

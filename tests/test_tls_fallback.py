@@ -11,14 +11,16 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.skipif(os.environ.get("VELODROME_TLS") == "fallback", reason="that is what runs just now")
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", ["matrix", "hostile", "transport"])
-def test_the_same_holds_for_the_fallback(name):
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["floods", "matrix", "hostile", "load", "peers", "transport", "wire"])
+def test_the_same_holds_for_the_fallback(name, request):
+    options = ["-q", "-p", "no:cacheprovider", "-m", request.config.getoption("markexpr")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / f"test_tls_{name}.py"],
+        [sys.executable, "-m", "pytest", *options, HERE / f"test_tls_{name}.py"],
         env={**os.environ, "VELODROME_TLS": "fallback"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    # 5: what is chosen are none of these.
+    assert done.returncode in (0, 5), done.stdout + done.stderr

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
 import threading
@@ -309,46 +308,3 @@ def test_memory_is_bounded_while_reading_is_paused(role, version):
         recorder.data.clear()
 
     same(role, version, mischief, talk=talk)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-def test_many_connections_leave_nothing_behind():
-    """Made and dropped in every way; memory is counted from when the first ones have been."""
-
-    def resident():
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-
-    async def one(loop, server, client, number):
-        theirs, ours = socket.socketpair()
-        peer, recorder = Recorder(), Recorder()
-        accepted = asyncio.ensure_future(connected(theirs, server, "server", peer))
-        transport = await connected(ours, client, "client", recorder)
-        other_end = await accepted
-        transport.write(b"data")
-        await peer.receive(4)
-        match number % 3:
-            case 0:
-                transport.close()
-            case 1:
-                transport.abort()
-            case 2:
-                other_end.close()
-        await recorder.lost
-        await peer.lost
-        other_end.close()
-
-    async def main():
-        loop = asyncio.get_running_loop()
-        server, client = server_context(), client_context()
-        sizes = []
-        for _ in range(3):
-            for number in range(0, 700, 7):
-                await asyncio.gather(*(one(loop, server, client, number + i) for i in range(7)))
-            sizes.append((resident(), len(os.listdir("/proc/self/fd"))))
-        return sizes
-
-    (_, first_files), (memory, files), (last_memory, last_files) = run("velodrome", main, limit=170)[0]
-    assert first_files == files == last_files
-    assert last_memory - memory < 2 << 20

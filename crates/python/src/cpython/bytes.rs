@@ -31,6 +31,34 @@ pub(super) fn filled(length: usize, fill: impl FnOnce(*mut u8) -> usize) -> Fall
     }
 }
 
+/// The same for much content: what is not filled is given back in place.
+pub(super) fn filled_and_cut(length: usize, fill: impl FnOnce(*mut u8) -> usize) -> Fallible<Ref> {
+    // SAFETY: as above.
+    let bytes =
+        unsafe { Ref::from_owned(ffi::PyBytes_FromStringAndSize(std::ptr::null(), length as isize))? };
+    // SAFETY: plain call with a `bytes`.
+    let count = fill(unsafe { ffi::PyBytes_AsString(bytes.as_ptr()) }.cast());
+    shortened(bytes, count)
+}
+
+/// The first `length` bytes of a new object that nobody else has seen.
+pub(super) fn shortened(bytes: Ref, length: usize) -> Fallible<Ref> {
+    let mut pointer = bytes.into_ptr();
+    // SAFETY: the only reference to a `bytes` of at least that length; the call replaces it, or gives it up on failure. The
+    // empty `bytes`, which is shared, has nothing to be taken from.
+    unsafe {
+        if ffi::PyBytes_Size(pointer) as usize != length {
+            _PyBytes_Resize(&mut pointer, length as isize);
+        }
+        Ref::from_owned(pointer)
+    }
+}
+
+unsafe extern "C" {
+    /// `bytesobject.h`.
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, length: ffi::Py_ssize_t) -> std::ffi::c_int;
+}
+
 /// Whether this is a `bytes`, a `bytearray` or a `memoryview`, or of a class that derives from them.
 #[inline]
 pub fn is_bytes_like(object: &Obj) -> bool {

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::ffi;
 
 use super::address::Address;
-use super::bytes::Buffer;
+use super::bytes::{Buffer, shortened};
 use super::class::Visitor;
 use super::global::Global;
 use super::heap;
@@ -411,24 +411,6 @@ fn space_of(bytes: &mut Ref, length: usize) -> &mut [MaybeUninit<u8>] {
 fn content_of(bytes: &Obj) -> *mut u8 {
     // SAFETY: callers pass a `bytes`.
     unsafe { ffi::PyBytes_AsString(bytes.as_ptr()).cast() }
-}
-
-/// The first `length` bytes of a new object that nobody else has seen.
-fn shortened(bytes: Ref, length: usize) -> Fallible<Ref> {
-    let mut pointer = bytes.into_ptr();
-    // SAFETY: the only reference to a `bytes` of at least that length; the call replaces it, or gives it up on failure. The
-    // empty `bytes`, which is shared, has nothing to be taken from.
-    unsafe {
-        if ffi::PyBytes_Size(pointer) as usize != length {
-            _PyBytes_Resize(&mut pointer, length as isize);
-        }
-        Ref::from_owned(pointer)
-    }
-}
-
-unsafe extern "C" {
-    /// `bytesobject.h`.
-    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, length: ffi::Py_ssize_t) -> std::ffi::c_int;
 }
 
 /// Reads one datagram, or what is there of a stream, into a new `bytes`; and who sent it.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use crate::cpython::bytes::{self, Buffer};
 use crate::cpython::object;
-use crate::cpython::openssl::Reading;
+use crate::cpython::openssl::{RECORD, Reading};
 use crate::cpython::raised::Raised;
 use crate::cpython::{Fallible, Inst, Obj, Ref};
 use crate::state::state;
@@ -32,6 +32,13 @@ pub fn read(this: &Inst<TlsCore>) -> Fallible<Option<Plain>> {
     if !this.session.is_native() {
         return read_by_method(this).map(Some);
     }
+    let incoming = incoming(this)?;
+    if incoming > RECORD { read_much(this, incoming) } else { read_little(this) }
+}
+
+/// Reads into memory that is copied, which is at hand.
+#[inline]
+fn read_little(this: &Inst<TlsCore>) -> Fallible<Option<Plain>> {
     let mut space = SPACE.take();
     space.clear();
     let end = this.session.read_all(&mut space);
@@ -47,6 +54,17 @@ pub fn read(this: &Inst<TlsCore>) -> Fallible<Option<Plain>> {
         Reading::Failed => Ok(None),
         end => Ok(Some(Plain { data: data?, closed: end == Reading::Closed })),
     }
+}
+
+/// Reads into the object that is handed over.
+fn read_much(this: &Inst<TlsCore>, incoming: usize) -> Fallible<Option<Plain>> {
+    // What is encrypted is longer than what it says; of what was taken in before, a record at most is left.
+    let (data, end) = this.session.read_bytes(incoming + RECORD)?;
+    if end == Reading::Failed {
+        return Ok(None);
+    }
+    let data = if data.truthy()? { Some(data) } else { None };
+    Ok(Some(Plain { data, closed: end == Reading::Closed }))
 }
 
 fn read_by_method(this: &Inst<TlsCore>) -> Fallible<Plain> {

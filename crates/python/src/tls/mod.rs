@@ -15,6 +15,7 @@
 //! * Whatever this code cannot answer it leaves to asyncio's method, from the beginning, before anything has changed.
 //! * Exceptions reach `SSLProtocol._fatal_error` where asyncio's do, by way of [`fail`].
 
+mod answers;
 mod engine;
 mod reading;
 mod state;
@@ -36,6 +37,8 @@ pub struct TlsCore {
     session: Session,
     /// Whether the `SSLObject` is exactly Python's, so that its reads can be counted on to raise only when nothing is left.
     plain: std::cell::Cell<bool>,
+    /// What a peer has asked for that does not read.
+    answers: answers::Answers,
 }
 
 static HOME: Home = Home::new();
@@ -48,7 +51,12 @@ impl Class for TlsCore {
     }
 
     fn fresh() -> TlsCore {
-        TlsCore { fields: Fields::default(), session: Session::empty(), plain: std::cell::Cell::new(false) }
+        TlsCore {
+            fields: Fields::default(),
+            session: Session::empty(),
+            plain: std::cell::Cell::new(false),
+            answers: answers::Answers::default(),
+        }
     }
 
     fn traverse(this: &Inst<TlsCore>, visitor: &mut Visitor<'_>) {

@@ -9,7 +9,7 @@ use crate::state::state;
 use crate::streams::{self, StreamReaderProtocol};
 
 use super::state::Stage;
-use super::{TlsCore, engine, failing, writing};
+use super::{TlsCore, answers, engine, failing, writing};
 
 /// What became of ciphertext.
 #[derive(Debug)]
@@ -48,6 +48,9 @@ pub fn dispatch(this: &Inst<TlsCore>) -> Fallible<()> {
 fn read(this: &Inst<TlsCore>) -> Fallible<()> {
     if !matches!(this.fields.stage.get(), Stage::Wrapped | Stage::Flushing) {
         return Ok(());
+    }
+    if this.fields.transport_writing_paused.get() {
+        return answers::counted(this, || failing(this, read_and_answer(this)));
     }
     failing(this, read_and_answer(this))
 }
@@ -123,10 +126,11 @@ fn end(this: &Inst<TlsCore>) -> Fallible<()> {
 
 /// `_control_ssl_reading()`, which pauses and resumes the transport underneath.
 #[inline]
-fn control_transport(this: &Inst<TlsCore>) -> Fallible<()> {
+pub fn control_transport(this: &Inst<TlsCore>) -> Fallible<()> {
     let (fields, size) = (&this.fields, engine::incoming(this)?);
     let paused = fields.transport_reading_paused.get();
-    if fields.incoming_high.is_reached(size) && !paused || fields.incoming_low.is_undercut(size) && paused {
+    let drained = fields.incoming_low.is_undercut(size) && !this.answers.are_too_many();
+    if fields.incoming_high.is_reached(size) && !paused || drained && paused {
         this.call(&*object::interned(c"_control_ssl_reading")?)?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref};
 use crate::state::state;
 use crate::transport::{self, SocketTransport};
 
-use super::{TlsCore, engine, failing};
+use super::{TlsCore, answers, engine, failing};
 
 /// `SSLTransport.write(data)`.
 fn py_write(transport: &Obj, args: Args<'_>) -> Fallible<Ref> {
@@ -34,12 +34,21 @@ fn py_write(transport: &Obj, args: Args<'_>) -> Fallible<Ref> {
 #[inline]
 fn encrypt(this: &Inst<TlsCore>, data: &Obj) -> Fallible<()> {
     // Python can run while a connection is written to, and write as well; what it finds is then this.
-    let count = engine::write(this, data)?;
+    let count = write(this, data)?;
     let length = bytes::length_of(data)?;
     if count.is_none_or(|count| count < length) {
         keep(this, data, count.unwrap_or(0), length)?;
     }
     send(this)
+}
+
+/// How much of the data was encrypted.
+#[inline]
+fn write(this: &Inst<TlsCore>, data: &Obj) -> Fallible<Option<usize>> {
+    if this.fields.transport_writing_paused.get() {
+        return answers::not_counted(this, || engine::write(this, data));
+    }
+    engine::write(this, data)
 }
 
 /// Puts into the backlog what the connection did not take.
@@ -66,7 +75,7 @@ pub fn write_backlog(this: &Inst<TlsCore>) -> Fallible<()> {
         let put_back =
             |what: &Obj| backlog.call_method(&*object::interned(c"appendleft")?, &[what]).map(drop);
         let length = bytes::length_of(&first)?;
-        let count = match engine::write(this, &first) {
+        let count = match write(this, &first) {
             Ok(Some(count)) => count,
             Ok(None) => {
                 put_back(&first)?;
@@ -97,6 +106,7 @@ pub fn send(this: &Inst<TlsCore>) -> Fallible<()> {
             Some(socket) => transport::write(socket, &data)?,
             None => drop(underneath.call_method(&state().names.write, &[&data])?),
         }
+        answers::sent(this)?;
     }
     control_protocol(this)
 }

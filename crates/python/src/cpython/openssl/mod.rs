@@ -19,4 +19,4 @@ mod session;
 
 pub use capture::begin;
 pub use proof::verdict;
-pub use session::{Reading, Session};
+pub use session::{RECORD, Reading, Session};

@@ -14,7 +14,7 @@ use super::library::{Bio, Library, Ssl};
 use super::proof::{is_of, owner_of, verdict};
 
 /// The most that one record holds.
-const RECORD: usize = 16 * 1024;
+pub const RECORD: usize = 16 * 1024;
 
 /// So much is handed to OpenSSL at a time, whose lengths are `int`s.
 const MOST: usize = 1 << 30;
@@ -147,6 +147,36 @@ impl Session {
                 return Reading::Starved;
             }
         }
+    }
+
+    /// Reads at most so much into new `bytes`, which for much content is less work than to copy it.
+    pub fn read_bytes(&self, most: usize) -> Fallible<(Ref, Reading)> {
+        let entered = self.enter();
+        let mut end = Reading::Failed;
+        let data = bytes::filled_and_cut(most, |memory| {
+            let Some((native, _owner)) = &entered else { return 0 };
+            native.begin();
+            let mut offset = 0;
+            while offset < most {
+                // SAFETY: the connection is alive; the rest of memory that nobody else has, and so large.
+                let count = unsafe {
+                    let rest = (most - offset).min(MOST) as c_int;
+                    (native.library.ssl_read)(native.ssl, memory.add(offset).cast(), rest)
+                };
+                if count <= 0 {
+                    end = native.why(count);
+                    return offset;
+                }
+                offset += count as usize;
+                if native.is_starved() {
+                    end = Reading::Starved;
+                    return offset;
+                }
+            }
+            end = Reading::Full;
+            offset
+        })?;
+        Ok((data, end))
     }
 
     /// Reads into lent memory until it is full; how much.
