@@ -6,12 +6,12 @@ difference between the two columns of velodrome. The code is the same for every 
 """
 
 import asyncio
-from queue import SimpleQueue
 import socket
 import subprocess
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 
