@@ -706,6 +706,8 @@ def frames(traceback):
 def scrub(text):
     """Take out of a text what differs from run to run: addresses, lines, and the numbers of unnamed tasks."""
     text = re.sub(r" created at [^ >]+", "", re.sub(r"0x[0-9a-f]+", "0x", text))
+    # The same, as reprlib has shortened it.
+    text = re.sub(r"\.\.\.[^ >]*\.py:\d+>", "...>", text)
     # asyncio's own callbacks have a place in its source, and ours have none.
     text = re.sub(r"\) at [^ >]*/asyncio/\w+\.py:\d+", ")", text).replace(".<locals>", "")
     text = (
