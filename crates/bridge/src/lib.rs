@@ -54,6 +54,9 @@
 //! Dropping a future ends it, and its destructors run; so a future that Python cancels is dropped, unless it is in a
 //! [`velodrome::catch_cancel`]. When a loop of velodrome closes, the tasks that `velodrome::create_task` made on it are cancelled.
 //! Other loops tell nobody: there the tasks end when the loop is collected.
+//!
+//! Python's garbage collector does not see what a future holds. A future that holds its own task, or whoever holds that, is
+//! freed when it ends or is cancelled, and not before.
 #![deny(unsafe_code)]
 
 #[allow(unsafe_code)]
