@@ -6,11 +6,13 @@ import contextvars
 import ctypes
 import gc
 import os
+import socket
 import struct
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 import weakref
 
 import pytest
@@ -30,6 +32,7 @@ def uvloop_new_event_loop():
     return pytest.importorskip("uvloop", reason="uvloop has no wheel for this Python").new_event_loop()
 
 
+PACKAGE = os.path.dirname(os.path.dirname(velodrome.__file__))
 LOOPS = {
     "velodrome": velodrome.new_event_loop,
     "asyncio": asyncio.new_event_loop,
@@ -652,6 +655,273 @@ def test_many_ready_futures_leave_no_memory(probe):
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     velodrome.run(main())
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Loops that end, and loops that move.
+
+
+def test_a_task_that_never_gives_in_ends_with_its_loop(probe, run):
+    run(probe.stubborn())
+    gc.collect()
+
+
+def test_a_loop_closes_although_another_thread_goes_on_asking(probe, run):
+    async def main():
+        await probe.makes_tasks()
+        await asyncio.sleep(0.005)
+
+    for _ in range(10):
+        run(main())
+    gc.collect()
+
+
+def test_a_task_left_waiting_for_rust_is_collected_with_its_loop(probe):
+    for new_event_loop in (velodrome.new_event_loop, asyncio.new_event_loop):
+        log, references = [], []
+
+        def leave(loop, log=log, references=references):
+            task = loop.create_task(probe.pending(log.append))
+            references.append(weakref.ref(task))
+            loop.run_until_complete(turns())
+
+        loop = new_event_loop()
+        loop.set_exception_handler(lambda loop, context: None)  # it was destroyed but it is pending
+        leave(loop)
+        loop.close()
+        references.append(weakref.ref(loop))
+        del loop
+        gc.collect()
+        assert [reference() for reference in references] == [None, None]
+        assert log == ["dropped"]
+
+
+def test_a_sleeping_task_that_nobody_holds_is_not_collected(probe, run):
+    async def main():
+        ended = []
+        asyncio.create_task(probe.nap(0.01)).add_done_callback(lambda task: ended.append(task.result()))
+        asyncio.create_task(probe.woken(100)).add_done_callback(lambda task: ended.append(task.result()))
+        while len(ended) < 2:
+            gc.collect()
+            await asyncio.sleep(0.001)
+        assert sorted(map(str, ended)) == ["100", "rested"]
+
+    run(main())
+
+
+def run_in_thread(function):
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("kind", ["velodrome", "asyncio"])
+def test_tasks_of_rust_do_not_follow_a_loop_to_another_thread(probe, kind):
+    bell, log = probe.Bell(), []
+    loop = LOOPS[kind]()
+
+    def first():
+        async def main():
+            await probe.waits_for_bell(bell, log.append)
+            await turns()
+
+        loop.run_until_complete(main())
+        bell.ring()
+
+    run_in_thread(first)
+    loop.run_until_complete(turns())
+    loop.close()
+    assert all(here for _, here in log)
+
+
+@pytest.mark.parametrize("kind", ["velodrome", "asyncio"])
+def test_a_descriptor_left_by_a_loop_that_moved_is_not_looked_at_again(probe, kind):
+    loop, tasks, log = LOOPS[kind](), [], []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def first():
+            async def main():
+                tasks.append(asyncio.create_task(probe.listens(server.getsockname()[1], log.append)))
+                while True:
+                    with contextlib.suppress(BlockingIOError):
+                        accepted.append(server.accept()[0])
+                        break
+                    await asyncio.sleep(0)
+                await turns(10)
+
+            loop.run_until_complete(main())
+
+        accepted = []
+        server.setblocking(False)
+        run_in_thread(first)
+        accepted[0].send(b"no end")
+
+        async def count_turns():
+            """How often the loop goes round while there is nothing to do."""
+            iterations = 0
+
+            def count():
+                nonlocal iterations
+                iterations += 1
+                handle.append(loop.call_later(0.01, count))
+
+            handle = []
+            count()
+            reader, writer = os.pipe()
+            await asyncio.sleep(0.1)
+            handle[-1].cancel()
+            os.close(reader)
+            os.close(writer)
+            return iterations
+
+        before = time.thread_time()
+        assert loop.run_until_complete(count_turns()) <= 12
+        # A loop that is woken all the time would have taken all of the tenth of a second.
+        assert time.thread_time() - before < 0.08
+        accepted[0].close()
+    loop.set_exception_handler(lambda loop, context: None)  # a task that is pending
+    loop.close()
+
+
+def test_a_wake_of_a_task_on_a_closed_loop_does_nothing(probe, run):
+    bell, log = probe.Bell(), []
+
+    async def main():
+        await probe.waits_for_bell(bell, log.append)
+        await turns()
+
+    run(main())
+    bell.ring()
+    gc.collect()
+    assert log == [("polled", True), ("dropped", True)]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# What must not be shared, or lost.
+
+
+def test_a_coroutine_is_awaited_by_one(probe, run):
+    async def main():
+        coroutine = probe.nap(0.005)
+
+        async def wait():
+            return await coroutine
+
+        first = asyncio.create_task(wait())
+        await turns()
+        with pytest.raises(RuntimeError, match="coroutine is being awaited already"):
+            await wait()
+        assert await first == "rested"
+
+    run(main())
+
+
+def test_looking_at_a_coroutine_makes_no_future(probe, run):
+    async def main():
+        log = []
+        task = asyncio.create_task(probe.made_anywhere(log.append))
+        assert "made_anywhere" in await asyncio.to_thread(repr, task)
+        assert await task == "done"
+        assert log == ["made"]
+        coroutine = probe.made_anywhere(log.append)
+        assert not coroutine.cr_running and not coroutine.cr_suspended
+        coroutine.close()
+        assert log == ["made"]
+
+    run(main())
+
+
+def test_what_is_thrown_must_be_an_exception(probe, run):
+    async def main():
+        coroutine = probe.nap(0.005)
+        coroutine.send(None)
+        with pytest.raises(TypeError, match="exceptions must be"):
+            coroutine.throw(1)
+        assert coroutine.cr_suspended
+        coroutine.close()
+
+    run(main())
+
+
+def test_one_that_nobody_awaits_warns_wherever_it_is_collected(probe):
+    log = []
+    box = [probe.holds(log.append)]
+    with pytest.warns(RuntimeWarning, match="coroutine 'holds' was never awaited"):
+        run_in_thread(box.clear)
+
+
+def test_a_panic_in_a_destructor_leaves_no_task(probe):
+    async def main():
+        coroutine = probe.bomb()
+        coroutine.send(None)
+        with pytest.raises(BaseException, match="in a destructor"):
+            coroutine.close()
+        assert await probe.all_tasks() == 1
+
+    velodrome.run(main())
+
+
+def test_a_timer_that_a_loop_lets_come_early_is_no_end(probe, run):
+    """uvloop rounds to milliseconds."""
+
+    async def main():
+        for micros in (100, 300, 700, 1_300):
+            assert await probe.task_naps(micros) == "rested"
+
+    run(main())
+
+
+def test_a_thread_may_wake_while_it_holds_what_the_future_locks(probe, run):
+    """As event-listener does: so a wake must not wait for the GIL, which the poll holds."""
+    assert run(probe.woken_in_lock(5_000)) == "woken"
+
+
+def test_what_is_queued_from_threads_is_no_garbage_while_others_queue(probe):
+    class Cycle:
+        def __init__(self):
+            self.me = self
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        dead, came = [], []
+        await probe.hammer(3_000_000)
+        for _ in range(150):
+            for _ in range(5):
+                cycle = Cycle()
+                weakref.finalize(cycle, dead.append, 1)
+                loop.call_soon_threadsafe(came.append, cycle)
+                del cycle
+            gc.collect(0)
+            gc.collect()
+            assert not dead
+            await turns(2)
+            while came:
+                came.pop().me = None
+            dead.clear()
+
+    gc.collect()
+    gc.freeze()
+    try:
+        velodrome.run(main())
+    finally:
+        gc.unfreeze()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "velodrome"])
+def test_an_interpreter_that_ends_is_not_harmed_by_a_thread_that_wakes(probe, loop):
+    program = f"""
+        import asyncio, time, velodrome
+        import bridge_probe
+
+        loop = {loop}.new_event_loop()
+        loop.run_until_complete(bridge_probe.hammer(3_000_000))
+        print("end", flush=True)
+    """
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([os.path.dirname(probe.__file__), PACKAGE])}
+    program = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)]
+    done = subprocess.run(program, env=environ, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
 # ---------------------------------------------------------------------------------------------------------

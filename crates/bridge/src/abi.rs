@@ -54,6 +54,15 @@ unsafe impl Send for Asked {}
 // SAFETY: as above; what changes is atomic.
 unsafe impl Sync for Asked {}
 
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// It was made, or there was none to make any more.
+    Here,
+    /// It belongs to another thread.
+    Elsewhere,
+}
+
 impl Asked {
     fn new(function: CallFn, data: *mut c_void, thread: Option<ThreadId>, again: bool) -> Self {
         Asked { function, data, thread, again, owns_data: AtomicBool::new(true) }
@@ -65,15 +74,16 @@ impl Asked {
     }
 
     /// Makes the call, unless it was cancelled or belongs to another thread.
-    pub(crate) fn run(&self) {
+    pub(crate) fn run(&self) -> Ran {
         if self.thread.is_some_and(|thread| thread != thread::current().id()) {
-            return;
+            return Ran::Elsewhere;
         }
         let owned = if self.again { self.owns_data.load(Ordering::Acquire) } else { self.give_up() };
         if owned {
             // SAFETY: the function was handed in with this data, to be called on this thread; it does not unwind.
             unsafe { (self.function)(self.data) }
         }
+        Ran::Here
     }
 }
 

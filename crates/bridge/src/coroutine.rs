@@ -13,14 +13,18 @@ use std::cell::RefCell;
 use std::ffi::CString;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 
 use pyo3::conversion::IntoPyObjectExt;
-use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyBaseException, PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError, PyValueError,
+};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::{PyTraverseError, PyVisit};
 use velodrome::host::GuestTask;
 use velodrome::{Handle, JoinError};
 
@@ -127,13 +131,16 @@ where
 }
 
 fn new_coroutine<'py>(py: Python<'py>, body: Body, type_name: &'static str) -> PyResult<Bound<'py, PyAny>> {
-    Ok(Bound::new(py, Coroutine { body, handle: OnceLock::new(), type_name })?.into_any())
+    Ok(Bound::new(py, Coroutine { body, begun: AtomicBool::new(false), handle: OnceLock::new(), type_name })?
+        .into_any())
 }
 
 /// A Rust future, as a coroutine of Python.
 #[pyclass(frozen, name = "RustCoroutine", module = "velodrome_bridge", weakref)]
 struct Coroutine {
     body: Body,
+    /// Whether anybody has asked for it: if not, whoever forgets it is warned.
+    begun: AtomicBool,
     /// The loop that it was begun on.
     handle: OnceLock<Handle>,
     type_name: &'static str,
@@ -161,32 +168,43 @@ struct Begun {
     task: GuestTask<Object>,
     waking: Arc<Waking>,
     waker: Waker,
-    event_loop: Py<PyAny>,
     /// What was thrown in last, and is raised again if the future passes it on.
     thrown: Option<PyErr>,
 }
 
 impl Coroutine {
-    /// The state, on its thread.
-    fn state(&self) -> PyResult<&RefCell<State>> {
+    /// The state, on its thread. `None` if nobody has asked for the future yet.
+    fn state(&self) -> PyResult<Option<&RefCell<State>>> {
         let bound = match &self.body {
             Body::Here(state) => Some(state),
-            Body::Anywhere { make, here } => {
-                // Made outside of the cell, because making it can run Python.
-                let make = make.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(make) = make {
-                    let _lost = here.set(ThreadBound::new(RefCell::new(State::Created(make()))));
-                }
-                here.get()
-            }
+            Body::Anywhere { here, .. } => here.get(),
             Body::Gone => None,
         };
-        bound.and_then(ThreadBound::get).ok_or_else(|| {
-            PyRuntimeError::new_err(format!(
-                "{} belongs to another thread: the one that made it, which must be that of the loop that awaits it",
-                self.qualname()
-            ))
-        })
+        match bound {
+            None => Ok(None),
+            Some(bound) => bound.get().map(Some).ok_or_else(|| {
+                PyRuntimeError::new_err(format!(
+                    "{} belongs to another thread: the one that made it, which must be that of the loop that awaits it",
+                    self.qualname()
+                ))
+            }),
+        }
+    }
+
+    /// The state, once there is a future.
+    fn made(&self) -> PyResult<&RefCell<State>> {
+        if let Body::Anywhere { make, here } = &self.body {
+            // Made outside of the cell, because making it can run Python.
+            let make = make.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(make) = make {
+                let _lost = here.set(ThreadBound::new(RefCell::new(State::Created(make()))));
+            }
+        }
+        self.state()?.ok_or_else(|| PyRuntimeError::new_err("cannot reuse already awaited coroutine"))
+    }
+
+    fn is(&self, matches: impl Fn(&State) -> bool) -> bool {
+        self.state().is_ok_and(|state| state.is_some_and(|state| matches(&state.borrow())))
     }
 
     /// The path of the function that made the future, within its crate.
@@ -198,7 +216,8 @@ impl Coroutine {
 
     /// One step. `thrown` is what the driver throws in.
     fn step(&self, py: Python<'_>, thrown: Option<PyErr>) -> PyResult<Py<PyAny>> {
-        let state = self.state()?;
+        self.begun.store(true, Ordering::Relaxed);
+        let state = self.made()?;
         let before = state.replace(State::Running);
         let closing = Closing(state);
         let value = match before {
@@ -262,7 +281,7 @@ impl Begun {
         let guest = running::guest(&event_loop)?;
         let (waking, waker) = waking::of(&guest);
         let task = GuestTask::new(&guest, future);
-        Ok(Begun { task, waking, waker, event_loop: event_loop.unbind(), thrown: None })
+        Ok(Begun { task, waking, waker, thrown: None })
     }
 
     fn step(&mut self, py: Python<'_>) -> PyResult<Step> {
@@ -271,7 +290,7 @@ impl Begun {
             // PyO3 makes a `PanicException` of it.
             Poll::Ready(Err(JoinError::Panicked(panic))) => std::panic::resume_unwind(panic.into_payload()),
             Poll::Ready(Err(error)) => Err(self.thrown.take().map_or_else(|| cancelled(py, &error), Ok)?),
-            Poll::Pending => wait(self.event_loop.bind(py), &self.waking).map(Step::Waits),
+            Poll::Pending => wait(py, &self.waking).map(Step::Waits),
         }
     }
 
@@ -298,12 +317,11 @@ impl Drop for Closing<'_> {
 }
 
 /// What the driver is to wait for: nothing (which means: go on soon) if a wake has come already.
-fn wait(event_loop: &Bound<'_, PyAny>, waking: &Waking) -> PyResult<Py<PyAny>> {
-    let py = event_loop.py();
+fn wait(py: Python<'_>, waking: &Waking) -> PyResult<Py<PyAny>> {
     if waking.is_woken() {
         return Ok(py.None());
     }
-    let future = event_loop.call_method0(intern!(py, "create_future"))?;
+    let future = running::event_loop(py)?.call_method0(intern!(py, "create_future"))?;
     future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
     if waking.wait(future.clone().unbind()) { Ok(future.unbind()) } else { Ok(py.None()) }
 }
@@ -318,8 +336,11 @@ fn cancelled(py: Python<'_>, error: &JoinError) -> PyResult<PyErr> {
 
 #[pymethods]
 impl Coroutine {
-    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
+    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        if slf.get().is(|state| matches!(state, State::Begun(_) | State::Running)) {
+            return Err(PyRuntimeError::new_err("coroutine is being awaited already"));
+        }
+        Ok(slf)
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -332,7 +353,7 @@ impl Coroutine {
 
     /// Resume the coroutine.
     fn send(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        if !value.is_none() && matches!(&*self.state()?.borrow(), State::Created(_)) {
+        if !value.is_none() && !self.begun.load(Ordering::Relaxed) {
             return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
         }
         self.step(py, None)
@@ -352,7 +373,14 @@ impl Coroutine {
 
     /// End the coroutine where it is.
     fn close(&self) -> PyResult<()> {
-        let state = self.state()?;
+        self.begun.store(true, Ordering::Relaxed);
+        let Some(state) = self.state()? else {
+            if let Body::Anywhere { make, .. } = &self.body {
+                let make = make.lock().unwrap_or_else(PoisonError::into_inner).take();
+                drop(make);
+            }
+            return Ok(());
+        };
         let before = state.replace(State::Closed);
         if matches!(before, State::Running) {
             state.replace(before);
@@ -360,6 +388,29 @@ impl Coroutine {
         }
         drop(before);
         Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let bound = match &self.body {
+            Body::Here(bound) => Some(bound),
+            Body::Anywhere { here, .. } => here.get(),
+            Body::Gone => None,
+        };
+        // On another thread, or in the middle of something, nothing is shown; so nothing is taken for garbage.
+        if let Some(state) = bound.and_then(ThreadBound::get)
+            && let Ok(state) = state.try_borrow()
+            && let State::Begun(begun) = &*state
+        {
+            begun.waking.traverse(&begun.task, &visit)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        if let Ok(Some(state)) = self.state() {
+            let before = state.replace(State::Closed);
+            drop(before);
+        }
     }
 
     #[getter]
@@ -374,12 +425,12 @@ impl Coroutine {
 
     #[getter]
     fn cr_running(&self) -> bool {
-        self.state().is_ok_and(|state| matches!(&*state.borrow(), State::Running))
+        self.is(|state| matches!(state, State::Running))
     }
 
     #[getter]
     fn cr_suspended(&self) -> bool {
-        self.state().is_ok_and(|state| matches!(&*state.borrow(), State::Begun(_)))
+        self.is(|state| matches!(state, State::Begun(_)))
     }
 
     #[getter]
@@ -405,13 +456,17 @@ fn exception(
 ) -> PyResult<PyErr> {
     let py = typ.py();
     let exception = match val {
-        Some(val) if !val.is_none() && val.is_instance_of::<pyo3::exceptions::PyBaseException>() => {
-            val.clone()
-        }
+        Some(val) if !val.is_none() && val.is_instance_of::<PyBaseException>() => val.clone(),
         Some(val) if !val.is_none() => typ.call1((val,))?,
         _ if typ.is_instance_of::<pyo3::types::PyType>() => typ.call0()?,
         _ => typ.clone(),
     };
+    if !exception.is_instance_of::<PyBaseException>() {
+        let class = exception.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "exceptions must be classes or instances deriving from BaseException, not {class}"
+        )));
+    }
     if let Some(tb) = tb.filter(|tb| !tb.is_none()) {
         exception.call_method1(intern!(py, "with_traceback"), (tb,))?;
     }
@@ -419,17 +474,6 @@ fn exception(
 }
 
 impl Coroutine {
-    /// Whether nobody has begun it.
-    fn is_unawaited(&self) -> bool {
-        match &self.body {
-            Body::Here(state) => {
-                state.get().is_some_and(|state| matches!(&*state.borrow(), State::Created(_)))
-            }
-            Body::Anywhere { make, .. } => make.lock().is_ok_and(|make| make.is_some()),
-            Body::Gone => false,
-        }
-    }
-
     fn warn_never_awaited(&self) {
         let message = format!("coroutine '{}' was never awaited", self.qualname());
         Python::try_attach(|py| {
@@ -449,7 +493,7 @@ impl Coroutine {
 
 impl Drop for Coroutine {
     fn drop(&mut self) {
-        if self.is_unawaited() {
+        if !*self.begun.get_mut() {
             self.warn_never_awaited();
         }
         let bound = match std::mem::replace(&mut self.body, Body::Gone) {

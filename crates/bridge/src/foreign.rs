@@ -4,11 +4,15 @@
 //!
 //! - It does not keep the loop alive, which could never be collected otherwise.
 //! - A callback that was cancelled, or whose registration ended, is not called, whatever the loop still does with it.
-//! - Nothing is locked while Python can run.
+//! - A timer does not come early, although some loops round to milliseconds.
+//! - Nothing is locked while Python can run, and other threads need no GIL to schedule something: it waits in a queue, and a byte
+//!   in a pipe has the loop look there.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_int;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, ThreadId};
@@ -20,7 +24,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use velodrome::host::{Interest, TimerId, Watch};
 
-use crate::abi::{Asked, Table, table};
+use crate::abi::{Asked, Ran, Table, table};
 
 /// What is answered if the loop cannot watch a descriptor, and does not say why.
 pub(crate) const EINVAL: c_int = 22;
@@ -36,8 +40,47 @@ pub(crate) struct Foreign {
     thread: ThreadId,
     /// The last number that was given out, to whatever.
     last: AtomicU64,
+    inbox: Inbox,
     gone: AtomicBool,
     kept: Mutex<Kept>,
+}
+
+/// What other threads have scheduled.
+#[derive(Debug)]
+struct Inbox {
+    queue: Mutex<VecDeque<Arc<Asked>>>,
+    reader: PipeReader,
+    writer: PipeWriter,
+}
+
+impl Inbox {
+    fn new() -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        Ok(Inbox { queue: Mutex::default(), reader, writer })
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Arc<Asked>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A byte is in the pipe as long as the queue holds something.
+    fn push(&self, asked: Arc<Asked>) -> bool {
+        let mut queue = self.queue();
+        if queue.is_empty() && (&self.writer).write_all(&[1]).is_err() {
+            return false;
+        }
+        queue.push_back(asked);
+        true
+    }
+
+    fn take(&self) -> VecDeque<Arc<Asked>> {
+        let mut queue = self.queue();
+        // There is a byte, or nothing in the queue.
+        if !queue.is_empty() {
+            let _one = (&self.reader).read(&mut [0]);
+        }
+        std::mem::take(&mut *queue)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +114,7 @@ pub(crate) fn of(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Foreign>> {
     if let Some(known) = known {
         return Ok(known);
     }
+    let inbox = Inbox::new()?;
     let gone = Py::new(py, Gone { foreign: OnceLock::new() })?;
     let reference = PyWeakrefReference::new_with(event_loop, gone.bind(py))?.unbind();
     let foreign = Arc::new_cyclic(|this| Foreign {
@@ -79,9 +123,12 @@ pub(crate) fn of(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Foreign>> {
         event_loop: reference,
         thread: thread::current().id(),
         last: AtomicU64::new(0),
+        inbox,
         gone: AtomicBool::new(false),
         kept: Mutex::default(),
     });
+    let look = Py::new(py, Look { foreign: Arc::downgrade(&foreign) })?;
+    event_loop.call_method1(intern!(py, "add_reader"), (foreign.inbox.reader.as_raw_fd(), look))?;
     let _unset = gone.get().foreign.set(Arc::downgrade(&foreign));
     KNOWN.with_borrow_mut(|known| known.push(Arc::clone(&foreign)));
     Ok(foreign)
@@ -104,6 +151,10 @@ impl Foreign {
         self.event_loop.bind(py).upgrade()
     }
 
+    fn callback(&self, py: Python<'_>, asked: &Arc<Asked>, timer: Option<Timer>) -> PyResult<Py<Callback>> {
+        Py::new(py, Callback { asked: Arc::clone(asked), timer, foreign: Weak::clone(&self.this) })
+    }
+
     fn number(&self) -> u64 {
         self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -121,20 +172,20 @@ impl Foreign {
         if self.gone.load(Ordering::Acquire) {
             let mut kept = self.kept();
             return match &mut kept.closing {
-                Some(closing) => {
+                Some(closing) if self.is_own_thread() => {
                     closing.push_back(asked);
                     true
                 }
-                None => false,
+                _ => false,
             };
         }
-        let own_thread = self.is_own_thread();
+        if !self.is_own_thread() {
+            return self.inbox.push(asked);
+        }
         let scheduled = self.ask(|event_loop| {
             let py = event_loop.py();
-            let callback = Callback::of(py, &asked, None)?;
-            let method =
-                if own_thread { intern!(py, "call_soon") } else { intern!(py, "call_soon_threadsafe") };
-            event_loop.call_method1(method, (callback,)).map(drop)
+            let callback = self.callback(py, &asked, None)?;
+            event_loop.call_method1(intern!(py, "call_soon"), (callback,)).map(drop)
         });
         // What the loop has refused it may not call after all.
         matches!(scheduled, Some(Ok(()))) || !asked.give_up()
@@ -142,16 +193,56 @@ impl Foreign {
 
     pub(crate) fn timer_set(&self, at: u64, asked: Arc<Asked>) -> TimerId {
         let number = self.number();
+        self.timer(number, at, asked);
+        TimerId(number, 0)
+    }
+
+    fn timer(&self, number: u64, at: u64, asked: Arc<Asked>) {
         let delay = at.saturating_sub(self.now()) as f64 / 1e9;
         let handle = self.ask(|event_loop| {
             let py = event_loop.py();
-            let callback = Callback::of(py, &asked, Some((Weak::clone(&self.this), number)))?;
+            let callback = self.callback(py, &asked, Some(Timer { number, at }))?;
             let handle = event_loop.call_method1(intern!(py, "call_later"), (delay, callback))?;
             Ok(PyWeakrefReference::new(&handle)?.unbind())
         });
         // A timer that the loop does not take, because it is closed, never comes, and can be cancelled.
         self.kept().timers.insert(number, (handle.and_then(Result::ok), asked));
-        TimerId(number, 0)
+    }
+
+    /// The time of a timer has come, or is about to. Says what to call.
+    fn timer_due(&self, number: u64, at: u64) -> Option<Arc<Asked>> {
+        let (handle, asked) = self.kept().timers.remove(&number)?;
+        drop(handle);
+        if self.now() >= at {
+            return Some(asked);
+        }
+        self.timer(number, at, asked);
+        None
+    }
+
+    /// Ends a registration whose call cannot be made any more, and would keep the loop busy. Its data is still to be given back.
+    fn end_watch(&self, asked: &Arc<Asked>) {
+        let place = self
+            .kept()
+            .watches
+            .values()
+            .find(|it| Arc::ptr_eq(&it.asked, asked))
+            .map(|it| (it.descriptor, it.interest));
+        if let Some((descriptor, interest)) = place {
+            self.unwatch(descriptor, interest);
+        }
+    }
+
+    fn unwatch(&self, descriptor: c_int, interest: Interest) {
+        // A closed loop watches nothing any more.
+        let _removed = self.ask(|event_loop| {
+            let py = event_loop.py();
+            let method = match interest {
+                Interest::READ => intern!(py, "remove_reader"),
+                _ => intern!(py, "remove_writer"),
+            };
+            event_loop.call_method1(method, (descriptor,)).map(drop)
+        });
     }
 
     pub(crate) fn timer_cancel(&self, TimerId(number, _): TimerId) -> bool {
@@ -184,7 +275,7 @@ impl Foreign {
                 Interest::READ => intern!(py, "add_reader"),
                 _ => intern!(py, "add_writer"),
             };
-            let callback = Callback::of(py, &asked, None)?;
+            let callback = self.callback(py, &asked, None)?;
             match event_loop.call_method1(method, (descriptor, callback)) {
                 Ok(_) => Ok(0),
                 Err(error) if error.is_instance_of::<PyOSError>(py) => {
@@ -207,15 +298,7 @@ impl Foreign {
         let watched = self.kept().watches.remove(&number);
         let Some(Watched { descriptor, interest, asked }) = watched else { return false };
         let given = asked.give_up();
-        // A closed loop watches nothing any more.
-        let _removed = self.ask(|event_loop| {
-            let py = event_loop.py();
-            let method = match interest {
-                Interest::READ => intern!(py, "remove_reader"),
-                _ => intern!(py, "remove_writer"),
-            };
-            event_loop.call_method1(method, (descriptor,)).map(drop)
-        });
+        self.unwatch(descriptor, interest);
         given
     }
 
@@ -241,12 +324,19 @@ impl Foreign {
             kept.closing = Some(VecDeque::new());
             std::mem::take(&mut kept.at_close)
         };
-        let next = || self.kept().closing.as_mut().and_then(VecDeque::pop_front);
+        let others = self.inbox.take();
+        if let Some(closing) = &mut self.kept().closing {
+            closing.extend(others);
+        }
         loop {
-            at_close.iter().for_each(|asked| asked.run());
-            let Some(first) = next() else { break };
-            first.run();
-            while let Some(asked) = next() {
+            for asked in &at_close {
+                asked.run();
+            }
+            let round = self.kept().closing.as_mut().map(std::mem::take).unwrap_or_default();
+            if round.is_empty() {
+                break;
+            }
+            for asked in round {
                 asked.run();
             }
         }
@@ -275,29 +365,49 @@ impl Gone {
     }
 }
 
+/// Called by the loop when other threads have scheduled something.
+#[pyclass(frozen)]
+struct Look {
+    foreign: Weak<Foreign>,
+}
+
+#[pymethods]
+impl Look {
+    fn __call__(&self) {
+        if let Some(foreign) = self.foreign.upgrade() {
+            for asked in foreign.inbox.take() {
+                asked.run();
+            }
+        }
+    }
+}
+
 /// What the loop calls.
 #[pyclass(frozen)]
 struct Callback {
     asked: Arc<Asked>,
-    /// The timer's number, and where it is kept.
-    timer: Option<(Weak<Foreign>, u64)>,
+    timer: Option<Timer>,
+    foreign: Weak<Foreign>,
 }
 
-impl Callback {
-    fn of(py: Python<'_>, asked: &Arc<Asked>, timer: Option<(Weak<Foreign>, u64)>) -> PyResult<Py<Callback>> {
-        Py::new(py, Callback { asked: Arc::clone(asked), timer })
-    }
+/// Which timer a callback is of.
+struct Timer {
+    number: u64,
+    at: u64,
 }
 
 #[pymethods]
 impl Callback {
-    fn __call__(&self, _py: Python<'_>) {
-        if let Some((foreign, number)) = &self.timer
-            && let Some(foreign) = foreign.upgrade()
+    fn __call__(&self) {
+        let Some(foreign) = self.foreign.upgrade() else { return };
+        let asked = match &self.timer {
+            Some(Timer { number, at }) => foreign.timer_due(*number, *at),
+            None => Some(Arc::clone(&self.asked)),
+        };
+        if let Some(asked) = asked
+            && asked.run() == Ran::Elsewhere
         {
-            let timer = foreign.kept().timers.remove(number);
-            drop(timer);
+            foreign.end_watch(&asked);
         }
-        self.asked.run();
     }
 }

@@ -15,8 +15,9 @@ use std::thread::{self, ThreadId};
 
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit};
 use velodrome::Handle;
-use velodrome::host::Guest;
+use velodrome::host::{Guest, GuestTask};
 
 pub(crate) struct Waking {
     handle: Handle,
@@ -96,6 +97,21 @@ impl Waking {
         refused.is_none()
     }
 
+    /// Shows the collector what the Python task waits for, unless somebody else may still wake it: a task that sleeps is referred
+    /// to by nothing else, and is no garbage.
+    pub(crate) fn traverse(
+        self: &Arc<Self>,
+        task: &GuestTask<impl Future + ?Sized>,
+        visit: &PyVisit<'_>,
+    ) -> Result<(), PyTraverseError> {
+        // The coroutine has two, and its task another one once it has waited.
+        let own = if task.has_waker() { 3 } else { 2 };
+        match &self.state().future {
+            Some(future) if Arc::strong_count(self) == own => visit.call(future),
+            _ => Ok(()),
+        }
+    }
+
     /// Resolves what the Python task waits for. On the loop's thread.
     fn fire(&self) {
         let future = self.state().future.take();
@@ -108,11 +124,22 @@ impl Waking {
                 Ok(false) => future.call_method1(intern!(py, "set_result"), (py.None(),)).map(drop),
                 Err(error) => Err(error),
             };
-            if let Err(error) = resolved {
+            // As asyncio has it, a closed loop has nobody to wake.
+            if let Err(error) = resolved
+                && !is_of_closed_loop(future)
+            {
                 error.write_unraisable(py, Some(future));
             }
         });
     }
+}
+
+fn is_of_closed_loop(future: &Bound<'_, PyAny>) -> bool {
+    let py = future.py();
+    let closed = future
+        .call_method0(intern!(py, "get_loop"))
+        .and_then(|event_loop| event_loop.call_method0(intern!(py, "is_closed")));
+    closed.and_then(|closed| closed.is_truthy()).unwrap_or(false)
 }
 
 impl Wake for Waking {

@@ -152,7 +152,7 @@ impl<J> Engine<J> {
     /// use velodrome_engine::Engine;
     ///
     /// let mut engine = Engine::new()?;
-    /// engine.remote_push("first");
+    /// engine.remote_push("first").unwrap();
     /// engine.push("second");
     /// assert_eq!(engine.pop(), Some("first"));
     /// assert_eq!(engine.pop(), Some("second"));
@@ -226,7 +226,7 @@ impl<J> Engine<J> {
     ///
     /// let mut engine = Engine::new()?;
     /// engine.push(1);
-    /// engine.remote_push(2);
+    /// engine.remote_push(2).unwrap();
     /// assert_eq!(engine.ready_len(), 1);
     /// assert_eq!(engine.begin(), 2);
     /// # Ok::<(), std::io::Error>(())

@@ -58,7 +58,7 @@ fn memory_follows_what_is_alive_and_a_running_loop_allocates_nothing() {
         engine.watch(writer.as_fd(), Interest::Write, JOB).unwrap();
         let turn = |engine: &mut Engine<Job>| {
             engine.push(JOB);
-            engine.remote_push(JOB);
+            engine.remote_push(JOB).unwrap();
             let timer = engine.timer(Time::MAX, JOB);
             engine.timer(Time::ZERO, JOB);
             let key = engine.watch(reader.as_fd(), Interest::Read, JOB).unwrap();
@@ -95,7 +95,7 @@ fn memory_follows_what_is_alive_and_a_running_loop_allocates_nothing() {
         assert!(bytes() - level < 10_000, "{} bytes are kept", bytes() - level);
 
         // A million jobs from elsewhere.
-        (0..1_000_000).for_each(|_| engine.remote_push(JOB));
+        (0..1_000_000).for_each(|_| engine.remote_push(JOB).unwrap());
         for _ in 0..engine.begin() {
             engine.pop();
         }

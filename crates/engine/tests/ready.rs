@@ -25,7 +25,7 @@ fn an_iteration_is_what_was_queued_when_it_began() {
     engine.push(1);
     let jobs = engine.begin();
     engine.push(2);
-    engine.remote_push(3);
+    engine.remote_push(3).unwrap();
     assert_eq!(jobs, 1);
     assert_eq!(engine.pop(), Some(1));
     assert_eq!(engine.begin(), 2);
@@ -35,7 +35,7 @@ fn an_iteration_is_what_was_queued_when_it_began() {
 fn a_job_of_another_thread_runs_before_what_is_pushed_after_it() {
     let mut engine = Engine::new().unwrap();
     engine.push("before");
-    engine.remote_push("remote");
+    engine.remote_push("remote").unwrap();
     engine.push("after");
     assert_eq!(drain(&mut engine), ["before", "remote", "after"]);
 }
@@ -44,7 +44,7 @@ fn a_job_of_another_thread_runs_before_what_is_pushed_after_it() {
 fn a_job_of_another_thread_runs_before_the_timers_that_expire_after_it() {
     let mut engine = Engine::new().unwrap();
     engine.timer(at(1), "timer");
-    engine.remote_push("remote");
+    engine.remote_push("remote").unwrap();
     assert_eq!(engine.expire(at(1)), 1);
     assert_eq!(drain(&mut engine), ["remote", "timer"]);
 }
@@ -53,7 +53,7 @@ fn a_job_of_another_thread_runs_before_the_timers_that_expire_after_it() {
 fn the_inbox_counts_only_once_it_was_moved_in() {
     let mut engine = Engine::new().unwrap();
     assert!(engine.inbox_is_empty());
-    engine.remote_push(1);
+    engine.remote_push(1).unwrap();
     assert!(!engine.inbox_is_empty());
     assert_eq!(engine.ready_len(), 0);
     assert_eq!(engine.begin(), 1);
@@ -68,7 +68,7 @@ fn the_timeout_is_zero_while_anything_is_ready_and_the_clock_is_not_read() {
     engine.push(1);
     assert_eq!(engine.timeout(|| unreachable!()), Some(Duration::ZERO));
     engine.pop();
-    engine.remote_push(2);
+    engine.remote_push(2).unwrap();
     assert_eq!(engine.timeout(|| unreachable!()), Some(Duration::ZERO));
 }
 
@@ -85,7 +85,7 @@ fn the_timeout_reaches_to_the_next_deadline_and_never_below_zero() {
 fn a_burst_of_jobs_leaves_no_memory_behind_once_the_loop_sleeps() {
     let mut engine = Engine::new().unwrap();
     for job in 0..1_000_000 {
-        if job % 2 == 0 { engine.push(job) } else { engine.remote_push(job) }
+        if job % 2 == 0 { engine.push(job) } else { engine.remote_push(job).unwrap() }
     }
     assert_eq!(drain(&mut engine).len(), 1_000_000);
     wait(&mut engine, Some(Duration::from_nanos(1)));
@@ -97,7 +97,7 @@ fn clear_returns_everything_and_the_engine_starts_again() {
     let (reader, writer) = std::io::pipe().unwrap();
     let mut engine = Engine::new().unwrap();
     engine.push("queued");
-    engine.remote_push("sent");
+    engine.remote_push("sent").unwrap();
     let timer = engine.timer(at(1), "scheduled");
     let read = engine.watch(reader.as_fd(), Interest::Read, "read").unwrap();
     let write = engine.watch(writer.as_fd(), Interest::Write, "write").unwrap();

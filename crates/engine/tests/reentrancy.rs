@@ -46,7 +46,7 @@ fn no_method_drops_a_job_while_the_engine_is_borrowed() {
 
     for _ in 0..100 {
         world.with(|engine, job| engine.push(job));
-        world.with(|engine, job| engine.remote_push(job));
+        assert!(world.with(|engine, job| engine.remote_push(job)).is_ok());
         let timer = world.with(|engine, job| engine.timer(Time::MAX, job));
         let due = world.with(|engine, job| engine.timer(Time::ZERO, job));
         let key = world.with(|engine, job| engine.watch(writer.as_fd(), Interest::Write, job)).unwrap();
@@ -81,7 +81,7 @@ fn no_method_drops_a_job_while_the_engine_is_borrowed() {
         }
         world.with(|engine, job| engine.timer(Time::MAX, job));
         world.with(|engine, job| engine.watch(writer.as_fd(), Interest::Write, job)).unwrap();
-        world.with(|engine, job| engine.remote_push(job));
+        assert!(world.with(|engine, job| engine.remote_push(job)).is_ok());
         drop(world.with(|engine, job| (engine.clear(), job)));
     }
     assert!(world.dropped.get() > 0);

@@ -112,9 +112,9 @@ fn wakes_without_jobs_end_waits_too() {
 #[test]
 fn a_wait_is_not_prepared_over_jobs_that_are_there() {
     on_every_backend(|mut engine| {
-        engine.remote_push("job");
+        engine.remote_push("job").unwrap();
         wait(&mut engine, None); // reads the wake-up
-        engine.remote_push("second");
+        engine.remote_push("second").unwrap();
         let events = engine.prepare(None).block();
         engine.harvest(events);
         assert_eq!(drain(&mut engine), ["job", "second"]);

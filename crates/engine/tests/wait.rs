@@ -45,13 +45,13 @@ fn a_wake_up_costs_one_read_and_is_gone_after_it() {
 fn at_most_one_byte_is_in_flight_however_many_jobs_are_sent() {
     on_every_backend(|mut engine| {
         for job in 0..1000 {
-            engine.remote_push(job);
+            engine.remote_push(job).unwrap();
         }
         assert_eq!(rustix::io::ioctl_fionread(engine.wake_fd()).unwrap(), 1);
         wait(&mut engine, None);
         assert_eq!(drain(&mut engine).len(), 1000);
         assert_eq!(rustix::io::ioctl_fionread(engine.wake_fd()).unwrap(), 0);
-        engine.remote_push(1000);
+        engine.remote_push(1000).unwrap();
         assert_eq!(rustix::io::ioctl_fionread(engine.wake_fd()).unwrap(), 1);
     });
 }
@@ -103,7 +103,7 @@ fn a_pipe_full_of_signals_loses_no_wake_up() {
         while let Ok(count) = rustix::io::write(engine.wake_fd(), &[7; 1000]) {
             written += count;
         }
-        engine.remote_push("first"); // its byte does not fit
+        engine.remote_push("first").unwrap(); // its byte does not fit
         assert_eq!(wait(&mut engine, None).signals.len(), written);
         assert_eq!(drain(&mut engine), ["first"]);
         // The refused byte is not taken for one that is still in flight.
@@ -191,7 +191,7 @@ fn events_of_another_engine_do_no_harm() {
     on_every_backend(|mut engine: Engine<&str>| {
         for &backend in common::BACKENDS {
             let mut other = Engine::with_backend(backend).unwrap();
-            other.remote_push("not here");
+            other.remote_push("not here").unwrap();
             let events = other.prepare(None).block();
             engine.harvest(events);
             assert!(common::look(&mut engine).is_empty());
@@ -205,7 +205,7 @@ fn an_engine_that_forgot_its_kernel_says_so() {
         let (_reader, writer) = std::io::pipe().unwrap();
         let key = engine.watch(writer.as_fd(), Interest::Write, "watched").unwrap();
         let remote = engine.remote();
-        engine.remote_push("sent");
+        engine.remote_push("sent").unwrap();
         let events = engine.prepare(None).block();
         engine.forget_kernel();
         engine.forget_kernel();
@@ -216,7 +216,7 @@ fn an_engine_that_forgot_its_kernel_says_so() {
         let (error, job) = engine.try_watch(writer.as_fd(), Interest::Read, "new").unwrap_err();
         assert_eq!((error.kind(), job), (ErrorKind::Unsupported, "new"));
         assert_eq!(remote.push("refused"), Err("refused"));
-        engine.remote_push("own");
+        engine.remote_push("own").unwrap();
         assert_eq!(engine.unwatch(key), Some("watched"));
         assert_eq!(engine.clear(), ["sent", "own"]);
     });

@@ -93,7 +93,7 @@ impl Job {
             Job::Listener(listener) => crate::listener::run(event_loop, listener),
             Job::Expire(timeout) => expire(event_loop, timeout),
             Job::Call(call) => {
-                call.run();
+                call.run(event_loop);
                 Ok(())
             }
             Job::Signal(number) => handle_signal(event_loop, *number),

@@ -86,9 +86,12 @@ fn py_call_soon_threadsafe(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<R
         let handle = handle::with_context(this.obj(), callback, arguments, context)?;
         (Job::Handle(handle.clone()), handle.into_ref())
     };
-    match this.engine.borrow().as_ref() {
-        Some(engine) => engine.remote_push(job),
-        None => return Err(this.closed_error()),
+    let refused = match this.engine.borrow().as_ref() {
+        Some(engine) => engine.remote_push(job).err(),
+        None => Some(job),
+    };
+    if refused.is_some() {
+        return Err(this.closed_error());
     }
     Ok(handle)
 }

@@ -4,7 +4,7 @@
 //! loop is told that no event loop is running. This crate's own loop sets it for a whole run. Another loop knows nothing of it:
 //! there it is set around each step of a task and each call that came from another thread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::abi::{CellRef, HostRef, LocalHost};
@@ -13,7 +13,7 @@ use crate::roster::Roster;
 thread_local! {
     static CURRENT: RefCell<Option<Rc<Context>>> = const { RefCell::new(None) };
 
-    /// The loops of others, which this thread's futures were polled by, and that are not closed.
+    /// The loops of others, which this thread's futures were polled by. Closed ones are forgotten when another one comes.
     static GUESTS: RefCell<Vec<Rc<Context>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -21,11 +21,13 @@ thread_local! {
 pub(crate) struct Context {
     pub(crate) host: LocalHost,
     pub(crate) tasks: RefCell<Roster>,
+    /// How often somebody else's loop has said that it is about to close.
+    pub(crate) closing: Cell<u32>,
 }
 
 impl Context {
     pub(crate) fn new(host: LocalHost) -> Rc<Self> {
-        Rc::new(Context { host, tasks: RefCell::default() })
+        Rc::new(Context { host, tasks: RefCell::default(), closing: Cell::new(0) })
     }
 
     /// The present one.
@@ -70,17 +72,12 @@ impl Context {
     }
 
     pub(crate) fn add_guest(context: Rc<Context>) {
-        GUESTS.with_borrow_mut(|guests| guests.push(context));
-    }
-
-    /// The loop is closed.
-    pub(crate) fn forget_guest(&self) {
-        let forgotten = GUESTS.try_with(|guests| {
-            let mut guests = guests.borrow_mut();
-            let place = guests.iter().position(|context| std::ptr::eq(&raw const **context, self))?;
-            Some(guests.swap_remove(place))
+        let closed: Vec<_> = GUESTS.with_borrow_mut(|guests| {
+            let closed = guests.extract_if(.., |guest| guest.closing.get() > 0).collect();
+            guests.push(context);
+            closed
         });
-        drop(forgotten);
+        drop(closed);
     }
 
     /// Makes the context of a loop the present one for what it calls, if the loop is somebody else's.

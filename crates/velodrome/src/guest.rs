@@ -6,7 +6,7 @@
 //! What must stay true:
 //!
 //! - There is one context for each loop and thread, so that tasks and readiness are found again from one future to the next.
-//! - When the loop closes, the tasks that futures have made on it are cancelled, and dropped if that is all they do.
+//! - When the loop closes on its thread, the tasks that futures have made on it are cancelled, and ended.
 //! - A future is dropped where its loop's context is set, as it was polled there.
 
 use std::fmt;
@@ -20,6 +20,9 @@ use crate::body::step;
 use crate::context::Context;
 use crate::handle::Handle;
 use crate::join_error::JoinError;
+
+/// So many awaits a task may clean up in when its loop closes, which cannot wait for anything else any more.
+const PATIENCE: u32 = 32;
 
 /// The table of a loop is not one that this crate can use.
 ///
@@ -84,14 +87,20 @@ impl Guest {
         handle.host() == self.context.host.host()
     }
 
-    /// Cancels the tasks that are left; forgets the loop if there are none.
+    /// Cancels the tasks that are left, and ends those that go on in spite of that. Wakes, once, what others poll: who waits
+    /// for that keeps it alive, perhaps in a circle.
     pub(crate) fn close(&self) {
-        let tasks: Vec<_> = self.context.all_tasks().into_iter().filter(|task| !task.is_alone()).collect();
-        if tasks.is_empty() {
-            self.context.forget_guest();
-        }
-        for task in tasks {
-            task.cancel();
+        let round = self.context.closing.get();
+        self.context.closing.set(round.saturating_add(1));
+        for task in self.context.all_tasks() {
+            match task.is_alone() {
+                true if round == 0 => task.wake(),
+                true => {}
+                false if round < PATIENCE => {
+                    task.cancel();
+                }
+                false => task.end(),
+            }
         }
     }
 }
@@ -170,6 +179,20 @@ impl<F: Future + ?Sized> GuestTask<F> {
         polled
     }
 
+    /// Whether a waker that it was polled with is kept, for those who count them.
+    ///
+    /// ```no_run
+    /// use std::task::Waker;
+    /// use velodrome::host::{Guest, GuestTask};
+    /// # fn guest_of_the_running_loop() -> Guest { unimplemented!() }
+    /// let mut task = GuestTask::new(&guest_of_the_running_loop(), Box::pin(std::future::pending::<()>()));
+    /// assert!(task.poll(Waker::noop()).is_pending());
+    /// assert!(task.has_waker());
+    /// ```
+    pub fn has_waker(&self) -> bool {
+        self.has_waker
+    }
+
     /// Asks the future to end, as [`Task::cancel`](crate::Task::cancel) does. The next poll sees to it.
     ///
     /// ```no_run
@@ -186,11 +209,21 @@ impl<F: Future + ?Sized> GuestTask<F> {
 impl<F: Future + ?Sized> Drop for GuestTask<F> {
     fn drop(&mut self) {
         let entered = self.context.enter();
+        let finish = Finish(&self.cell);
         let current = self.cell.enter();
         self.future = None;
         drop(current);
-        self.cell.finish();
+        drop(finish);
         drop(entered);
+    }
+}
+
+/// The task is done, also if what it drops panics.
+struct Finish<'a>(&'a CellRef);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.finish();
     }
 }
 

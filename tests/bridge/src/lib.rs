@@ -3,8 +3,8 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
-use std::task::Poll;
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -62,10 +62,10 @@ fn yields_anywhere(py: Python<'_>, times: usize) -> PyResult<Bound<'_, PyAny>> {
 #[pyfunction]
 fn woken(py: Python<'_>, times: usize) -> PyResult<Bound<'_, PyAny>> {
     into_awaitable(py, async move {
-        let (ask, asked) = mpsc::channel::<std::task::Waker>();
+        let (ask, asked) = mpsc::channel::<Waker>();
         let count = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&count);
-        thread::spawn(move || {
+        let waker = thread::spawn(move || {
             for waker in asked {
                 counted.fetch_add(1, Ordering::Release);
                 waker.wake();
@@ -81,7 +81,9 @@ fn woken(py: Python<'_>, times: usize) -> PyResult<Bound<'_, PyAny>> {
             })
             .await;
         }
-        // Not joined: to wake a loop that is not velodrome's, the thread needs the GIL, which is held here.
+        // With the GIL, which the other thread does not need.
+        drop(ask);
+        waker.join().unwrap();
         Ok(count.load(Ordering::Relaxed))
     })
 }
@@ -258,6 +260,223 @@ async fn read_line(stream: &TcpStream) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
+/// Rings for one waiter.
+#[pyclass(frozen)]
+#[derive(Default)]
+struct Bell(Arc<Mutex<(bool, Option<Waker>)>>);
+
+#[pymethods]
+impl Bell {
+    #[new]
+    fn new() -> Self {
+        Bell::default()
+    }
+
+    fn ring(&self) {
+        let waker = {
+            let mut s = self.0.lock().unwrap();
+            s.0 = true;
+            s.1.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake()
+        }
+    }
+}
+
+struct OnThread(Py<PyAny>, thread::ThreadId);
+impl Drop for OnThread {
+    fn drop(&mut self) {
+        let here = self.1 == thread::current().id();
+        Python::attach(|py| {
+            self.0.call1(py, (("dropped", here),)).map(drop).unwrap_or_else(|error| error.print(py))
+        });
+    }
+}
+
+/// Leaves a Rust task (not Send) that logs whether it is polled on its own thread, and waits for the bell.
+#[pyfunction]
+fn waits_for_bell<'py>(py: Python<'py>, bell: &Bell, log: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let bell = Arc::clone(&bell.0);
+    into_awaitable(py, async move {
+        velodrome::create_task(async move {
+            let guard = OnThread(log, thread::current().id());
+            let rc = std::rc::Rc::new(());
+            poll_fn(|cx| {
+                let here = guard.1 == thread::current().id();
+                let _c = rc.clone();
+                Python::attach(|py| guard.0.call1(py, (("polled", here),)).unwrap());
+                let mut s = bell.lock().unwrap();
+                if s.0 {
+                    return Poll::Ready(());
+                }
+                s.1 = Some(cx.waker().clone());
+                Poll::Pending
+            })
+            .await;
+        })
+        .detach();
+        velodrome::yield_now().await;
+        Ok(())
+    })
+}
+
+/// Sleeps in a task of Rust's.
+#[pyfunction]
+fn task_naps(py: Python<'_>, micros: u64) -> PyResult<Bound<'_, PyAny>> {
+    into_awaitable(py, async move {
+        velodrome::create_task(velodrome::sleep(Duration::from_micros(micros)))
+            .await
+            .map_err(|e| PyValueError::new_err(e.to_string()))?;
+        Ok("rested")
+    })
+}
+
+/// Never lets itself be cancelled.
+#[pyfunction]
+fn stubborn(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    into_awaitable(py, async move {
+        velodrome::create_task(async {
+            loop {
+                let _ = velodrome::catch_cancel(std::future::pending::<()>()).await;
+            }
+        })
+        .detach();
+        velodrome::yield_now().await;
+        Ok(())
+    })
+}
+
+/// Leaves a Rust task that waits for a Python awaitable.
+#[pyfunction]
+fn leaves_awaiting(py: Python<'_>, awaitable: Py<PyAny>, log: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    into_awaitable(py, async move {
+        velodrome::create_task(async move {
+            let _guard = Guard(log, "dropped");
+            let _ = from_awaitable(awaitable).await;
+        })
+        .detach();
+        velodrome::yield_now().await;
+        Ok(())
+    })
+}
+
+#[pyfunction]
+fn made_anywhere(py: Python<'_>, log: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    into_awaitable_with(py, move || {
+        Python::attach(|py| log.call1(py, ("made",)).unwrap());
+        async move {
+            velodrome::yield_now().await;
+            Ok("done")
+        }
+    })
+}
+
+#[pyfunction]
+fn pending_anywhere(py: Python<'_>, log: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    into_awaitable_with(py, move || async move {
+        let _guard = OnThread(log, thread::current().id());
+        std::future::pending::<()>().await;
+        Ok("done")
+    })
+}
+
+struct Bomb;
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("in a destructor")
+    }
+}
+
+#[pyfunction]
+fn bomb(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    into_awaitable(py, async move {
+        let _bomb = Bomb;
+        std::future::pending::<()>().await;
+        Ok(())
+    })
+}
+
+#[pyfunction]
+fn all_tasks(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    into_awaitable(py, async move { Ok(velodrome::all_tasks().len()) })
+}
+
+/// A thread without the GIL that calls the loop again and again.
+#[pyfunction]
+fn hammer(py: Python<'_>, times: u64) -> PyResult<Bound<'_, PyAny>> {
+    into_awaitable(py, async move {
+        let handle = velodrome::Handle::current();
+        thread::spawn(move || {
+            for _ in 0..times {
+                if handle.call_soon(|| ()).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(())
+    })
+}
+
+/// A thread that makes tasks on the loop until it is closed.
+#[pyfunction]
+fn makes_tasks(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    into_awaitable(py, async move {
+        let handle = velodrome::Handle::current();
+        thread::spawn(move || {
+            while let Ok(task) = handle.create_task(|| async { 1 }) {
+                drop(task);
+                thread::yield_now();
+            }
+        });
+        Ok(())
+    })
+}
+
+/// Woken by a thread that holds a lock meanwhile, which the future takes in its poll (as event-listener does).
+#[pyfunction]
+fn woken_in_lock(py: Python<'_>, times: usize) -> PyResult<Bound<'_, PyAny>> {
+    into_awaitable(py, async move {
+        let shared = Arc::new(Mutex::new((0usize, None::<Waker>)));
+        let other = Arc::clone(&shared);
+        thread::spawn(move || {
+            loop {
+                let mut s = other.lock().unwrap();
+                s.0 += 1;
+                if let Some(w) = s.1.take() {
+                    w.wake()
+                }
+                if s.0 > times {
+                    break;
+                }
+                drop(s);
+                thread::yield_now();
+            }
+        });
+        poll_fn(|cx| {
+            let mut s = shared.lock().unwrap();
+            if s.0 > times {
+                return Poll::Ready(());
+            }
+            s.1 = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        Ok("woken")
+    })
+}
+
+/// Not awaited yet, and holding something.
+#[pyfunction]
+fn holds(py: Python<'_>, log: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    let guard = Guard(log, "dropped");
+    into_awaitable(py, async move {
+        let _g = guard;
+        std::future::pending::<()>().await;
+        Ok(())
+    })
+}
+
 #[pymodule]
 fn bridge_probe(module: &Bound<'_, PyModule>) -> PyResult<()> {
     macro_rules! add {
@@ -281,7 +500,20 @@ fn bridge_probe(module: &Bound<'_, PyModule>) -> PyResult<()> {
         awaits_for,
         awaits_all,
         echo,
-        listens
+        listens,
+        waits_for_bell,
+        task_naps,
+        stubborn,
+        leaves_awaiting,
+        made_anywhere,
+        pending_anywhere,
+        bomb,
+        all_tasks,
+        holds,
+        hammer,
+        makes_tasks,
+        woken_in_lock
     );
+    module.add_class::<Bell>()?;
     Ok(())
 }

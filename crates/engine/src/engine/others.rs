@@ -24,30 +24,32 @@ impl<J> Engine<J> {
         Remote::new(Arc::clone(&self.inbox))
     }
 
-    /// [`Remote::push`], for whoever has the engine at hand. Panics after [`Engine::close_inbox`].
+    /// [`Remote::push`], for whoever has the engine at hand.
+    ///
+    /// # Errors
+    ///
+    /// Gives the job back after [`Engine::close_inbox`].
     ///
     /// ```
     /// use velodrome_engine::Engine;
     ///
     /// let engine = Engine::new()?;
-    /// engine.remote_push("a job");
+    /// assert_eq!(engine.remote_push("a job"), Ok(()));
     /// assert!(!engine.inbox_is_empty());
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn remote_push(&self, job: J) {
-        if self.inbox.push(job).is_err() {
-            panic!("the inbox was closed");
-        }
+    pub fn remote_push(&self, job: J) -> Result<(), J> {
+        self.inbox.push(job)
     }
 
-    /// Shows the jobs that came from other threads and were not moved in yet. Nothing is shown while another thread
-    /// holds the lock.
+    /// Shows the jobs that came from other threads and were not moved in yet. Nothing is shown if
+    /// a thread of the parent of a fork held the lock.
     ///
     /// ```
     /// use velodrome_engine::Engine;
     ///
     /// let engine = Engine::new()?;
-    /// engine.remote_push("a job");
+    /// assert_eq!(engine.remote_push("a job"), Ok(()));
     /// let mut seen = Vec::new();
     /// engine.inbox(|job| seen.push(*job));
     /// assert_eq!(seen, ["a job"]);

@@ -9,7 +9,8 @@
 //! - `retain`, `release` and `schedule` may be called from any thread, without the GIL. The others come from the thread that
 //!   runs the loop, and take the GIL if it is not held there.
 //! - A call is made once if it was scheduled or set for a time, and never after its `data` was given back.
-//! - A call that was asked for on a thread is made on that thread or not at all.
+//! - A timer's call, or a descriptor's, is made on the thread that asked for it or not at all, and so is what that thread has
+//!   scheduled while it ran the loop.
 //! - The loop is reached through a pointer that is null as soon as it is closed, or dies.
 
 use std::collections::HashSet;
@@ -81,9 +82,13 @@ impl Call {
     }
 
     /// Makes the call, unless it was cancelled, or belongs to a thread that does not run the loop any more.
-    pub fn run(&self) {
+    pub fn run(&self, event_loop: &Inst<EventLoop>) {
         let asked = &*self.0;
         if asked.thread != 0 && asked.thread != gil::thread_id() {
+            if asked.again {
+                // Reported again and again, and never looked at, a descriptor would keep the loop busy.
+                event_loop.with_host(|host| host.end_watch(event_loop, self));
+            }
             return;
         }
         let owned = if asked.again { asked.owns_data.load(Ordering::Acquire) } else { self.give_up() };
@@ -103,6 +108,8 @@ pub struct LoopHost {
     table: Host,
     event_loop: AtomicPtr<Inst<EventLoop>>,
     remote: Remote<Job>,
+    /// The thread that is closing the loop; 0 is none.
+    closing: AtomicU64,
     /// The child of a fork leaves the parent's inbox alone.
     forked: AtomicBool,
     closed: Mutex<Closed>,
@@ -200,6 +207,7 @@ impl HostSlot {
             table: Host { context: this.as_ptr().cast_mut().cast(), ..Functions::get().table },
             event_loop: AtomicPtr::new(pointer),
             remote: engine.remote(),
+            closing: AtomicU64::new(0),
             forked: AtomicBool::new(false),
             closed: Mutex::default(),
         }))
@@ -220,13 +228,22 @@ impl HostSlot {
         }
     }
 
+    /// Ends a registration whose call cannot be made any more. Its data is still to be given back.
+    fn end_watch(&self, event_loop: &Inst<EventLoop>, call: &Call) {
+        let number = call.number();
+        if event_loop.with_open_engine(|engine| engine.unwatch(Key::from_raw(number))).flatten().is_some() {
+            self.0.closed().watches.insert(number);
+        }
+    }
+
     /// The child of a fork has the loop now.
     pub fn forget_kernel(&self) {
         self.0.forked.store(true, Ordering::Release);
     }
 
-    /// What is to be called before the loop closes.
+    /// What is to be called before the loop closes, which this thread is about to do: what it schedules is still taken.
     pub fn at_close(&self) -> Vec<Call> {
+        self.0.closing.store(gil::thread_id(), Ordering::Relaxed);
         self.0.closed().at_close.clone()
     }
 
@@ -234,8 +251,8 @@ impl HostSlot {
     pub fn close<'a>(&self, timers: impl Iterator<Item = &'a Job>, watches: impl Iterator<Item = &'a Job>) {
         self.0.event_loop.store(null_mut(), Ordering::Release);
         let mut closed = self.0.closed();
-        closed.timers = timers.filter_map(Job::as_call).map(Call::number).collect();
-        closed.watches = watches.filter_map(Job::as_call).map(Call::number).collect();
+        closed.timers.extend(timers.filter_map(Job::as_call).map(Call::number));
+        closed.watches.extend(watches.filter_map(Job::as_call).map(Call::number));
         let at_close = std::mem::take(&mut closed.at_close);
         drop(closed);
         drop(at_close);
@@ -283,7 +300,8 @@ impl LoopHost {
         if gil::is_held() {
             let thread = gil::thread_id();
             let scheduled = self.ask(|event_loop| {
-                event_loop.is_run_by(thread).then(|| {
+                let own = event_loop.is_run_by(thread) || self.closing.load(Ordering::Relaxed) == thread;
+                own.then(|| {
                     let call = Call::new(function, data, thread, false);
                     event_loop.with_open_engine(|engine| engine.push(Job::Call(call))).is_some()
                 })
@@ -375,8 +393,7 @@ impl LoopHost {
         });
         match removed {
             Some(Some(Job::Call(call))) => call.give_up(),
-            Some(_) => false,
-            None => self.closed().watches.remove(&(stamp, rest)),
+            _ => self.closed().watches.remove(&(stamp, rest)),
         }
     }
 

@@ -141,7 +141,7 @@ fn py_scheduled(this: &Inst<EventLoop>) -> Fallible<Ref> {
 
 /// `__velodrome_host__`: the loop for Rust futures, in a capsule. (See the crate `velodrome-bridge`.)
 fn py_host(this: &Inst<EventLoop>) -> Fallible<Ref> {
-    if let Some(capsule) = this.capsule.get() {
+    if let Some(capsule) = this.capsule.get().filter(|_| !this.closed.get()) {
         return Ok(capsule);
     }
     let host = this.with_engine(|engine| HostSlot::new(this, engine))?;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use velodrome_engine::{Engine, Interest, Key, Time, TimerKey};
 
 use crate::cpython::address::Addresses;
-use crate::cpython::host::{Call, HostSlot};
+use crate::cpython::host::HostSlot;
 use crate::cpython::object::{self, none};
 use crate::cpython::socket::Overflow;
 use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Signature, Slot, Visitor};
@@ -116,8 +116,8 @@ impl Class for EventLoop {
         this.readers.traverse(visitor);
         this.transports.traverse(visitor);
         this.turns.traverse(visitor);
-        // The collector can run wherever Python can, and there nothing is borrowed and, since whoever holds the inbox's
-        // lock also holds the GIL, nothing is locked.
+        // The collector can run wherever Python can, and there nothing is borrowed. Other threads may put what Rust futures ask
+        // for into the inbox without the GIL, which is nothing of Python's; the collector waits for its lock.
         if let Ok(Some(engine)) = this.engine.try_borrow().as_deref() {
             engine.ready().for_each(|job| job.traverse(visitor));
             engine.timers().for_each(|(_, job)| job.traverse(visitor));
@@ -228,6 +228,13 @@ impl Inst<EventLoop> {
         })
     }
 
+    /// What Rust futures reach the loop by, if any has asked.
+    pub fn with_host(&self, work: impl FnOnce(&HostSlot)) {
+        if let Some(host) = &*self.host.borrow() {
+            work(host);
+        }
+    }
+
     /// Ends a registration, if the loop is open.
     pub fn unwatch(&self, key: Key) {
         let job = self.engine.borrow_mut().as_mut().and_then(|engine| engine.unwatch(key));
@@ -309,39 +316,30 @@ pub fn any_debug() -> bool {
     ANY_DEBUG.load(Ordering::Relaxed)
 }
 
-/// Makes the calls that Rust futures have asked for, and that lead to more of them; takes none any more. Other jobs are
-/// returned, for they are not run.
+/// Takes nothing from other threads any more, and makes the calls that Rust futures have asked for, and that lead to more of them.
+/// Other jobs are returned, for they are not run.
 fn close_host(this: &Inst<EventLoop>) -> Vec<Job> {
     let mut others = Vec::new();
     let Some(at_close) = this.host.borrow().as_ref().map(HostSlot::at_close) else { return others };
-    let mut run_calls = || {
+    this.with_open_engine(Engine::close_inbox);
+    loop {
+        at_close.iter().for_each(|call| call.run(this));
         let mut any = false;
-        let next = || {
-            this.with_open_engine(|engine| {
-                engine.begin();
-                engine.pop()
-            })
-        };
-        while let Some(job) = next().flatten() {
-            match job.as_call() {
-                Some(call) => {
-                    call.run();
+        // What comes meanwhile is for the next round.
+        for _ in 0..this.with_open_engine(Engine::begin).unwrap_or(0) {
+            match this.with_open_engine(Engine::pop).flatten() {
+                Some(Job::Call(call)) => {
+                    call.run(this);
                     any = true;
                 }
-                None => others.push(job),
+                Some(job) => others.push(job),
+                None => break,
             }
         }
-        any
-    };
-    loop {
-        at_close.iter().for_each(Call::run);
-        if !run_calls() {
-            break;
+        if !any {
+            return others;
         }
     }
-    this.with_open_engine(Engine::close_inbox);
-    run_calls();
-    others
 }
 
 impl Inst<EventLoop> {

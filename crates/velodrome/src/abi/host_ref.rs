@@ -8,11 +8,13 @@ use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+use super::own_thread::this_thread;
 use crate::host::{CallFn, Host, Interest, TimerId, Watch};
 use crate::sync::{alloc, dealloc};
 
@@ -131,24 +133,11 @@ impl PartialEq for HostRef {
 pub(super) struct HostShare(NonNull<Host>);
 
 impl HostShare {
-    /// Queues a call of a task that is not done.
-    ///
-    /// # Safety
-    ///
-    /// `call` may be called with `data` once, on the loop's thread.
-    #[inline]
-    pub(super) unsafe fn schedule(&self, call: CallFn, data: *mut c_void) {
-        // SAFETY: as promised.
-        let taken = unsafe { self.try_schedule(call, data) };
-        // A loop is closed when no task is left; one that somebody makes meanwhile is never run, and leaked.
-        debug_assert!(taken || std::thread::panicking(), "a task woken on a closed loop");
-    }
-
     /// Queues a call, if the loop is not closed.
     ///
     /// # Safety
     ///
-    /// As [`HostShare::schedule`].
+    /// `call` may be called with `data` once, on the loop's thread.
     #[inline]
     pub(super) unsafe fn try_schedule(&self, call: CallFn, data: *mut c_void) -> bool {
         // SAFETY: the share keeps the table.
@@ -272,11 +261,13 @@ impl LocalHost {
     /// Has `callee` called behind all that is ready.
     pub(crate) fn defer<C: Callee>(&self, callee: Rc<C>) {
         let host = self.host.table();
-        let data = Rc::into_raw(callee);
-        // SAFETY: `call_rc` takes the share over, on this thread, unless the host refuses it.
-        if !unsafe { (host.schedule)(host.context, call_rc::<C>, data.cast_mut().cast()) } {
-            // SAFETY: it was refused, so it is ours again.
-            drop(unsafe { Rc::from_raw(data) });
+        // Somebody else's loop may make the call on another thread, where the callee must not be touched.
+        let deferred = Deferred { owner: this_thread(), callee: ManuallyDrop::new(callee) };
+        let data = Box::into_raw(Box::new(deferred));
+        // SAFETY: `call_deferred` takes the box over, unless the host refuses it.
+        if !unsafe { (host.schedule)(host.context, call_deferred::<C>, data.cast()) } {
+            // SAFETY: it was refused, so it is ours again; so is the callee, which nobody has taken out.
+            unsafe { ManuallyDrop::drop(&mut Box::from_raw(data).callee) };
         }
     }
 
@@ -388,6 +379,23 @@ unsafe extern "C" fn call_once(data: *mut c_void) {
         // SAFETY: it came from `HostRef::send`, and is called once.
         let function = unsafe { Box::from_raw(data.cast::<Box<dyn FnOnce() + Send>>()) };
         function();
+    });
+}
+
+/// What was put off, for one thread.
+struct Deferred<C> {
+    owner: u64,
+    callee: ManuallyDrop<Rc<C>>,
+}
+
+unsafe extern "C" fn call_deferred<C: Callee>(data: *mut c_void) {
+    contain(|| {
+        // SAFETY: it came from `LocalHost::defer`, and is called once.
+        let deferred = unsafe { Box::from_raw(data.cast::<Deferred<C>>()) };
+        // On another thread it is leaked.
+        if deferred.owner == this_thread() {
+            ManuallyDrop::into_inner(deferred.callee).called();
+        }
     });
 }
 

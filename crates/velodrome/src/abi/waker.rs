@@ -24,6 +24,10 @@ pub(super) unsafe extern "C" fn step(data: *mut c_void) {
     let header = unsafe { NonNull::new_unchecked(data.cast::<Header>()) };
     // SAFETY: the share keeps it.
     let it = unsafe { header.as_ref() };
+    if it.owner != this_thread() {
+        // Somebody else's loop has moved to another thread, where a task cannot follow it. Its share is leaked.
+        return;
+    }
     it.clear(QUEUED);
     // SAFETY: on the loop's thread, with a share.
     unsafe { run(header) };
@@ -81,8 +85,10 @@ unsafe fn run(header: NonNull<Header>) {
         it.clear(WOKEN);
         it.set(QUEUED);
         // SAFETY: the share goes to the queue.
-        unsafe { it.host.schedule(step, header.as_ptr().cast()) };
-        return;
+        if unsafe { it.host.try_schedule(step, header.as_ptr().cast()) } {
+            return;
+        }
+        it.clear(QUEUED);
     }
     // SAFETY: the share that was handed over.
     unsafe { release_local(header) };
@@ -129,7 +135,12 @@ pub(super) unsafe fn waker_wake_by_ref(data: *const ()) {
         it.set(QUEUED);
         it.retain();
         // SAFETY: `step` takes the share over that was just taken.
-        unsafe { it.host.schedule(step, data.cast_mut().cast()) };
+        if !unsafe { it.host.try_schedule(step, data.cast_mut().cast()) } {
+            // The loop is closed. If it is somebody else's, the task may still be cancelled.
+            it.clear(QUEUED);
+            // SAFETY: then the share is ours still, and whoever wakes has another one.
+            unsafe { release_local(NonNull::new_unchecked(data.cast_mut().cast())) };
+        }
     } else if !it.waking.swap(true, Ordering::AcqRel) {
         it.refs.fetch_add(1, Ordering::Relaxed);
         // SAFETY: `step_remote` takes the share over that was just taken, unless the loop is closed.
