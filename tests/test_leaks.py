@@ -1037,7 +1037,8 @@ def check(left, count):
     assert left["heap"] < 100_000 + 8 * slack, left
     assert left["resident"] < 4_000_000, left
     assert left["descriptors"] == 0, left
-    assert left["threads"] == 0, left
+    # The threads of an executor that was shut down end when they come to it.
+    assert left["threads"] <= 0, left
     assert left["tasks"] <= 0, left
 
 
