@@ -149,9 +149,9 @@ impl Drop for FromAwaitable {
         drop(waiter.swap(None));
         // Without an interpreter there is no task.
         Python::try_attach(|py| {
-            let task = task.bind(py);
+            let task = task.into_bound(py);
             if let Err(error) = task.call_method0(intern!(py, "cancel")) {
-                error.write_unraisable(py, Some(task));
+                error.write_unraisable(py, Some(&task));
             }
         });
     }

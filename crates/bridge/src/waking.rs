@@ -116,9 +116,9 @@ impl Waking {
     fn fire(&self) {
         let future = self.state().future.take();
         let Some(future) = future else { return };
-        // Without an interpreter nobody waits.
+        // Without an interpreter nobody waits. (The future is dropped within: elsewhere PyO3 would put that off.)
         Python::try_attach(|py| {
-            let future = future.bind(py);
+            let future = &future.into_bound(py);
             let resolved = match future.call_method0(intern!(py, "done")).and_then(|done| done.is_truthy()) {
                 Ok(true) => Ok(()),
                 Ok(false) => future.call_method1(intern!(py, "set_result"), (py.None(),)).map(drop),
