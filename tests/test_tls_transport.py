@@ -1,6 +1,7 @@
 """The transport of a TLS connection, and the ways in which one comes about: as on asyncio, call by call."""
 
 import asyncio
+import contextlib
 import os
 import select
 import shutil
@@ -586,7 +587,9 @@ def test_a_client_that_is_openssl(echo_server, version):
             if version == "1.3":
                 client.stdin.write(b"another line\n")
                 until(client.stdout, b"another line\n")
-            client.stdin.write(b"Q\n")
+            # Refused a new handshake, it may have gone by itself.
+            with contextlib.suppress(BrokenPipeError):
+                client.stdin.write(b"Q\n")
         return True
 
     assert echo_server(work, version)
