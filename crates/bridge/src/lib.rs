@@ -39,8 +39,8 @@
 //! - **Under a loop of velodrome**, wherever that comes from, the future reaches the loop through a C table that the loop hands
 //!   out in a capsule, so no version of Rust or of this crate has to be shared. `velodrome::sleep`, `velodrome::create_task` and
 //!   the sockets of the crate `velodrome` are served by that loop's own ready queue, timers and poller.
-//! - **Under any other loop** (asyncio's, uvloop's) the same table is made of the loop's public methods: `call_soon_threadsafe`,
-//!   `call_later`, `add_reader`. Everything works; your users need no velodrome.
+//! - **Under any other loop** (asyncio's, uvloop's) the same table is made of the loop's public methods: `call_soon`, `call_later`,
+//!   `add_reader`. Everything works; your users need no velodrome.
 //! - **Futures of another runtime**, as tokio's, keep their reactor on its own thread, and wake the loop from there. Enter the
 //!   runtime around each poll; `examples/mixed` shows how.
 //!
@@ -52,8 +52,10 @@
 //! # Ends
 //!
 //! Dropping a future ends it, and its destructors run; so a future that Python cancels is dropped, unless it is in a
-//! [`velodrome::catch_cancel`]. When a loop of velodrome closes, the tasks that `velodrome::create_task` made on it are cancelled.
-//! Other loops tell nobody: there the tasks end when the loop is collected.
+//! [`velodrome::catch_cancel`]. When a loop of velodrome closes, on the thread that ran it, the tasks that `velodrome::create_task`
+//! made on it are cancelled. Other loops tell nobody: there the tasks end when the loop is collected.
+//!
+//! Those tasks are Rust's alone: they have no place in `asyncio.all_tasks()`, and no context variables that could be relied on.
 //!
 //! Python's garbage collector does not see what a future holds. A future that holds its own task, or whoever holds that, is
 //! freed when it ends or is cancelled, and not before.
