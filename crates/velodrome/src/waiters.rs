@@ -72,6 +72,12 @@ impl Waiters {
         self.list.borrow().first == NONE
     }
 
+    /// Whether nobody waits, and everybody who was woken has heard of it.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.list.borrow().nodes.is_empty()
+    }
+
     /// Wakes who waits longest. `false` if nobody does.
     #[inline]
     pub(crate) fn wake_one(&self) -> bool {

@@ -45,22 +45,43 @@ impl Semaphore {
     /// ```
     #[inline]
     pub async fn acquire(&self) -> Permit<'_> {
-        match self.permits.get().checked_sub(1) {
-            Some(left) => self.permits.set(left),
+        if !self.take() {
             // Whoever gives one back hands it to the first who waits.
-            None => self.waiters.wait(|| self.release(1)).await,
+            let on_lost = || {
+                self.release(1);
+                self.hand_on();
+            };
+            self.waiters.wait(on_lost).await;
+            self.hand_on();
         }
         Permit { semaphore: self }
     }
 
-    /// Takes a permit if one is free.
+    /// Takes a permit if one is free, and nobody came before.
     ///
     /// ```
     /// assert!(velodrome::Semaphore::new(0).try_acquire().is_none());
     /// ```
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
-        self.permits.set(self.permits.get().checked_sub(1)?);
-        Some(Permit { semaphore: self })
+        self.take().then(|| Permit { semaphore: self })
+    }
+
+    /// Who was woken and has not gone on yet came before, too: nobody passes.
+    #[inline]
+    fn take(&self) -> bool {
+        let takes = self.permits.get() > 0 && self.waiters.is_idle();
+        if takes {
+            self.permits.set(self.permits.get() - 1);
+        }
+        takes
+    }
+
+    /// Wakes those who have waited only for somebody who came before, as many as there are permits.
+    #[inline]
+    fn hand_on(&self) {
+        while self.permits.get() > 0 && self.waiters.wake_one() {
+            self.permits.set(self.permits.get() - 1);
+        }
     }
 
     /// Adds permits, or gives back those that were [kept](Permit::keep).
