@@ -47,8 +47,8 @@ pub(crate) enum Kind {
 struct Scope {
     parent: usize,
     kind: Kind,
-    /// A sender that has sent.
-    sent: bool,
+    /// How many cancellations it has sent into itself.
+    sent: u32,
     told: Told,
     waker: Option<Waker>,
     /// Tasks that are cancelled at once when the scope is told to cancel. It is not woken then: it ends when they have.
@@ -233,13 +233,24 @@ impl TaskCell {
         any
     }
 
+    /// Asks what is in a scope to end, which counts as a cancellation until the scope is left. `false` if nothing in it wants to
+    /// be asked.
+    fn send_from(&self, scope: usize) -> bool {
+        let asked = self.send_into(scope);
+        if asked {
+            self.rare().scopes.borrow_mut()[scope].sent += 1;
+            self.cancelling.set(self.cancelling.get().saturating_add(1));
+        }
+        asked
+    }
+
     /// Hands a cancellation on that the code of the current scope has caught: to the next scope around it that catches, or that
     /// sent it, or to the root.
     pub(crate) fn unwind(&self) {
         let mut scopes = self.rare().scopes.borrow_mut();
         let mut scope = self.current.get();
         while let Some(it) = scopes.get_mut(scope) {
-            if it.kind == Kind::Catches || it.sent {
+            if it.kind == Kind::Catches || it.sent > 0 {
                 it.told = Told::Unwind;
                 return;
             }
@@ -312,7 +323,7 @@ impl ScopeGuard {
         let scope = cell.rare().scopes.borrow_mut().insert(Scope {
             parent,
             kind,
-            sent: false,
+            sent: 0,
             told: Told::Nothing,
             waker: None,
             members,
@@ -353,9 +364,10 @@ impl ScopeGuard {
         std::mem::take(&mut self.cell.rare().scopes.borrow_mut()[self.scope].told)
     }
 
-    /// Whether the task was cancelled since, and that was not taken back.
+    /// Whether somebody else has cancelled the task since, and that was not taken back.
     pub(crate) fn was_cancelled(&self) -> bool {
-        self.cell.cancelling() > self.cancelling
+        let sent = self.cell.rare().scopes.borrow()[self.scope].sent;
+        self.cell.cancelling() > self.cancelling + sent
     }
 
     /// Whether what is in the scope handed a cancellation on.
@@ -365,8 +377,25 @@ impl ScopeGuard {
 
     /// Asks what is in the scope to end. `false` if nothing in it wants to be asked.
     pub(crate) fn send(&self) -> bool {
-        self.cell.rare().scopes.borrow_mut()[self.scope].sent = true;
-        self.cell.send_into(self.scope)
+        self.cell.send_from(self.scope)
+    }
+
+    /// The scope, for somebody else to ask what is in it to end.
+    pub(crate) fn scope(&self) -> ScopeRef {
+        ScopeRef { cell: self.cell.clone(), scope: self.scope }
+    }
+}
+
+/// A scope, which must not be used when its guard is gone.
+pub(crate) struct ScopeRef {
+    cell: CellRef,
+    scope: usize,
+}
+
+impl ScopeRef {
+    /// As [`ScopeGuard::send`].
+    pub(crate) fn send(&self) -> bool {
+        self.cell.send_from(self.scope)
     }
 }
 
@@ -384,6 +413,8 @@ impl Drop for Restore<'_> {
 impl Drop for ScopeGuard {
     fn drop(&mut self) {
         let scope = self.cell.rare().scopes.borrow_mut().try_remove(self.scope);
+        let sent = scope.as_ref().map_or(0, |scope| scope.sent);
+        self.cell.cancelling.set(self.cell.cancelling.get().saturating_sub(sent));
         // It came while what is in the scope was being polled, for the last time: it is for what comes next.
         if scope.as_ref().is_some_and(|scope| scope.told == Told::Cancel) {
             self.cell.told.set(Told::Cancel);

@@ -24,7 +24,7 @@ use crate::body::Deliver;
 use crate::context::Context;
 use crate::join_error::{JoinError, Panic};
 use crate::task::{Task, create_in};
-use crate::task_cell::{Kind, ScopeGuard, Told};
+use crate::task_cell::{Kind, ScopeGuard, ScopeRef, Told};
 
 /// Runs a block of code with a group of tasks, and waits for them all.
 ///
@@ -75,7 +75,8 @@ where
     let group = TaskGroup::new();
     let members = CancelMembers(Rc::clone(&group.state));
     let outcome =
-        Block { block: Some(block(&group)), value: None, scope: None, state: Rc::clone(&group.state) }.await;
+        Block { block: Some(block(&group)), outcome: None, scope: None, state: Rc::clone(&group.state) }
+            .await;
     drop(members);
     outcome
 }
@@ -107,10 +108,18 @@ struct State<E> {
     aborting: Cell<bool>,
     /// How many times the loop was told and has not come back to it yet: asyncio's callbacks of done tasks.
     unheard: Cell<usize>,
+    /// What is in the block, as long as nobody has asked it to end.
+    block: Cell<Option<ScopeRef>>,
+    /// What is in the block was asked to end, because a member failed; it ends by itself.
+    asked: Cell<bool>,
+    /// The block is to be dropped, because a member failed.
+    ends: Cell<bool>,
+    /// The block is over, and the task waits for the members: only then is it woken because they are done.
+    waits: Cell<bool>,
     waker: Cell<Option<Waker>>,
 }
 
-/// Why a task group failed: with each error, in the order in which they came.
+/// Why a task group failed: with each error: its members' in the order in which they came, and then its block's.
 ///
 /// ```
 /// use velodrome::{MemberError, run, task_group};
@@ -171,6 +180,10 @@ impl<E: 'static> TaskGroup<E> {
     fn new() -> Self {
         let state = State {
             context: Context::current(),
+            block: Cell::new(None),
+            asked: Cell::new(false),
+            ends: Cell::new(false),
+            waits: Cell::new(false),
             members: RefCell::new(Slab::new()),
             errors: RefCell::new(Vec::new()),
             aborting: Cell::new(false),
@@ -258,10 +271,17 @@ impl<E: 'static> State<E> {
 impl<E: 'static> Callee for State<E> {
     fn called(self: Rc<Self>) {
         self.unheard.set(self.unheard.get() - 1);
-        if !self.errors.borrow().is_empty() {
+        // Nobody is woken for nothing: what the task waits for would find it queued already, before its turn.
+        if !self.aborting.get() && !self.errors.borrow().is_empty() {
             self.abort();
+            self.asked.set(self.block.take().is_some_and(|block| block.send()));
+            self.ends.set(!self.asked.get());
+            if self.ends.get() {
+                self.wake();
+            }
+        } else if self.waits.get() && self.is_over() {
+            self.wake();
         }
-        self.wake();
     }
 }
 
@@ -314,6 +334,7 @@ struct CancelMembers<E>(Rc<State<E>>);
 
 impl<E> Drop for CancelMembers<E> {
     fn drop(&mut self) {
+        drop(self.0.block.take());
         self.0.abort();
     }
 }
@@ -323,7 +344,7 @@ pin_project! {
     struct Block<B, T, E> {
         #[pin]
         block: Option<B>,
-        value: Option<T>,
+        outcome: Option<Result<T, E>>,
         scope: Option<Scope>,
         state: Rc<State<E>>,
     }
@@ -333,8 +354,6 @@ struct Scope {
     guard: Option<ScopeGuard>,
     /// The task around was cancelled.
     cancelled: bool,
-    /// What is in the block was asked to end, because a member failed.
-    asked: bool,
 }
 
 impl<B, T, E> Future for Block<B, T, E>
@@ -346,21 +365,18 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let state = &**this.state;
-        let scope = this.scope.get_or_insert_with(|| Scope {
-            guard: ScopeGuard::new(Kind::Catches),
-            cancelled: false,
-            asked: false,
+        let scope = this.scope.get_or_insert_with(|| {
+            let guard = ScopeGuard::new(Kind::Catches);
+            state.block.set(guard.as_ref().map(ScopeGuard::scope));
+            Scope { guard, cancelled: false }
         });
         if scope.guard.as_ref().is_some_and(|guard| guard.told() != Told::Nothing) {
             scope.cancelled = true;
             this.block.set(None);
             state.abort();
         }
-        if state.aborting.get() && !scope.asked {
-            scope.asked = true;
-            if !scope.guard.as_ref().is_some_and(ScopeGuard::send) {
-                this.block.set(None);
-            }
+        if state.ends.get() {
+            this.block.set(None);
         }
         if let Some(block) = this.block.as_mut().as_pin_mut() {
             let polled = match &scope.guard {
@@ -368,23 +384,25 @@ where
                 None => block.poll(cx),
             };
             match polled {
-                Poll::Ready(Ok(value)) => {
-                    *this.value = Some(value);
+                Poll::Ready(outcome) => {
+                    let failed = outcome.is_err();
+                    *this.outcome = Some(outcome);
                     this.block.set(None);
-                }
-                Poll::Ready(Err(error)) => {
-                    state.errors.borrow_mut().push(MemberError::Failed(error));
-                    this.block.set(None);
-                    state.abort();
+                    if failed {
+                        state.abort();
+                    }
                 }
                 Poll::Pending => {
                     if scope.guard.as_ref().is_some_and(ScopeGuard::unwinds) {
-                        scope.cancelled |= !scope.asked;
+                        scope.cancelled |= !state.asked.get();
                         this.block.set(None);
                         state.abort();
                     }
                 }
             }
+        }
+        if this.block.is_none() && !state.waits.replace(true) {
+            drop(state.block.take());
         }
         if this.block.is_some() || !state.is_over() {
             let kept = state.waker.take().filter(|kept| kept.will_wake(cx.waker()));
@@ -393,12 +411,17 @@ where
         }
         let cancelled = scope.cancelled;
         scope.guard = None;
-        let errors = std::mem::take(&mut *state.errors.borrow_mut());
+        let mut errors = std::mem::take(&mut *state.errors.borrow_mut());
+        let outcome = this.outcome.take();
+        if let Some(Err(error)) = outcome {
+            errors.push(MemberError::Failed(error));
+            return Poll::Ready(Err(GroupError { errors }));
+        }
         if !errors.is_empty() {
             return Poll::Ready(Err(GroupError { errors }));
         }
-        match this.value.take() {
-            Some(value) if !cancelled => Poll::Ready(Ok(value)),
+        match outcome {
+            Some(Ok(value)) if !cancelled => Poll::Ready(Ok(value)),
             _ => {
                 if let Some(task) = CellRef::current() {
                     task.unwind();
