@@ -7,9 +7,11 @@ measured: it stands still while anything is ready, and jumps to the next timer w
 The faces differ on purpose in these, which a scenario cannot say or which `Scenario.differs` notices:
 
 - A task that awaits another one and is cancelled cancels that one too in asyncio.
-- A gather that is cancelled ends with the first of its tasks in asyncio, and with the last in Rust.
+- A gather that is cancelled ends with the first of its tasks in asyncio, and with the last in Rust. If that task fails
+  instead, the error comes out in asyncio, and the cancellation is lost; in Rust it is not.
 - A task that is cancelled while it waits for its turn leaves the line at once in asyncio, and in its own next
   step in Rust. Who is to be served meanwhile is woken a little later, but in the same turn.
+- Two timers due at the same time run in any order in asyncio, and as they were set in Rust.
 - A task that cancels itself and then returns has been cancelled; one that raises has failed in asyncio. In
   Rust an error is what is returned.
 
@@ -150,6 +152,7 @@ class Scenario:
                 if not any(not handle.cancelled() for handle in loop._ready):
                     times = [timer.when() for timer in loop._scheduled if not timer.cancelled()]
                     loop.now = min(times, default=loop.now)
+                    self.differs |= times.count(loop.now) > 1
             main.result()
             trace = list(self.trace)
             left = asyncio.all_tasks(loop)
@@ -286,7 +289,9 @@ class Scenario:
         try:
             results = await gathering
         finally:
-            self.differs |= len(tasks) > 1 and getattr(gathering, "_cancel_requested", False)
+            if getattr(gathering, "_cancel_requested", False):
+                failed = gathering.done() and not gathering.cancelled() and gathering.exception()
+                self.differs |= isinstance(failed, Fail | ExceptionGroup) or len(tasks) > 1
         self.log(label, "gathered", *results)
 
     async def _collect(self, label, *bodies):
