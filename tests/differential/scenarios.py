@@ -7,10 +7,12 @@ measured: it stands still while anything is ready, and jumps to the next timer w
 The faces differ on purpose in these, which a scenario cannot say or which `Scenario.differs` notices:
 
 - A task that awaits another one and is cancelled cancels that one too in asyncio.
-- A gather that is cancelled ends with the first of its tasks in asyncio, and with the last in Rust. If that task fails
-  instead, the error comes out in asyncio, and the cancellation is lost; in Rust it is not.
+- A gather that is cancelled ends with the first of its tasks in asyncio, and with the last in Rust. If that
+  task fails instead, the error comes out in asyncio, and the cancellation is lost; in Rust it is not.
 - A task that is cancelled while it waits for its turn leaves the line at once in asyncio, and in its own next
   step in Rust. Who is to be served meanwhile is woken a little later, but in the same turn.
+- A task that was cancelled, and whose group fails, is cancelled again by asyncio from 3.13 on. In Rust it is
+  not: if it then returned the group's error, that would be lost, by the last of these.
 - Two timers due at the same time run in any order in asyncio, and as they were set in Rust.
 - A task that cancels itself and then returns has been cancelled; one that raises has failed in asyncio. In
   Rust an error is what is returned.
@@ -28,6 +30,12 @@ PARTS = 1 << 20
 #: When what has not ended is cancelled, and how often.
 LONG = 1000
 PATIENCE = 20
+#: Whether a group that fails cancels a task again that has been cancelled.
+CANCELS_AGAIN = any(
+    "cancel" in getattr(asyncio.TaskGroup, name).__code__.co_names
+    for name in ("__aexit__", "_aexit")
+    if hasattr(asyncio.TaskGroup, name)
+)
 
 
 class Fail(Exception):
@@ -299,12 +307,16 @@ class Scenario:
         self.log(label, "collected", *(it if isinstance(it, int) else f"!{show(it)}" for it in results))
 
     async def _group(self, label, block, *bodies):
-        async with self.aio.TaskGroup() as group:
-            if not hasattr(type(group), "_tasks"):
-                group._tasks = OrderedSet()
-            for body in bodies:
-                group.create_task(self._body(body))
-            await self._body(block)
+        try:
+            async with self.aio.TaskGroup() as group:
+                if not hasattr(type(group), "_tasks"):
+                    group._tasks = OrderedSet()
+                for body in bodies:
+                    group.create_task(self._body(body))
+                await self._body(block)
+        except BaseExceptionGroup:
+            self.differs |= CANCELS_AGAIN and asyncio.current_task().cancelling() > 0
+            raise
         self.log(label, "grouped")
 
     async def _timeout(self, label, units, body):
