@@ -402,7 +402,9 @@ def test_sockets_of_rust_are_served_by_the_loops_poller_and_thread(probe, run):
             port = server.sockets[0].getsockname()[1]
             before = len(os.listdir("/proc/self/task")), count_epolls()
             echoed = await asyncio.gather(*(probe.echo(port, 20) for _ in range(20)))
-            assert (len(os.listdir("/proc/self/task")), count_epolls()) == before
+            threads, polls = len(os.listdir("/proc/self/task")), count_epolls()
+            # Threads of earlier tests may be ending.
+            assert threads <= before[0] and polls == before[1]
         assert echoed == [20] * 20
 
     run(main())
