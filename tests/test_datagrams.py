@@ -456,11 +456,14 @@ def test_an_error_in_the_middle_of_what_is_kept():
                 arrived += drain(theirs)
             left = transport.get_write_buffer_size()
             end(loop, transport)
-            return protocol.told, kept, arrived, left
+            lefts.append(left)
+            return protocol.told, kept, arrived
 
-    told, kept, arrived, left = check_same(program)[1]
+    # asyncio of 3.13.0 counts a header for each datagram that it keeps, and forgets it when it goes; ours does not.
+    lefts = []
+    told, kept, arrived = check_same(program)[1]
     assert kept and "error" in [name for name, *_ in told]
-    assert len(arrived) == 205 and left == 0
+    assert len(arrived) == 205 and lefts[-1] == 0
 
 
 # -- Receiving --------------------------------------------------------------------------------------------
