@@ -459,7 +459,7 @@ def test_an_error_in_the_middle_of_what_is_kept():
             lefts.append(left)
             return protocol.told, kept, arrived
 
-    # asyncio of 3.13.0 counts a header for each datagram that it keeps, and forgets it when it goes; ours does not.
+    # asyncio of 3.13.0 counts a header for each datagram that it keeps, and forgets it when that goes.
     lefts = []
     told, kept, arrived = check_same(program)[1]
     assert kept and "error" in [name for name, *_ in told]
