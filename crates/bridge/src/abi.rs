@@ -4,22 +4,20 @@
 //! What must stay true: a table is only believed in a capsule of its name; a table made here lies in the [`Foreign`] that it is
 //! of; what belongs to a thread is seen and dropped there only.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, ThreadId};
 
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
-use velodrome::host::{CallFn, Guest, HOST_VERSION, Host, Incompatible, Interest, TimerId, Watch};
+use velodrome::host::{
+    Asked, CAPSULE, CallFn, Guest, HOST_VERSION, Host, Incompatible, Interest, TimerId, Watch,
+};
 
 use crate::foreign::Foreign;
-
-/// What the capsule of a loop is called.
-const CAPSULE: &CStr = c"velodrome.Host";
 
 /// The loop of a capsule, which runs in this thread. `None` if it is not a capsule of a loop.
 pub(crate) fn guest_of_capsule(capsule: &Bound<'_, PyAny>) -> Option<Result<Guest, Incompatible>> {
@@ -33,58 +31,6 @@ pub(crate) fn guest_of_capsule(capsule: &Bound<'_, PyAny>) -> Option<Result<Gues
 pub(crate) fn guest_of_foreign(foreign: &Arc<Foreign>) -> Result<Guest, Incompatible> {
     // SAFETY: the table lies in the structure, which is borrowed; its loop is running here, or the caller could not have it.
     unsafe { Guest::from_raw(NonNull::from(&foreign.table().0)) }
-}
-
-// ---------------------------------------------------------------------------------------------------------------
-// A function to call.
-
-/// What was handed in through a table that was made here: called once, or again and again, or given back.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    function: CallFn,
-    data: *mut c_void,
-    /// Where it may be called; `None` is anywhere.
-    thread: Option<ThreadId>,
-    again: bool,
-    owns_data: AtomicBool,
-}
-
-// SAFETY: the data is only ever handed to its function, on the thread that the function was meant for.
-unsafe impl Send for Asked {}
-// SAFETY: as above; what changes is atomic.
-unsafe impl Sync for Asked {}
-
-/// What became of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ran {
-    /// It was made, or there was none to make any more.
-    Here,
-    /// It belongs to another thread.
-    Elsewhere,
-}
-
-impl Asked {
-    fn new(function: CallFn, data: *mut c_void, thread: Option<ThreadId>, again: bool) -> Self {
-        Asked { function, data, thread, again, owns_data: AtomicBool::new(true) }
-    }
-
-    /// Gives the data back; `false` if it was handed over or given back before.
-    pub(crate) fn give_up(&self) -> bool {
-        self.owns_data.swap(false, Ordering::AcqRel)
-    }
-
-    /// Makes the call, unless it was cancelled or belongs to another thread.
-    pub(crate) fn run(&self) -> Ran {
-        if self.thread.is_some_and(|thread| thread != thread::current().id()) {
-            return Ran::Elsewhere;
-        }
-        let owned = if self.again { self.owns_data.load(Ordering::Acquire) } else { self.give_up() };
-        if owned {
-            // SAFETY: the function was handed in with this data, to be called on this thread; it does not unwind.
-            unsafe { (self.function)(self.data) }
-        }
-        Ran::Here
-    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -149,15 +95,19 @@ unsafe extern "C" fn schedule(context: *mut c_void, call: CallFn, data: *mut c_v
     // SAFETY: the caller has a share of the loop.
     let foreign = unsafe { foreign(context) };
     contained(false, || {
-        let thread = foreign.is_own_thread().then(|| thread::current().id());
-        foreign.schedule(Arc::new(Asked::new(call, data, thread, false)))
+        // SAFETY: it may be called on the loop's thread. What that thread itself asks for may be called there alone.
+        let asked = unsafe {
+            if foreign.is_own_thread() { Asked::here(call, data) } else { Asked::anywhere(call, data) }
+        };
+        foreign.schedule(Arc::new(asked))
     })
 }
 
 unsafe extern "C" fn timer_set(context: *mut c_void, at: u64, call: CallFn, data: *mut c_void) -> TimerId {
     // SAFETY: the caller has a share of the loop.
     let foreign = unsafe { foreign(context) };
-    let asked = Arc::new(Asked::new(call, data, Some(thread::current().id()), false));
+    // SAFETY: timers are set on the loop's thread, to be called once on it.
+    let asked = Arc::new(unsafe { Asked::here(call, data) });
     contained(TimerId(0, 0), || foreign.timer_set(at, asked))
 }
 
@@ -177,7 +127,8 @@ unsafe extern "C" fn descriptor_add(
 ) -> c_int {
     // SAFETY: the caller has a share of the loop.
     let foreign = unsafe { foreign(context) };
-    let asked = Arc::new(Asked::new(call, data, Some(thread::current().id()), true));
+    // SAFETY: a descriptor is watched on the loop's thread, to be called on it until that ends.
+    let asked = Arc::new(unsafe { Asked::again(call, data) });
     match contained(Err(crate::foreign::EINVAL), || foreign.descriptor_add(descriptor, interest, asked)) {
         Ok(added) => {
             // SAFETY: the caller gave a place for it.
@@ -207,7 +158,8 @@ unsafe extern "C" fn turn(context: *mut c_void) -> u64 {
 unsafe extern "C" fn at_close(context: *mut c_void, call: CallFn, data: *mut c_void) {
     // SAFETY: the caller has a share of the loop.
     let foreign = unsafe { foreign(context) };
-    let asked = Arc::new(Asked::new(call, data, Some(thread::current().id()), true));
+    // SAFETY: asked for on the loop's thread, to be called on it in each round of its closing.
+    let asked = Arc::new(unsafe { Asked::again(call, data) });
     contained((), || foreign.at_close(asked));
 }
 

@@ -22,9 +22,9 @@ use pyo3::exceptions::PyOSError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
-use velodrome::host::{Interest, TimerId, Watch};
+use velodrome::host::{Asked, Interest, Ran, TimerId, Watch};
 
-use crate::abi::{Asked, Ran, Table, table};
+use crate::abi::{Table, table};
 
 /// What is answered if the loop cannot watch a descriptor, and does not say why.
 pub(crate) const EINVAL: c_int = 22;

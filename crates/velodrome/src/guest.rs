@@ -45,14 +45,16 @@ pub struct Incompatible {
 
 /// A loop that somebody else runs, as the futures of this thread see it. Cheap to clone.
 ///
-/// ```no_run
+/// ```
 /// use std::task::Waker;
 /// use velodrome::host::{Guest, GuestTask};
 ///
-/// # fn guest_of_the_running_loop() -> Guest { unimplemented!() }
-/// let guest: Guest = guest_of_the_running_loop();
+/// # let runner = velodrome::Runner::new()?;
+/// # // SAFETY: the table is the runner's, which is on this thread.
+/// # let guest = unsafe { Guest::from_raw(runner.host_table()) }?;
 /// let mut task = GuestTask::new(&guest, Box::pin(async { 6 * 7 }));
 /// assert!(task.poll(Waker::noop()).is_ready());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Guest {
@@ -66,11 +68,14 @@ impl Guest {
 
     /// The loop, for other threads.
     ///
-    /// ```no_run
-    /// # fn guest_of_the_running_loop() -> velodrome::host::Guest { unimplemented!() }
-    /// let handle = guest_of_the_running_loop().handle();
+    /// ```
+    /// # use velodrome::host::Guest;
+    /// # let runner = velodrome::Runner::new()?;
+    /// # // SAFETY: the table is the runner's, which is on this thread.
+    /// # let guest = unsafe { Guest::from_raw(runner.host_table()) }?;
+    /// let handle = guest.handle();
     /// handle.call_soon(|| println!("called on the loop's thread"))?;
-    /// # Ok::<(), velodrome::Closed>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn handle(&self) -> Handle {
         Handle::new(self.context.host.host().clone())
@@ -78,10 +83,13 @@ impl Guest {
 
     /// Whether a handle is this loop's.
     ///
-    /// ```no_run
-    /// # fn guest_of_the_running_loop() -> velodrome::host::Guest { unimplemented!() }
-    /// let guest = guest_of_the_running_loop();
+    /// ```
+    /// # use velodrome::host::Guest;
+    /// # let runner = velodrome::Runner::new()?;
+    /// # // SAFETY: the table is the runner's, which is on this thread.
+    /// # let guest = unsafe { Guest::from_raw(runner.host_table()) }?;
     /// assert!(guest.is_loop_of(&guest.handle()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn is_loop_of(&self, handle: &Handle) -> bool {
         handle.host() == self.context.host.host()
@@ -110,17 +118,19 @@ impl Guest {
 /// It has a place among [`all_tasks`](crate::all_tasks), can be cancelled, and hears of it through
 /// [`catch_cancel`](crate::catch_cancel). Dropping it drops the future.
 ///
-/// ```no_run
+/// ```
 /// use std::task::{Poll, Waker};
 /// use velodrome::host::{Guest, GuestTask};
 ///
-/// # fn guest_of_the_running_loop() -> Guest { unimplemented!() }
-/// let guest = guest_of_the_running_loop();
+/// # let runner = velodrome::Runner::new()?;
+/// # // SAFETY: the table is the runner's, which is on this thread.
+/// # let guest = unsafe { Guest::from_raw(runner.host_table()) }?;
 /// let mut task = GuestTask::new(&guest, Box::pin(std::future::pending::<()>()));
 /// assert!(task.poll(Waker::noop()).is_pending());
 /// task.cancel();
 /// let Poll::Ready(Err(error)) = task.poll(Waker::noop()) else { unreachable!() };
 /// assert!(error.is_cancelled());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct GuestTask<F: Future + ?Sized> {
     context: Rc<Context>,
@@ -134,10 +144,13 @@ pub struct GuestTask<F: Future + ?Sized> {
 impl<F: Future + ?Sized> GuestTask<F> {
     /// A task for a future, which nobody has polled yet.
     ///
-    /// ```no_run
+    /// ```
     /// use velodrome::host::{Guest, GuestTask};
-    /// # fn guest_of_the_running_loop() -> Guest { unimplemented!() }
-    /// let task = GuestTask::new(&guest_of_the_running_loop(), Box::pin(async {}));
+    /// # let runner = velodrome::Runner::new()?;
+    /// # // SAFETY: the table is the runner's, which is on this thread.
+    /// # let guest = unsafe { Guest::from_raw(runner.host_table()) }?;
+    /// let task = GuestTask::new(&guest, Box::pin(async {}));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(guest: &Guest, future: Pin<Box<F>>) -> Self {
         let cell = CellRef::alone(&guest.context.host);
@@ -152,12 +165,15 @@ impl<F: Future + ?Sized> GuestTask<F> {
     ///
     /// [`JoinError::Cancelled`] or [`JoinError::Panicked`].
     ///
-    /// ```no_run
+    /// ```
     /// use std::task::{Poll, Waker};
     /// use velodrome::host::{Guest, GuestTask};
-    /// # fn guest_of_the_running_loop() -> Guest { unimplemented!() }
-    /// let mut task = GuestTask::new(&guest_of_the_running_loop(), Box::pin(async { 1 }));
+    /// # let runner = velodrome::Runner::new()?;
+    /// # // SAFETY: the table is the runner's, which is on this thread.
+    /// # let guest = unsafe { Guest::from_raw(runner.host_table()) }?;
+    /// let mut task = GuestTask::new(&guest, Box::pin(async { 1 }));
     /// assert!(matches!(task.poll(Waker::noop()), Poll::Ready(Ok(1))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn poll(&mut self, waker: &Waker) -> Poll<Result<F::Output, JoinError>> {
         if self.future.is_none() {
@@ -181,13 +197,16 @@ impl<F: Future + ?Sized> GuestTask<F> {
 
     /// Whether a waker that it was polled with is kept, for those who count them.
     ///
-    /// ```no_run
+    /// ```
     /// use std::task::Waker;
     /// use velodrome::host::{Guest, GuestTask};
-    /// # fn guest_of_the_running_loop() -> Guest { unimplemented!() }
-    /// let mut task = GuestTask::new(&guest_of_the_running_loop(), Box::pin(std::future::pending::<()>()));
+    /// # let runner = velodrome::Runner::new()?;
+    /// # // SAFETY: the table is the runner's, which is on this thread.
+    /// # let guest = unsafe { Guest::from_raw(runner.host_table()) }?;
+    /// let mut task = GuestTask::new(&guest, Box::pin(std::future::pending::<()>()));
     /// assert!(task.poll(Waker::noop()).is_pending());
     /// assert!(task.has_waker());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn has_waker(&self) -> bool {
         self.has_waker
@@ -195,11 +214,14 @@ impl<F: Future + ?Sized> GuestTask<F> {
 
     /// Asks the future to end, as [`Task::cancel`](crate::Task::cancel) does. The next poll sees to it.
     ///
-    /// ```no_run
+    /// ```
     /// use velodrome::host::{Guest, GuestTask};
-    /// # fn guest_of_the_running_loop() -> Guest { unimplemented!() }
-    /// let task = GuestTask::new(&guest_of_the_running_loop(), Box::pin(async {}));
+    /// # let runner = velodrome::Runner::new()?;
+    /// # // SAFETY: the table is the runner's, which is on this thread.
+    /// # let guest = unsafe { Guest::from_raw(runner.host_table()) }?;
+    /// let task = GuestTask::new(&guest, Box::pin(async {}));
     /// assert!(task.cancel());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn cancel(&self) -> bool {
         self.cell.cancel()

@@ -8,8 +8,9 @@
 //! ignores the newer ones and a newer reader looks before it uses them; and every function is called on the loop's
 //! own thread, `schedule`, `retain` and `release` alone from any.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 
+pub use crate::abi::{Asked, Ran};
 pub use crate::guest::{Guest, GuestTask, Incompatible};
 
 /// The version of the table's layout that this crate speaks.
@@ -18,6 +19,13 @@ pub use crate::guest::{Guest, GuestTask, Incompatible};
 /// assert_eq!(velodrome::host::HOST_VERSION, 1);
 /// ```
 pub const HOST_VERSION: u32 = 1;
+
+/// The name of the capsule in which Python gets a table, from a loop's `__velodrome_host__`. Whoever has it has a share of the loop.
+///
+/// ```
+/// assert_eq!(velodrome::host::CAPSULE, c"velodrome.Host");
+/// ```
+pub const CAPSULE: &CStr = c"velodrome.Host";
 
 /// A timer, as the host numbers it: two words, so that a host can find it without a table. Never used again.
 ///

@@ -8,6 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
+use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
@@ -19,6 +20,7 @@ use crate::body::step;
 use crate::context::Context;
 use crate::event_loop::{EventLoop, Next};
 use crate::handle::Handle;
+use crate::host::Host;
 use crate::join_error::JoinError;
 use crate::sync::{AtomicBool, Ordering};
 
@@ -241,6 +243,25 @@ impl Runner {
         drop(finish);
         drop(entered);
         outcome.into_inner().expect("the loop ran until there was an outcome")
+    }
+
+    /// The loop, for libraries that have a copy of this crate of their own, and poll futures on this thread. Valid as long as the
+    /// runner, or whoever has [retained](Host::retain) it.
+    ///
+    /// ```
+    /// use std::task::{Poll, Waker};
+    /// use velodrome::Runner;
+    /// use velodrome::host::{Guest, GuestTask};
+    ///
+    /// let runner = Runner::new()?;
+    /// // SAFETY: the table is the runner's, which is on this thread.
+    /// let guest = unsafe { Guest::from_raw(runner.host_table()) }?;
+    /// let mut task = GuestTask::new(&guest, Box::pin(async { 6 * 7 }));
+    /// assert!(matches!(task.poll(Waker::noop()), Poll::Ready(Ok(42))));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn host_table(&self) -> NonNull<Host> {
+        self.event_loop.table().address()
     }
 
     /// The loop, for other threads.

@@ -14,14 +14,14 @@
 //! - The loop is reached through a pointer that is null as soon as it is closed, or dies.
 
 use std::collections::HashSet;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::os::fd::BorrowedFd;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use pyo3::ffi;
-use velodrome::host::{CallFn, HOST_VERSION, Host, Interest, TimerId, Watch};
+use velodrome::host::{Asked, CAPSULE, CallFn, HOST_VERSION, Host, Interest, Ran, TimerId, Watch};
 use velodrome_engine::{Engine, Key, Remote, Time, TimerKey};
 
 use super::class::Inst;
@@ -31,40 +31,23 @@ use super::raised::Fallible;
 use crate::event_loop::EventLoop;
 use crate::job::Job;
 
-/// What the capsule is called.
-const CAPSULE: &CStr = c"velodrome.Host";
-
 // ---------------------------------------------------------------------------------------------------------------
 // What is called.
 
-/// A function that was handed in through the table, with what it is called with.
+/// What was handed in through the table.
 #[derive(Clone, Debug)]
-pub struct Call(Arc<Asked>);
+pub struct Call(Arc<Numbered>);
 
 #[derive(Debug)]
-struct Asked {
-    function: CallFn,
-    data: *mut c_void,
-    /// Where it may be called; 0 is anywhere.
-    thread: u64,
-    /// Whether it is called again and again, as a descriptor's is.
-    again: bool,
-    /// Cleared as soon as the data is not ours any more.
-    owns_data: AtomicBool,
+struct Numbered {
+    asked: Asked,
     /// The number of the timer or the registration.
     number: (AtomicU64, AtomicU64),
 }
 
-// SAFETY: the data belongs to whoever made the call, and is only ever handed to their function, on the thread that they asked
-// for it on, or on the loop's if they may be on any.
-unsafe impl Send for Asked {}
-// SAFETY: as above; what changes is atomic.
-unsafe impl Sync for Asked {}
-
 impl Call {
-    fn new(function: CallFn, data: *mut c_void, thread: u64, again: bool) -> Call {
-        let owns_data = AtomicBool::new(true);
-        Call(Arc::new(Asked { function, data, thread, again, owns_data, number: Default::default() }))
+    fn new(asked: Asked) -> Call {
+        Call(Arc::new(Numbered { asked, number: Default::default() }))
     }
 
     fn note(&self, number: (u64, u64)) {
@@ -78,23 +61,15 @@ impl Call {
 
     /// Gives the data back; `false` if it was handed over or given back before.
     fn give_up(&self) -> bool {
-        self.0.owns_data.swap(false, Ordering::AcqRel)
+        self.0.asked.give_up()
     }
 
     /// Makes the call, unless it was cancelled, or belongs to a thread that does not run the loop any more.
     pub fn run(&self, event_loop: &Inst<EventLoop>) {
-        let asked = &*self.0;
-        if asked.thread != 0 && asked.thread != gil::thread_id() {
-            if asked.again {
-                // Reported again and again, and never looked at, a descriptor would keep the loop busy.
-                event_loop.with_host(|host| host.end_watch(event_loop, self));
-            }
-            return;
-        }
-        let owned = if asked.again { asked.owns_data.load(Ordering::Acquire) } else { self.give_up() };
-        if owned {
-            // SAFETY: the function was handed in with this data, to be called on this thread; it does not unwind.
-            unsafe { (asked.function)(asked.data) }
+        let asked = &self.0.asked;
+        if asked.run() == Ran::Elsewhere && asked.is_again() {
+            // Reported again and again, and never looked at, a descriptor would keep the loop busy.
+            event_loop.with_host(|host| host.end_watch(event_loop, self));
         }
     }
 }
@@ -302,7 +277,8 @@ impl LoopHost {
             let scheduled = self.ask(|event_loop| {
                 let own = event_loop.is_run_by(thread) || self.closing.load(Ordering::Relaxed) == thread;
                 own.then(|| {
-                    let call = Call::new(function, data, thread, false);
+                    // SAFETY: what the loop's thread asks for may be called on it.
+                    let call = Call::new(unsafe { Asked::here(function, data) });
                     event_loop.with_open_engine(|engine| engine.push(Job::Call(call))).is_some()
                 })
             });
@@ -315,12 +291,15 @@ impl LoopHost {
         if self.forked.load(Ordering::Acquire) {
             return false;
         }
-        self.remote.push(Job::Call(Call::new(function, data, 0, false))).is_ok()
+        // SAFETY: what another thread asks for may be called on whichever runs the loop.
+        let asked = unsafe { Asked::anywhere(function, data) };
+        self.remote.push(Job::Call(Call::new(asked))).is_ok()
     }
 
     fn timer_set(&self, at: u64, function: CallFn, data: *mut c_void) -> TimerId {
         let _held = gil::hold();
-        let call = Call::new(function, data, gil::thread_id(), false);
+        // SAFETY: timers are set on the loop's thread, to be called once on it.
+        let call = Call::new(unsafe { Asked::here(function, data) });
         let job = Job::Call(call.clone());
         let key = self
             .ask(|event_loop| event_loop.with_open_engine(|engine| engine.timer(Time::from_nanos(at), job)));
@@ -372,7 +351,8 @@ impl LoopHost {
         }
         // SAFETY: the caller lends an open descriptor.
         let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
-        let call = Call::new(function, data, gil::thread_id(), true);
+        // SAFETY: a descriptor is watched on the loop's thread, to be called on it until that ends.
+        let call = Call::new(unsafe { Asked::again(function, data) });
         let job = Job::Call(call.clone());
         let watched = self
             .ask(|event_loop| event_loop.with_open_engine(|engine| engine.watch(descriptor, interest, job)));
@@ -403,7 +383,8 @@ impl LoopHost {
     }
 
     fn at_close(&self, function: CallFn, data: *mut c_void) {
-        let call = Call::new(function, data, gil::thread_id(), true);
+        // SAFETY: asked for on the loop's thread, to be called on it in each round of its closing.
+        let call = Call::new(unsafe { Asked::again(function, data) });
         self.closed().at_close.push(call);
     }
 }

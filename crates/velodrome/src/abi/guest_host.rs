@@ -24,15 +24,14 @@ impl Guest {
     /// `host` points to a table that keeps the contract of [`Host`], and that is valid during this call. This is the thread on
     /// which the loop runs.
     ///
-    /// ```no_run
-    /// use std::ptr::NonNull;
-    /// use velodrome::host::{Guest, Host};
+    /// ```
+    /// use velodrome::host::Guest;
     ///
-    /// # fn table_from_a_capsule() -> NonNull<Host> { unimplemented!() }
-    /// let table: NonNull<Host> = table_from_a_capsule();
-    /// // SAFETY: the capsule keeps the table alive, and its loop runs in this thread.
+    /// let runner = velodrome::Runner::new()?;
+    /// let table = runner.host_table(); // or the pointer of a capsule
+    /// // SAFETY: the runner keeps the table alive, and its loop is of this thread.
     /// let guest = unsafe { Guest::from_raw(table) }?;
-    /// # Ok::<(), velodrome::host::Incompatible>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub unsafe fn from_raw(host: NonNull<Host>) -> Result<Guest, Incompatible> {
         if let Some(context) = Context::guest(|context| context.host.host().is_of(host)) {

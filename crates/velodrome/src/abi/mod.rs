@@ -2,6 +2,7 @@
 //! on both of its sides, and where a future becomes a task.
 //!
 //! - `host_ref.rs` calls a table: safe methods over a loop that may be anybody's.
+//! - `asked.rs` is a call that somebody asked for through a table, for those who fill one elsewhere.
 //! - `guest_host.rs` looks at the table of a loop that is not ours.
 //! - `serve.rs` fills one: the table of this crate's own loop.
 //! - `own_thread.rs` keeps what belongs to the loop's thread from the others, who may hold the loop too.
@@ -11,6 +12,7 @@
 //! What must stay true: everything that is called through the table is called with the `data` that it was made for;
 //! nothing unwinds out of an `extern "C"` function.
 
+mod asked;
 mod cell_ref;
 mod guest_host;
 mod host_ref;
@@ -21,6 +23,7 @@ mod serve;
 mod task_timer;
 mod waker;
 
+pub use asked::{Asked, Ran};
 pub(crate) use cell_ref::CellRef;
 pub(crate) use host_ref::{Callee, HostRef, LocalHost};
 pub(crate) use join_handle::JoinHandle;

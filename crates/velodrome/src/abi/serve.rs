@@ -91,10 +91,16 @@ unsafe impl Send for HostTable {}
 // SAFETY: as above.
 unsafe impl Sync for HostTable {}
 
+impl HostTable {
+    pub(crate) fn address(&self) -> NonNull<Host> {
+        NonNull::from(&self.0)
+    }
+}
+
 /// A loop of ours, on its own thread, as a host.
 pub(crate) fn host_of(event_loop: &Arc<EventLoop>) -> LocalHost {
     assert!(event_loop.is_own_thread(), "a loop is run by the thread that made it");
-    let host = NonNull::from(&event_loop.table().0);
+    let host = event_loop.table().address();
     // One share for the reference.
     let _ = Arc::into_raw(Arc::clone(event_loop));
     // SAFETY: the table lies in the loop, and its functions are those below. This is the loop's thread, as was just looked up.
