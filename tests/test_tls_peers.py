@@ -230,11 +230,9 @@ def test_we_cut_the_stream_off(role, version):
 @roles
 def test_who_asks_for_keys_and_never_reads_is_not_read_from(role, protocol):
     """The answers would need memory without bound; whoever reads again is read from again."""
-    count = 20_000
-    ours, theirs = sockets()
-    for sock in (ours, theirs):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+    count = 15_000
+    # Not TCP, which drops what full buffers cannot take, acknowledgements too, and then tries more and more seldom.
+    ours, theirs = socket.socketpair()
     wire = theirs.dup()
     peer = RustlsPeer(theirs, other(role), "1.3", "receive:1", f"flood:{count}", "send:5", "cut")
 
@@ -260,6 +258,6 @@ def test_who_asks_for_keys_and_never_reads_is_not_read_from(role, protocol):
 
     unsent, told = run("velodrome", main)
     # What the kernel has taken, and a last read; every key asked for is answered with 22 bytes.
-    assert unsent < 300_000 < count * 22
+    assert unsent < 250_000 < count * 22
     assert told == []
     assert peer.join()[1:] == ["receive:1: done", f"flood:{count}: done", "send:5: done", "cut: done"]
