@@ -231,6 +231,49 @@ def test_connecting_to_who_does_not_answer(loop):
                 assert not trial(loop, begin, turns)
 
 
+# -- create_server -----------------------------------------------------------------------------------------
+
+
+def test_making_a_server(loop):
+    """On two addresses that have to be looked up. Who did not get it is left with no listener."""
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        pytest.skip("asyncio's loop goes on listening for a server that nobody has")
+
+    async def getaddrinfo(host, port, **hints):
+        await asyncio.sleep(0)
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
+
+    loop.getaddrinfo = getaddrinfo
+
+    def begin():
+        operation = Operation(loop)
+        coroutine = loop.create_server(lambda: Echo(operation.met), ["127.0.0.1", "127.0.0.2"], 0)
+        operation.tasks.append(loop.create_task(coroutine))
+
+        def client_of(task):
+            server = task.result()
+            party = Client()
+            client = socket.create_connection(server.sockets[1].getsockname())
+            operation.sockets.append(client)
+            operation.clients.append(party)
+            client.send(party.token)
+            client.setblocking(False)
+
+            def arrived():
+                with contextlib.suppress(BlockingIOError):
+                    party.received += client.recv(100)
+                return party.received == party.token
+
+            assert settle(loop, arrived)
+            server.close()
+            return party
+
+        operation.client_of = client_of
+        return operation
+
+    assert every_point(loop, begin) > 2
+
+
 # -- connect_accepted_socket -------------------------------------------------------------------------------
 
 

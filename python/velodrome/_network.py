@@ -7,8 +7,9 @@ honoured as it is there.
 
 import os
 import socket
-from asyncio import base_events, constants, selector_events, trsock, unix_events
+from asyncio import base_events, constants, selector_events, tasks, trsock, unix_events
 from asyncio.log import logger
+from functools import wraps
 
 from velodrome import _tls
 from velodrome._selector_view import SelectorView, TransportTable
@@ -17,6 +18,28 @@ from velodrome._velodrome import DatagramTransport, SocketTransport
 _Base = base_events.BaseEventLoop
 _Selector = selector_events.BaseSelectorEventLoop
 _Unix = unix_events._UnixSelectorEventLoop
+
+
+def _or_closed(function):
+    """Return one of asyncio's functions that make servers, which closes the server when it is cancelled.
+
+    asyncio's gives way once when the server listens already. Who is cancelled there never gets to see it,
+    and asyncio's loop goes on accepting for it.
+    """
+
+    @wraps(function)
+    async def create(self, *args, start_serving=True, **kwargs):
+        server = await function(self, *args, start_serving=False, **kwargs)
+        if start_serving:
+            server._start_serving()
+            try:
+                await tasks.sleep(0)
+            except BaseException:
+                server.close()
+                raise
+        return server
+
+    return create
 
 
 class Network:
@@ -70,7 +93,7 @@ class Network:
 
     # -- Servers -----------------------------------------------------------------------------------
 
-    create_server = _Base.create_server
+    create_server = _or_closed(_Base.create_server)
     _create_server_getaddrinfo = _Base._create_server_getaddrinfo
     connect_accepted_socket = _Base.connect_accepted_socket
     _start_serving = _Selector._start_serving
@@ -98,7 +121,7 @@ class Network:
     # -- Unix sockets ------------------------------------------------------------------------------
 
     create_unix_connection = _Unix.create_unix_connection
-    create_unix_server = _Unix.create_unix_server
+    create_unix_server = _or_closed(_Unix.create_unix_server)
 
     # -- Files -------------------------------------------------------------------------------------
 
