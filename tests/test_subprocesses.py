@@ -190,6 +190,21 @@ def test_protocol_hears_everything_in_order(either_loop):
     assert {(1, b"out\n"), (2, b"err\n"), (1, None), (2, None), "exited"} <= set(calls)
 
 
+@pytest.mark.parametrize("start", ["exec", "shell"])
+def test_factory_that_makes_no_protocol(loop, start):
+    """Starting fails, and the child is killed. (asyncio waits for ever for the end of one that runs.)"""
+    loop.set_exception_handler(lambda loop, context: None)
+
+    async def main():
+        if start == "exec":
+            await loop.subprocess_exec(lambda: None, "sleep", "100")
+        else:
+            await loop.subprocess_shell(lambda: None, "exec sleep 100")
+
+    with pytest.raises(AttributeError, match="connection_made"):
+        loop.run_until_complete(main())
+
+
 def test_how_it_ended():
     def program(loop):
         async def main():

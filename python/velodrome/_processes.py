@@ -103,8 +103,11 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         super().__init__(loop, *args, **kwargs)
 
     def _process_exited(self, returncode):
-        super()._process_exited(returncode)
-        self.exited.set_result(returncode)
+        try:
+            super()._process_exited(returncode)
+        finally:
+            # Also where the program's factory has made no protocol, which asyncio trips over.
+            self.exited.set_result(returncode)
 
     async def _connect_pipes(self, waiter):
         process = self._proc
