@@ -13,8 +13,16 @@ import pytest
 collect_ignore = [] if os.environ.get("VELODROME_PANIC_TEST") else ["test_panics.py"]
 
 
-def pytest_collection_finish():
-    """Spare the collector, which many tests call, the many objects of pytest and of the tests themselves."""
+def pytest_configure(config):
+    """Where slow tests are left out, tests that try the same thing again and again do so less often."""
+    if config.option.markexpr == "not slow":
+        os.environ.setdefault("VELODROME_REPEAT", "4")
+        os.environ.setdefault("VELODROME_LOAD_SECONDS", "0.5")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections():
+    """Spare the collector, which many tests call, the objects of pytest and of the modules before."""
     gc.collect()
     gc.freeze()
 

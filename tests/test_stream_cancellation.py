@@ -11,7 +11,6 @@ import socket
 
 import pytest
 import velodrome
-from differential.cancellation import quick_collections  # noqa: F401
 from differential.compare import LOOPS, one_turn, turns
 from differential.worlds import close
 

@@ -13,11 +13,10 @@ import subprocess
 import pytest
 import velodrome
 from differential import worlds
-from differential.cancellation import REPEAT, every_point, quick_collections, settle, trial
+from differential.cancellation import REPEAT, every_point, settle, trial
 from differential.children import children
 
 either_loop = worlds.either_loop
-_quick_collections = quick_collections
 
 pytestmark = [
     # What nobody got to see is left to the garbage collector, which says so: asyncio does that.

@@ -17,14 +17,12 @@ from differential.cancellation import (
     REPEAT,
     descriptors,
     every_point,
-    quick_collections,
     settle,
     tokens,
     trial,
 )
 
 either_loop = worlds.either_loop
-_quick_collections = quick_collections
 
 TLS = Path(__file__).with_name("tls")
 

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 from differential import worlds
-from differential.cancellation import REPEAT, every_point, quick_collections, settle, tokens, trial
+from differential.cancellation import REPEAT, every_point, settle, tokens, trial
 from differential.compare import check_same, outcome, plain, turns
 
 either_loop = worlds.either_loop
-_quick_collections = quick_collections
 
 pytestmark = [
     pytest.mark.timeout(60),

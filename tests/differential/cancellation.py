@@ -29,14 +29,6 @@ REPEAT = int(os.environ.get("VELODROME_REPEAT", "20"))
 tokens = (b"<%015d>" % number for number in itertools.count())
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_collections():
-    """Keep what is there before out of the collections that this makes by the thousand."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def descriptors():
     """Return what is open of sockets, pipes and processes: the numbers, and what each of them is."""
     found = {}
