@@ -388,6 +388,41 @@ def test_two_loops_one_after_the_other_with_handlers():
     assert wakeup_fd() == before
 
 
+@pytest.mark.parametrize("order", ["abab", "aabb", "abba", "ba", "", "aba"])
+@pytest.mark.parametrize("last", ["a", "b"])
+@pytest.mark.parametrize("removed", ["", "a", "b"])
+def test_two_loops_by_turns_with_handlers(order, last, removed):
+    """Each that runs hears its signal, and in the end the descriptor is not that of a loop that is gone."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        before = signal.set_wakeup_fd(ours.fileno())
+        loops = {"a": velodrome.new_event_loop(), "b": velodrome.new_event_loop()}
+        numbers = {"a": signal.SIGUSR1, "b": signal.SIGUSR2}
+        try:
+            heard = []
+            for name, loop in loops.items():
+                loop.add_signal_handler(numbers[name], heard.append, name)
+            for name in order:
+                loops[name].call_soon(killed, numbers[name])
+                turns(loops[name], 3)
+                assert heard.pop() == name and not heard
+            if removed:
+                loops[removed].remove_signal_handler(numbers[removed])
+            loops[last].close()
+            for name, loop in loops.items():
+                if name not in (last, removed):
+                    loop.call_soon(killed, numbers[name])
+                    turns(loop, 3)
+                    assert heard.pop() == name and not heard
+                loop.close()
+            assert wakeup_fd() == ours.fileno()
+        finally:
+            signal.set_wakeup_fd(before)
+            for loop in loops.values():
+                loop.close()
+
+
 # -- Ctrl-C ------------------------------------------------------------------------------------------------
 
 

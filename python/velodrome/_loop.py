@@ -132,7 +132,6 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
                 )
                 self._signal_handlers.clear()
         else:
-            self._leave_wakeup_chain()
             for sig in list(self._signal_handlers):
                 self.remove_signal_handler(sig)
             self._give_wakeup_fd_back()
@@ -250,6 +249,7 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
     def _set_wakeup_fd(self):
         before = signal.set_wakeup_fd(self._wake_fd(), warn_on_full_buffer=False)
         if before != self._wake_fd():
+            self._leave_wakeup_chain()
             self._wakeup_fd_before = before
 
     def _take_wakeup_fd(self):
@@ -263,6 +263,7 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
                     self._give_wakeup_fd_back()
 
     def _give_wakeup_fd_back(self):
+        self._leave_wakeup_chain()
         before, self._wakeup_fd_before = self._wakeup_fd_before, None
         if before is None:
             return
@@ -280,7 +281,7 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
                     signal.set_wakeup_fd(now, warn_on_full_buffer=False)
 
     def _leave_wakeup_chain(self):
-        """A loop that runs now may mean to put our descriptor back, which is about to be closed."""
+        """A loop that means to put our descriptor back is to put back what was there before ours."""
         fd, before = self._wake_fd(), self._wakeup_fd_before
         for other in list(_loops):
             if other is not self and other._wakeup_fd_before == fd:
