@@ -423,6 +423,60 @@ def test_two_loops_by_turns_with_handlers(order, last, removed):
                 loop.close()
 
 
+@pytest.mark.parametrize("state", ["idle", "running", "running elsewhere"])
+def test_signals_of_a_forked_child_are_its_own(run_python, state):
+    """Whatever the loop does at the time of the fork, and whichever thread forks."""
+    code = """
+import asyncio, os, signal, sys, threading, velodrome, warnings
+warnings.simplefilter("ignore")
+loop, gone, heard = velodrome.new_event_loop(), velodrome.new_event_loop(), []
+loop.add_signal_handler(signal.SIGUSR1, heard.append, "heard")
+gone.close()
+def fork():
+    pid = os.fork()
+    if pid == 0:
+        signal.raise_signal(signal.SIGUSR1)
+        os._exit(0)
+    os.waitpid(pid, 0)
+async def main():
+    if sys.argv[1] == "running":
+        fork()
+    elif sys.argv[1] == "running elsewhere":
+        await asyncio.to_thread(fork)
+    for _ in range(5):
+        await asyncio.sleep(0)
+if sys.argv[1] == "idle":
+    fork()
+loop.run_until_complete(main())
+print(heard)
+os.kill(os.getpid(), signal.SIGUSR1)
+loop.run_until_complete(asyncio.sleep(0.001))
+print(heard)
+loop.run_until_complete(loop.shutdown_default_executor())
+loop.close()
+"""
+    done = run_python(code, state)
+    assert (done.stdout, done.stderr) == ("[]\n['heard']\n", "")
+
+
+def test_programs_own_wakeup_descriptor_in_a_forked_child(run_python):
+    """asyncio's hook takes it away from 3.12 on; velodrome's does not."""
+    code = """
+import asyncio, importlib, os, signal, sys, warnings
+warnings.simplefilter("ignore")
+loop = importlib.import_module(sys.argv[1]).new_event_loop()
+reader, writer = os.pipe()
+os.set_blocking(writer, False)
+signal.set_wakeup_fd(writer)
+pid = os.fork()
+if pid == 0:
+    os._exit(signal.set_wakeup_fd(-1) != writer)
+print(os.waitpid(pid, 0)[1], signal.set_wakeup_fd(-1) == writer)
+loop.close()
+"""
+    assert run_python(code, "velodrome").stdout == run_python(code, "asyncio").stdout
+
+
 # -- Ctrl-C ------------------------------------------------------------------------------------------------
 
 

@@ -303,11 +303,15 @@ _loops = weakref.WeakSet()
 
 def _forget_the_parents_kernel():
     """In a forked child: whatever it does with a loop of its parent's must not reach the parent."""
-    for loop in list(_loops):
+    loops = [loop for loop in _loops if not loop.is_closed()]
+    with suppress(ValueError):  # another interpreter's
+        # Signals of the child are none of the parent's business.
+        current = signal.set_wakeup_fd(-1)
+        if current not in [-1, *(loop._wake_fd() for loop in loops)]:
+            signal.set_wakeup_fd(current)
+    for loop in loops:
         loop._forget_kernel()
         if loop.is_running() and loop._thread_id == threading.get_ident():
-            # Signals of the child are none of the parent's business.
-            signal.set_wakeup_fd(-1)
             events._set_running_loop(None)
 
 
