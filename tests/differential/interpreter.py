@@ -125,6 +125,7 @@ class Run:
             warnings.simplefilter("always")
             collecting = gc.isenabled()
             gc.disable()
+            gc.freeze()
             try:
                 self._run()
                 trace, reports = list(self.trace), self.reports
@@ -135,6 +136,7 @@ class Run:
                 del self.foreign
                 gc.collect()
             finally:
+                gc.unfreeze()
                 if collecting:
                     gc.enable()
         # (Without the place where the coroutine was made, which debug mode adds.)
