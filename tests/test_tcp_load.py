@@ -145,6 +145,59 @@ def test_peers_that_never_read_cost_what_the_high_water_mark_allows(loop, kind):
         assert server.figures()["descriptors"] == before["descriptors"]
 
 
+class Peer:
+    """A client that expects everything back, and how it behaves."""
+
+    def __init__(self, server, number):
+        self.socket = server.connect()
+        self.socket.setblocking(False)
+        self.manner = ("in one go", "byte by byte", "half closing", "resetting")[number % 4]
+        size = 500 if self.manner == "byte by byte" else 300_000
+        self.unsent = self.message = (b"<%06d>" % number * (size // 8 + 1))[:size]
+        self.received = b""
+        self.over = False
+
+    def turn(self):
+        """Send and receive what can be now."""
+        with contextlib.suppress(BlockingIOError):
+            if self.unsent:
+                most = 1 if self.manner == "byte by byte" else 50_000
+                self.unsent = self.unsent[self.socket.send(self.unsent[:most]) :]
+                if not self.unsent and self.manner == "half closing":
+                    self.socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(BlockingIOError):
+            data = self.socket.recv(1 << 16)
+            self.received += data
+            assert self.message.startswith(self.received)
+            self.over = not data
+        if self.manner == "resetting" and len(self.received) > 50_000:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.over = True
+        elif self.manner != "half closing" and len(self.received) == len(self.message):
+            self.over = True  # while others are told of the end behind the last byte
+        if self.over:
+            self.socket.close()
+            assert self.manner == "resetting" or self.received == self.message
+
+
+def test_peers_of_all_manners_get_what_is_theirs(loop):
+    """Some send byte by byte, some close one direction first, some reset in the middle, beside the others."""
+    with Server(loop, "echo") as server:
+        before = server.figures()
+        peers = [Peer(server, number) for number in range(200)]
+        try:
+            while peers:
+                for peer in peers:
+                    peer.turn()
+                peers = [peer for peer in peers if not peer.over]
+        finally:
+            for peer in peers:
+                peer.socket.close()
+        after = server.wait_for(lambda figures: figures["open"] == 0)
+        assert after["descriptors"] == before["descriptors"]
+        assert after["troubles"] == []
+
+
 def test_too_few_descriptors_are_waited_for(loop):
     """Accepting pauses when there are no descriptors left, says so, and goes on when there are."""
     allowed, count = 40, 100
