@@ -86,6 +86,7 @@ impl<J> Inbox<J> {
 
     /// Moves everything to the end of `ready`.
     #[cold]
+    #[inline(never)]
     pub(crate) fn drain(&self, ready: &mut VecDeque<J>) {
         let mut state = self.lock();
         if ready.is_empty() && ready.capacity() <= KEEP && state.queue.capacity() <= KEEP {

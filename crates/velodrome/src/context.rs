@@ -60,6 +60,7 @@ impl Context {
     }
 
     /// Whether a loop is running in this thread. `None` if the thread is ending, so that none can.
+    #[inline]
     pub(crate) fn is_running() -> Option<bool> {
         CURRENT.try_with(|current| current.borrow().is_some()).ok()
     }

@@ -150,8 +150,15 @@ impl EventLoop {
                 core.engine.push(job);
                 true
             }
-            None => self.remote.push(job).is_ok(),
+            None => self.push_remote(job),
         }
+    }
+
+    /// (Apart, or every push would save the registers that this needs.)
+    #[cold]
+    #[inline(never)]
+    fn push_remote(&self, job: Job) -> bool {
+        self.remote.push(job).is_ok()
     }
 
     /// Begins a run, and says its number.

@@ -6,11 +6,13 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
+
+use crate::abi::LocalWaker;
 
 struct State<T> {
     result: RefCell<Slot<T>>,
-    waker: Cell<Option<Waker>>,
+    waker: Cell<Option<LocalWaker>>,
 }
 
 enum Slot<T> {
@@ -159,8 +161,7 @@ impl<T> std::future::Future for Future<T> {
             Slot::Pending => {
                 *slot = Slot::Pending;
                 drop(slot);
-                let kept = self.state.waker.take().filter(|kept| kept.will_wake(cx.waker()));
-                self.state.waker.set(Some(kept.unwrap_or_else(|| cx.waker().clone())));
+                self.state.waker.set(Some(LocalWaker::keep(self.state.waker.take(), cx.waker())));
                 Poll::Pending
             }
         }

@@ -9,9 +9,9 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::task::{Context as TaskContext, Poll};
 
-use crate::abi::{Callee, CellRef};
+use crate::abi::{Callee, CellRef, LocalWaker};
 use crate::body::Deliver;
 use crate::context::Context;
 use crate::join_error::JoinError;
@@ -109,7 +109,7 @@ struct State<T, E> {
     members: Rc<Members>,
     /// The loop was told, and has come back to it: as asyncio's callback of a done task, an iteration later.
     heard: Cell<bool>,
-    waker: Cell<Option<Waker>>,
+    waker: Cell<Option<LocalWaker>>,
 }
 
 impl<T, E> Unpin for Gather<T, E> {}
@@ -220,8 +220,7 @@ impl<T, E> Future for Gather<T, E> {
         this.cancelled |= this.scope.as_ref().is_some_and(|scope| scope.told() != Told::Nothing);
         let ended = state.heard.get() && (!state.members.were_cancelled() || state.left.get() == 0);
         if !ended {
-            let kept = state.waker.take().filter(|kept| kept.will_wake(cx.waker()));
-            state.waker.set(Some(kept.unwrap_or_else(|| cx.waker().clone())));
+            state.waker.set(Some(LocalWaker::keep(state.waker.take(), cx.waker())));
             if let Some(scope) = &this.scope {
                 scope.poll(cx.waker(), || ());
             }

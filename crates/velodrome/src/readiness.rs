@@ -14,9 +14,9 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use std::task::{Context as TaskContext, Waker};
+use std::task::Context as TaskContext;
 
-use crate::abi::Callee;
+use crate::abi::{Callee, LocalWaker};
 use crate::context::Context;
 use crate::host::{Interest, Watch};
 use crate::waiters::Waiters;
@@ -35,7 +35,7 @@ pub(crate) struct Side {
     exhausted: Cell<u64>,
     unclaimed: Cell<u32>,
     /// Who polls, see `futures_io`: the last one who did.
-    poller: Cell<Option<Waker>>,
+    poller: Cell<Option<LocalWaker>>,
     waiters: Waiters,
 }
 
@@ -116,8 +116,7 @@ impl Side {
         cx: &mut TaskContext<'_>,
     ) -> io::Result<()> {
         self.register(fd)?;
-        let kept = self.poller.take().filter(|kept| kept.will_wake(cx.waker()));
-        self.poller.set(Some(kept.unwrap_or_else(|| cx.waker().clone())));
+        self.poller.set(Some(LocalWaker::keep(self.poller.take(), cx.waker())));
         Ok(())
     }
 

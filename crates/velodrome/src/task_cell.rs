@@ -169,11 +169,14 @@ impl TaskCell {
     }
 
     /// Makes the task's context the present one for a step, if the loop is somebody else's, who does not know of it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn enter_guest(&self) -> Option<Entered> {
-        if Context::is_running() != Some(false) {
-            return None;
-        }
+        if Context::is_running() == Some(false) { self.enter_own() } else { None }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn enter_own(&self) -> Option<Entered> {
         let context = self.context.take();
         let entered = context.as_ref().map(Context::enter);
         self.context.set(context);

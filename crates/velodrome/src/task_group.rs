@@ -14,12 +14,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::task::{Context as TaskContext, Poll};
 
 use pin_project_lite::pin_project;
 use slab::Slab;
 
-use crate::abi::{Callee, CellRef};
+use crate::abi::{Callee, CellRef, LocalWaker};
 use crate::body::Deliver;
 use crate::context::Context;
 use crate::join_error::{JoinError, Panic};
@@ -116,7 +116,7 @@ struct State<E> {
     ends: Cell<bool>,
     /// The block is over, and the task waits for the members: only then is it woken because they are done.
     waits: Cell<bool>,
-    waker: Cell<Option<Waker>>,
+    waker: Cell<Option<LocalWaker>>,
 }
 
 /// Why a task group failed: with each error: its members' in the order in which they came, and then its block's.
@@ -405,8 +405,7 @@ where
             drop(state.block.take());
         }
         if this.block.is_some() || !state.is_over() {
-            let kept = state.waker.take().filter(|kept| kept.will_wake(cx.waker()));
-            state.waker.set(Some(kept.unwrap_or_else(|| cx.waker().clone())));
+            state.waker.set(Some(LocalWaker::keep(state.waker.take(), cx.waker())));
             return Poll::Pending;
         }
         let cancelled = scope.cancelled;

@@ -11,6 +11,7 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
 use super::cell_ref::CellRef;
+use super::local_waker::LocalWaker;
 use super::raw_task::{DETACHED, DONE, Header, TAKEN, release_local};
 use crate::task_cell::TaskCell;
 
@@ -62,8 +63,7 @@ impl<T> Future for JoinHandle<T> {
             it.set(TAKEN);
             return Poll::Ready(output.expect("a task is not polled after it gave its result"));
         }
-        let kept = it.join.take().filter(|kept| kept.will_wake(cx.waker()));
-        it.join.set(Some(kept.unwrap_or_else(|| cx.waker().clone())));
+        it.join.set(Some(LocalWaker::keep(it.join.take(), cx.waker())));
         Poll::Pending
     }
 }

@@ -7,7 +7,7 @@
 //! - `serve.rs` fills one: the table of this crate's own loop.
 //! - `own_thread.rs` keeps what belongs to the loop's thread from the others, who may hold the loop too.
 //! - `raw_task.rs` is a task's memory, `waker.rs` what wakes it and its steps; `cell_ref.rs` holds what is known of it,
-//!   `join_handle.rs` awaits it, `task_timer.rs` wakes it at a time.
+//!   `join_handle.rs` awaits it, `task_timer.rs` wakes it at a time; `local_waker.rs` is for who keeps its waker on its thread.
 //!
 //! What must stay true: everything that is called through the table is called with the `data` that it was made for;
 //! nothing unwinds out of an `extern "C"` function.
@@ -17,6 +17,7 @@ mod cell_ref;
 mod guest_host;
 mod host_ref;
 mod join_handle;
+mod local_waker;
 mod own_thread;
 mod raw_task;
 mod serve;
@@ -27,6 +28,7 @@ pub use asked::{Asked, Ran};
 pub(crate) use cell_ref::CellRef;
 pub(crate) use host_ref::{Callee, HostRef, LocalHost};
 pub(crate) use join_handle::JoinHandle;
+pub(crate) use local_waker::LocalWaker;
 pub(crate) use own_thread::OwnThread;
 pub(crate) use raw_task::spawn;
 pub(crate) use serve::{HostTable, Job, host_of, table};

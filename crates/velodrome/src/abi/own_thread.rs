@@ -5,14 +5,14 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(not(velodrome_model))]
+thread_local!(static NUMBER: Cell<u64> = const { Cell::new(0) });
+#[cfg(velodrome_model)]
+loom::thread_local!(static NUMBER: Cell<u64> = Cell::new(0));
+
 /// The number of this thread; never zero.
 #[inline]
 pub(super) fn this_thread() -> u64 {
-    #[cfg(not(velodrome_model))]
-    thread_local!(static NUMBER: Cell<u64> = const { Cell::new(0) });
-    #[cfg(velodrome_model)]
-    loom::thread_local!(static NUMBER: Cell<u64> = Cell::new(0));
-
     #[cold]
     fn assign() -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -25,6 +25,12 @@ pub(super) fn this_thread() -> u64 {
         0 => assign(),
         number => number,
     }
+}
+
+/// Whether a number that a thread has got is this one's.
+#[inline]
+pub(super) fn is_this_thread(number: u64) -> bool {
+    NUMBER.with(Cell::get) == number
 }
 
 /// A value and the thread that it belongs to. It may be dropped on any thread, so it must be `Send`.
@@ -46,6 +52,6 @@ impl<T> OwnThread<T> {
     /// The value, if this is its thread.
     #[inline]
     pub(crate) fn get(&self) -> Option<&T> {
-        (this_thread() == self.owner).then_some(&self.value)
+        is_this_thread(self.owner).then_some(&self.value)
     }
 }

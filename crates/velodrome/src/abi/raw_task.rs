@@ -19,12 +19,13 @@ use std::cell::UnsafeCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::cell_ref::CellRef;
 use super::host_ref::{HostShare, LocalHost, free_block};
 use super::join_handle::JoinHandle;
-use super::own_thread::this_thread;
+use super::local_waker::LocalWaker;
+use super::own_thread::{is_this_thread, this_thread};
 use super::waker::step;
 use crate::body::{self, Deliver, Keep};
 use crate::sync::{AtomicBool, AtomicUsize, Cell, Ordering, fence};
@@ -55,7 +56,7 @@ pub(crate) struct Header {
     pub(super) host: HostShare,
     pub(super) vtable: &'static Vtable,
     /// Who awaits the task.
-    pub(super) join: Cell<Option<Waker>>,
+    pub(super) join: Cell<Option<LocalWaker>>,
     pub(super) cell: TaskCell,
 }
 
@@ -281,7 +282,7 @@ unsafe fn free(header: NonNull<Header>) {
     unsafe {
         let share = std::ptr::read(&raw const (*header.as_ptr()).host);
         header.drop_in_place();
-        let kept = owner == this_thread()
+        let kept = is_this_thread(owner)
             && crate::context::Context::with_host(|host| host.keep(header.cast(), layout, &share));
         if !kept {
             free_block(header.cast(), layout);

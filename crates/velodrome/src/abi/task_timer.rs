@@ -8,9 +8,9 @@ use std::ptr::NonNull;
 use std::task::Waker;
 
 use super::host_ref::LocalHost;
-use super::own_thread::this_thread;
+use super::own_thread::is_this_thread;
 use super::raw_task::{DONE, Header, release_local};
-use super::waker::{WAKER, waker_wake_by_ref};
+use super::waker::{WAKER, wake_local};
 use crate::host::TimerId;
 
 /// A timer that wakes a task, and needs no memory of its own for that.
@@ -30,7 +30,7 @@ impl TaskTimer {
         // SAFETY: a waker with this table is of a task, and has a share or is lent by one who has.
         let it = unsafe { &*waker.data().cast::<Header>() };
         // One that is over may have no share of this thread any more: only wakers, and such a count never rises again.
-        if it.owner != this_thread() || it.is(DONE) {
+        if !is_this_thread(it.owner) || it.is(DONE) {
             return None;
         }
         it.retain();
@@ -57,9 +57,12 @@ impl TaskTimer {
 
 /// A timer's time has come. Its share of the task is handed over.
 unsafe extern "C" fn ring(data: *mut c_void) {
-    // SAFETY: it was set with this, and a share.
+    // SAFETY: it was set with this, and a share. Somebody else's loop may have moved to another thread, where a task cannot follow
+    // it: there the share is leaked.
     unsafe {
-        waker_wake_by_ref(data.cast_const().cast());
-        release_local(NonNull::new_unchecked(data.cast()));
+        let header = NonNull::new_unchecked(data.cast::<Header>());
+        if is_this_thread(header.as_ref().owner) {
+            wake_local(header);
+        }
     }
 }

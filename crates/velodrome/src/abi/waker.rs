@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use std::task::{Context, RawWaker, RawWakerVTable, Waker};
 
 use super::host_ref::contain;
-use super::own_thread::this_thread;
+use super::own_thread::is_this_thread;
 use super::raw_task::{DETACHED, DONE, Header, QUEUED, RUNNING, WOKEN, release, release_local};
 use crate::sync::Ordering;
 
@@ -24,7 +24,7 @@ pub(super) unsafe extern "C" fn step(data: *mut c_void) {
     let header = unsafe { NonNull::new_unchecked(data.cast::<Header>()) };
     // SAFETY: the share keeps it.
     let it = unsafe { header.as_ref() };
-    if it.owner != this_thread() {
+    if !is_this_thread(it.owner) {
         // Somebody else's loop has moved to another thread, where a task cannot follow it. Its share is leaked.
         return;
     }
@@ -42,7 +42,7 @@ unsafe extern "C" fn step_remote(data: *mut c_void) {
     // Acquire: what the other thread did before it woke is visible to the poll.
     it.waking.swap(false, Ordering::AcqRel);
     // Somebody else's loop may have moved to another thread, where a task cannot follow it.
-    if it.owner == this_thread() && !it.is(QUEUED | RUNNING | DONE) {
+    if is_this_thread(it.owner) && !it.is(QUEUED | RUNNING | DONE) {
         it.retain();
         // SAFETY: on the loop's thread, with the share just taken.
         unsafe { run(header) };
@@ -56,7 +56,7 @@ unsafe extern "C" fn step_remote(data: *mut c_void) {
 /// # Safety
 ///
 /// On the loop's thread, with a share of it that is handed over.
-#[inline]
+#[inline(always)]
 unsafe fn run(header: NonNull<Header>) {
     // SAFETY: the share keeps it.
     let it = unsafe { header.as_ref() };
@@ -100,7 +100,7 @@ pub(super) static WAKER: RawWakerVTable =
 /// # Safety
 ///
 /// `data` is the header of a task of which the waker has a share, or is lent by one who has.
-unsafe fn waker_clone(data: *const ()) -> RawWaker {
+pub(super) unsafe fn waker_clone(data: *const ()) -> RawWaker {
     let header = data.cast::<Header>();
     // SAFETY: the waker has a share, or is lent by one who has.
     unsafe { &*header }.refs.fetch_add(1, Ordering::Relaxed);
@@ -124,22 +124,13 @@ unsafe fn waker_wake(data: *const ()) {
 pub(super) unsafe fn waker_wake_by_ref(data: *const ()) {
     // SAFETY: the waker has a share.
     let it = unsafe { &*data.cast::<Header>() };
-    if it.owner == this_thread() {
-        if it.is(QUEUED | WOKEN | DONE) {
-            return;
-        }
+    if is_this_thread(it.owner) {
         if it.is(RUNNING) {
             it.set(WOKEN);
-            return;
-        }
-        it.set(QUEUED);
-        it.retain();
-        // SAFETY: `step` takes the share over that was just taken.
-        if !unsafe { it.host.try_schedule(step, data.cast_mut().cast()) } {
-            // The loop is closed. If it is somebody else's, the task may still be cancelled.
-            it.clear(QUEUED);
-            // SAFETY: then the share is ours still, and whoever wakes has another one.
-            unsafe { release_local(NonNull::new_unchecked(data.cast_mut().cast())) };
+        } else if !it.is(QUEUED | DONE) {
+            it.retain();
+            // SAFETY: the share that was just taken.
+            unsafe { wake_local(NonNull::new_unchecked(data.cast_mut().cast())) };
         }
     } else if !it.waking.swap(true, Ordering::AcqRel) {
         it.refs.fetch_add(1, Ordering::Relaxed);
@@ -149,6 +140,30 @@ pub(super) unsafe fn waker_wake_by_ref(data: *const ()) {
             unsafe { release(NonNull::new_unchecked(data.cast_mut().cast())) };
         }
     }
+}
+
+/// Wakes the task from its own thread.
+///
+/// # Safety
+///
+/// On the loop's thread, with a share of it that is handed over.
+#[inline]
+pub(super) unsafe fn wake_local(header: NonNull<Header>) {
+    // SAFETY: the share keeps it.
+    let it = unsafe { header.as_ref() };
+    if it.is(RUNNING) {
+        it.set(WOKEN);
+    } else if !it.is(QUEUED | DONE) {
+        it.set(QUEUED);
+        // SAFETY: `step` takes the share over.
+        if unsafe { it.host.try_schedule(step, header.as_ptr().cast()) } {
+            return;
+        }
+        // The loop is closed. If it is somebody else's, the task may still be cancelled.
+        it.clear(QUEUED);
+    }
+    // SAFETY: the share is not needed.
+    unsafe { release_local(header) };
 }
 
 /// # Safety
