@@ -289,8 +289,12 @@ impl<T, O: Order<T>> Queue<T, O> {
     /// });
     /// ```
     #[inline]
-    pub async fn put(&self, item: T) -> Result<(), PutError<T>> {
-        while self.is_full() && !self.shut.get() {
+    pub async fn put(&self, mut item: T) -> Result<(), PutError<T>> {
+        loop {
+            match self.try_put(item) {
+                Err(PutError::Full(refused)) => item = refused,
+                put => return put,
+            }
             let on_lost = || {
                 if !self.is_full() {
                     self.putters.wake_one();
@@ -298,7 +302,6 @@ impl<T, O: Order<T>> Queue<T, O> {
             };
             self.putters.wait(on_lost).await;
         }
-        self.try_put(item)
     }
 
     /// Takes an item if there is one.
