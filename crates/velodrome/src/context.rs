@@ -59,6 +59,12 @@ impl Context {
             .unwrap_or(false)
     }
 
+    /// There is time: gives back what only a burst of tasks needed. `false` if there is no such thing.
+    #[inline]
+    pub(crate) fn give_back() -> bool {
+        Self::with_host(LocalHost::give_back)
+    }
+
     /// Whether a loop is running in this thread. `None` if the thread is ending, so that none can.
     #[inline]
     pub(crate) fn is_running() -> Option<bool> {

@@ -18,6 +18,7 @@ use slab::Slab;
 use velodrome_engine::{Engine, Key, Remote, Time, TimerKey};
 
 use crate::abi::{HostTable, Job, OwnThread, table};
+use crate::context::Context;
 use crate::host::{Interest, TimerId, Watch};
 
 /// How many jobs may run before the kernel and the clock are asked, although more is ready. Asking costs as much as ten task
@@ -26,6 +27,11 @@ const LOOK_EVERY: usize = 128;
 
 /// So many jobs before its turn, a job's memory is fetched.
 const AHEAD: usize = 8;
+
+/// With so many jobs it is worth fetching what comes after that, too,
+const CROWD: usize = 1024;
+/// so many jobs before.
+const NEAR: usize = 2;
 
 /// What a run does after an iteration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,6 +279,11 @@ impl EventLoop {
                 if let Some(job) = engine.peek(AHEAD) {
                     job.prefetch();
                 }
+                if jobs > CROWD
+                    && let Some(job) = engine.peek(NEAR)
+                {
+                    job.prefetch_end();
+                }
                 job
             };
             if let Some(own) = job.run(self) {
@@ -307,7 +318,10 @@ impl EventLoop {
                 counted.fetch_max(next.as_nanos(), Ordering::Relaxed);
                 None
             } else if idle {
-                let timeout = engine.timeout(Time::now);
+                let mut timeout = engine.timeout(Time::now);
+                if timeout != Some(Duration::ZERO) && Context::give_back() {
+                    timeout = engine.timeout(Time::now);
+                }
                 Some(engine.prepare(timeout))
             } else if engine.watched() > 0 || !engine.inbox_is_empty() {
                 Some(engine.prepare(Some(Duration::ZERO)))

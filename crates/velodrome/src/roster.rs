@@ -39,6 +39,12 @@ impl Roster {
         Some(task)
     }
 
+    /// Where a task is kept, to be fetched.
+    #[inline]
+    pub(crate) fn place(&self, slot: usize) -> Option<*const Option<CellRef>> {
+        self.places.get(slot).map(std::ptr::from_ref)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &CellRef> {
         self.places.iter().flatten()
     }

@@ -21,7 +21,7 @@ use crate::context::{Context, Entered};
 use crate::members::Members;
 
 /// The scope that is the task itself.
-pub(crate) const ROOT: usize = usize::MAX;
+pub(crate) const ROOT: usize = u32::MAX as usize;
 
 /// What a scope was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(crate) struct TaskCell {
     slot: Cell<u32>,
     cancelling: Cell<u32>,
     /// The innermost scope that is being polled.
-    current: Cell<usize>,
+    current: Cell<u32>,
     done: Cell<bool>,
     told: Cell<Told>,
     rare: OnceCell<Box<Rare>>,
@@ -99,7 +99,7 @@ impl TaskCell {
             id,
             slot: Cell::new(0),
             cancelling: Cell::new(0),
-            current: Cell::new(ROOT),
+            current: Cell::new(ROOT as u32),
             done: Cell::new(false),
             told: Cell::new(Told::Nothing),
             rare: OnceCell::new(),
@@ -110,6 +110,15 @@ impl TaskCell {
     #[inline]
     pub(crate) fn set_slot(&self, slot: usize) {
         self.slot.set(slot as u32);
+    }
+
+    /// Where the context keeps it, for that memory to be fetched.
+    #[inline]
+    pub(crate) fn place(&self) -> Option<*const Option<CellRef>> {
+        let context = self.context.take()?;
+        let place = context.tasks.borrow().place(self.slot.get() as usize);
+        self.context.set(Some(context));
+        place
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -251,7 +260,7 @@ impl TaskCell {
     /// sent it, or to the root.
     pub(crate) fn unwind(&self) {
         let mut scopes = self.rare().scopes.borrow_mut();
-        let mut scope = self.current.get();
+        let mut scope = self.current.get() as usize;
         while let Some(it) = scopes.get_mut(scope) {
             if it.kind == Kind::Catches || it.sent > 0 {
                 it.told = Told::Unwind;
@@ -322,7 +331,7 @@ impl ScopeGuard {
 
     fn with(kind: Kind, members: Option<Rc<Members>>) -> Option<Self> {
         let cell = CellRef::current()?;
-        let parent = cell.current.get();
+        let parent = cell.current.get() as usize;
         let scope = cell.rare().scopes.borrow_mut().insert(Scope {
             parent,
             kind,
@@ -346,7 +355,7 @@ impl ScopeGuard {
                 drop(old);
             }
         }
-        let before = self.cell.current.replace(self.scope);
+        let before = self.cell.current.replace(self.scope as u32);
         let restore = Restore { cell: &self.cell, before };
         let result = poll();
         drop(restore);
@@ -404,7 +413,7 @@ impl ScopeRef {
 
 struct Restore<'a> {
     cell: &'a TaskCell,
-    before: usize,
+    before: u32,
 }
 
 impl Drop for Restore<'_> {

@@ -2,7 +2,9 @@
 #![allow(missing_docs)]
 
 use std::cell::RefCell;
+use std::future::{Future as _, poll_fn};
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use velodrome::{Event, Future, Lock, Queue, Semaphore, create_task, gather, run, sleep, yield_now};
@@ -179,4 +181,34 @@ fn what_is_ready_when_main_returns_gets_its_turn_and_is_then_cancelled() {
         yield_now().await;
     });
     assert_eq!(trace.told(), "0 1 2");
+}
+
+/// However many around them give up.
+#[test]
+fn those_who_wait_on_are_served_in_the_order_in_which_they_came() {
+    for (count, keep) in [(5, 2), (100, 3), (1000, 50)] {
+        run(async {
+            let queue = Queue::unbounded();
+            let mut random = fastrand::Rng::with_seed(count as u64);
+            let mut waiting: Vec<_> = (0..count).map(|_| Some(Box::pin(queue.get()))).collect();
+            for it in waiting.iter_mut().flatten() {
+                assert!(poll_fn(|cx| Poll::Ready(it.as_mut().poll(cx))).await.is_pending());
+            }
+            let mut left: Vec<usize> = (0..count).collect();
+            random.shuffle(&mut left);
+            for place in left.split_off(keep) {
+                waiting[place] = None;
+            }
+            left.sort_unstable();
+            // Half of them are polled for somebody else now.
+            let mut noop = Context::from_waker(Waker::noop());
+            for &place in &left[..keep / 2] {
+                assert!(waiting[place].as_mut().unwrap().as_mut().poll(&mut noop).is_pending());
+            }
+            for place in left {
+                queue.try_put(place).unwrap();
+                assert_eq!(waiting[place].take().unwrap().await, Ok(place));
+            }
+        });
+    }
 }

@@ -50,7 +50,7 @@ impl Guest {
         let local = unsafe {
             let table = host.as_ref();
             (table.retain)(table.context);
-            LocalHost::new(HostRef::from_raw(host))
+            LocalHost::new(HostRef::from_raw(host), false)
         };
         let context = Context::new(local);
         // SAFETY: `close_guest` only compares the address, and finds the context by it.

@@ -3,8 +3,8 @@
 //! What must stay true: a `HostRef` owns one share of its loop, so the table stays valid as long as there is one. What
 //! must happen on the loop's thread is asked of a `LocalHost`, which is made on that thread and cannot leave it.
 
-use std::alloc::{Layout, handle_alloc_error};
-use std::cell::{Cell, RefCell};
+use std::alloc::Layout;
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::marker::PhantomData;
@@ -14,52 +14,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+use super::blocks::{Blocks, new_block};
 use super::own_thread::this_thread;
 use crate::host::{CallFn, Host, Interest, TimerId, Watch};
-use crate::sync::{alloc, dealloc};
-
-/// Blocks of memory are kept in so many sizes,
-const CLASSES: usize = 16;
-/// each larger by this than the one before,
-const STEP: usize = 64;
-/// and so many of each.
-const KEEP: usize = 8192;
-
-/// Which size of block is for this; `None` if none is kept.
-#[inline]
-const fn class(layout: Layout) -> Option<usize> {
-    let class = (layout.size() - 1) / STEP;
-    if class < CLASSES && layout.align() <= align_of::<u128>() { Some(class) } else { None }
-}
-
-/// What is really allocated for a layout.
-const fn block_layout(layout: Layout) -> Layout {
-    match class(layout) {
-        Some(class) => match Layout::from_size_align((class + 1) * STEP, align_of::<u128>()) {
-            Ok(layout) => layout,
-            Err(_) => layout,
-        },
-        None => layout,
-    }
-}
-
-#[cold]
-fn allocate(layout: Layout) -> NonNull<u8> {
-    let layout = block_layout(layout);
-    // SAFETY: a task's header alone has a size.
-    let block = unsafe { alloc(layout) };
-    NonNull::new(block).unwrap_or_else(|| handle_alloc_error(layout))
-}
-
-/// Gives a block back to the allocator.
-///
-/// # Safety
-///
-/// It came from [`LocalHost::block`] with this layout, and is not used any more.
-pub(super) unsafe fn free_block(block: NonNull<u8>, layout: Layout) {
-    // SAFETY: as promised.
-    unsafe { dealloc(block.as_ptr(), block_layout(layout)) };
-}
 
 /// A loop, from any thread.
 #[derive(Debug)]
@@ -165,20 +122,29 @@ pub(crate) trait Callee {
 #[derive(Debug)]
 pub(crate) struct LocalHost {
     host: HostRef,
-    /// Memory of tasks that have ended, for those to come, by size; a share of the loop belongs to each. Both spare a task the
-    /// allocator and two atomic operations.
-    blocks: RefCell<[Vec<NonNull<u8>>; CLASSES]>,
+    /// Memory of tasks that have ended, for those to come; a share of the loop belongs to each block.
+    blocks: Blocks,
+    /// Shares of the loop that belonged to memory that was given back. Like the memory, they spare a task two atomic operations.
+    spare: Cell<usize>,
     /// What the clock said last.
     latest: Cell<u64>,
     own_thread: PhantomData<Rc<()>>,
 }
 
 impl LocalHost {
+    /// `gives_back`: whether somebody calls [`LocalHost::give_back`].
+    ///
     /// # Safety
     ///
     /// This is the thread of the loop.
-    pub(super) unsafe fn new(host: HostRef) -> Self {
-        LocalHost { host, blocks: RefCell::default(), latest: Cell::new(0), own_thread: PhantomData }
+    pub(super) unsafe fn new(host: HostRef, gives_back: bool) -> Self {
+        LocalHost {
+            host,
+            blocks: Blocks::new(gives_back),
+            spare: Cell::new(0),
+            latest: Cell::new(0),
+            own_thread: PhantomData,
+        }
     }
 
     #[inline]
@@ -189,28 +155,40 @@ impl LocalHost {
     /// Memory for a task, with a share of the loop.
     #[inline]
     pub(super) fn block(&self, layout: Layout) -> (NonNull<u8>, HostShare) {
-        let kept = class(layout).and_then(|class| self.blocks.borrow_mut()[class].pop());
-        let block = kept.unwrap_or_else(|| {
-            std::mem::forget(self.host.clone());
-            allocate(layout)
+        let block = self.blocks.take(layout).unwrap_or_else(|| {
+            match self.spare.get().checked_sub(1) {
+                Some(spare) => self.spare.set(spare),
+                None => std::mem::forget(self.host.clone()),
+            }
+            new_block(layout)
         });
         (block, HostShare(self.host.0))
     }
 
-    /// Keeps the memory of a task that has ended, and its share, for another. `false` if it does not belong here, or there is enough.
+    /// Takes the memory of a task that has ended, and its share, and keeps both for another; or only the share, if there is enough
+    /// memory. `false` if they do not belong here.
     ///
     /// # Safety
     ///
-    /// If it is kept, the caller gives up both. The memory came from [`LocalHost::block`] of some loop.
+    /// If they are taken, the caller gives up both. The memory came from [`LocalHost::block`] of some loop.
     #[inline]
-    pub(super) unsafe fn keep(&self, block: NonNull<u8>, layout: Layout, share: &HostShare) -> bool {
-        let Some(class) = class(layout).filter(|_| share.0 == self.host.0) else { return false };
-        let kept = &mut self.blocks.borrow_mut()[class];
-        let keep = kept.len() < KEEP;
-        if keep {
-            kept.push(block);
+    pub(super) unsafe fn take(&self, block: NonNull<u8>, layout: Layout, share: &HostShare) -> bool {
+        if share.0 != self.host.0 {
+            return false;
         }
-        keep
+        // SAFETY: as promised.
+        if !unsafe { self.blocks.keep(block, layout) } {
+            self.spare.set(self.spare.get() + 1);
+        }
+        true
+    }
+
+    /// Gives memory back that only a burst of tasks needed: for when there is time. `false` if there was none.
+    #[inline]
+    pub(crate) fn give_back(&self) -> bool {
+        let given = self.blocks.give_back();
+        self.spare.set(self.spare.get() + given);
+        given > 0
     }
 
     /// Queues a call.
@@ -352,16 +330,8 @@ impl LocalHost {
 
 impl Drop for LocalHost {
     fn drop(&mut self) {
-        for (class, blocks) in self.blocks.get_mut().iter_mut().enumerate() {
-            let Ok(layout) = Layout::from_size_align((class + 1) * STEP, align_of::<u128>()) else {
-                continue;
-            };
-            for block in blocks.drain(..) {
-                // SAFETY: nobody else knows of it.
-                unsafe { free_block(block, layout) };
-                // The share that belongs to it.
-                drop(HostRef(self.host.0));
-            }
+        for _ in 0..self.blocks.clear() + self.spare.get() {
+            drop(HostRef(self.host.0));
         }
     }
 }

@@ -6,6 +6,7 @@
 //! - `guest_host.rs` looks at the table of a loop that is not ours.
 //! - `serve.rs` fills one: the table of this crate's own loop.
 //! - `own_thread.rs` keeps what belongs to the loop's thread from the others, who may hold the loop too.
+//! - `blocks.rs` keeps memory for tasks.
 //! - `raw_task.rs` is a task's memory, `waker.rs` what wakes it and its steps; `cell_ref.rs` holds what is known of it,
 //!   `join_handle.rs` awaits it, `task_timer.rs` wakes it at a time; `local_waker.rs` is for who keeps its waker on its thread.
 //!
@@ -13,6 +14,7 @@
 //! nothing unwinds out of an `extern "C"` function.
 
 mod asked;
+mod blocks;
 mod cell_ref;
 mod guest_host;
 mod host_ref;

@@ -21,8 +21,9 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
+use super::blocks::free_block;
 use super::cell_ref::CellRef;
-use super::host_ref::{HostShare, LocalHost, free_block};
+use super::host_ref::{HostShare, LocalHost};
 use super::join_handle::JoinHandle;
 use super::local_waker::LocalWaker;
 use super::own_thread::{is_this_thread, this_thread};
@@ -46,14 +47,16 @@ pub(super) const ALONE: u8 = 32;
 /// What it gave was taken.
 pub(super) const TAKEN: u8 = 64;
 
+/// What a wake needs comes first: that is all that is looked at of a task that is far away.
+#[repr(C)]
 pub(crate) struct Header {
-    pub(super) refs: AtomicUsize,
-    /// A wake from another thread is on its way.
-    pub(super) waking: AtomicBool,
-    pub(super) state: Cell<u8>,
-    pub(super) local: Cell<u32>,
     pub(super) owner: u64,
     pub(super) host: HostShare,
+    pub(super) local: Cell<u32>,
+    pub(super) state: Cell<u8>,
+    /// A wake from another thread is on its way.
+    pub(super) waking: AtomicBool,
+    pub(super) refs: AtomicUsize,
     pub(super) vtable: &'static Vtable,
     /// Who awaits the task.
     pub(super) join: Cell<Option<LocalWaker>>,
@@ -282,9 +285,9 @@ unsafe fn free(header: NonNull<Header>) {
     unsafe {
         let share = std::ptr::read(&raw const (*header.as_ptr()).host);
         header.drop_in_place();
-        let kept = is_this_thread(owner)
-            && crate::context::Context::with_host(|host| host.keep(header.cast(), layout, &share));
-        if !kept {
+        let taken = is_this_thread(owner)
+            && crate::context::Context::with_host(|host| host.take(header.cast(), layout, &share));
+        if !taken {
             free_block(header.cast(), layout);
             drop(share.release());
         }

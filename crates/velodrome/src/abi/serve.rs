@@ -8,6 +8,9 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
 use super::host_ref::{HostRef, LocalHost};
+use super::raw_task::Header;
+use super::task_timer::ring;
+use super::waker::step;
 use crate::event_loop::EventLoop;
 use crate::host::{CallFn, HOST_VERSION, Host, Interest, TimerId, Watch};
 
@@ -49,17 +52,45 @@ impl Job {
     /// Has the memory fetched that the call will touch first: of a hundred thousand tasks, few are in a cache.
     #[inline]
     pub(crate) fn prefetch(self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: every x86-64 has the instruction, and it takes any address.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(self.data.cast_const().cast());
-                _mm_prefetch::<_MM_HINT_T0>(self.data.wrapping_byte_add(64).cast_const().cast());
-                _mm_prefetch::<_MM_HINT_T0>(self.data.wrapping_byte_add(128).cast_const().cast());
+        prefetch(self.data);
+        // A timer only looks at a task's first words. A step takes all of one that is small, wherever in a line it begins.
+        if !self.is(ring) {
+            prefetch(self.data.wrapping_byte_add(64));
+            prefetch(self.data.wrapping_byte_add(128));
+            prefetch(self.data.wrapping_byte_add(191));
+        }
+    }
+
+    #[inline]
+    fn is(self, other: CallFn) -> bool {
+        self.call.is_some_and(|call| std::ptr::fn_addr_eq(call, other))
+    }
+
+    /// Has fetched what the call will touch when it ends, if it is a step of a task. For when the task itself was fetched.
+    #[inline]
+    pub(crate) fn prefetch_end(self) {
+        if self.is(step) {
+            // SAFETY: what is queued with this function is a task, of which the queue has a share. A loop of ours stays on the
+            // thread of its tasks.
+            if let Some(place) = unsafe { self.data.cast::<Header>().as_ref() }.and_then(|it| it.cell.place())
+            {
+                prefetch(place);
             }
         }
     }
+}
+
+/// Has the line of memory at an address fetched into the cache, if the platform can.
+#[inline(always)]
+fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 has the instruction, and it takes any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// The table of a loop that is being made.
@@ -104,7 +135,7 @@ pub(crate) fn host_of(event_loop: &Arc<EventLoop>) -> LocalHost {
     // One share for the reference.
     let _ = Arc::into_raw(Arc::clone(event_loop));
     // SAFETY: the table lies in the loop, and its functions are those below. This is the loop's thread, as was just looked up.
-    unsafe { LocalHost::new(HostRef::from_raw(host)) }
+    unsafe { LocalHost::new(HostRef::from_raw(host), true) }
 }
 
 /// # Safety

@@ -16,7 +16,7 @@ use crate::host::TimerId;
 /// A timer that wakes a task, and needs no memory of its own for that.
 pub(crate) struct TaskTimer {
     /// Only to be compared: the share is the timer's.
-    task: *const (),
+    task: NonNull<Header>,
     timer: TimerId,
 }
 
@@ -28,35 +28,38 @@ impl TaskTimer {
             return None;
         }
         // SAFETY: a waker with this table is of a task, and has a share or is lent by one who has.
-        let it = unsafe { &*waker.data().cast::<Header>() };
+        let (task, it) = unsafe {
+            let task = NonNull::new_unchecked(waker.data().cast_mut().cast::<Header>());
+            (task, task.as_ref())
+        };
         // One that is over may have no share of this thread any more: only wakers, and such a count never rises again.
         if !is_this_thread(it.owner) || it.is(DONE) {
             return None;
         }
         it.retain();
         // SAFETY: `ring` takes the share over that was just taken.
-        let timer = unsafe { host.timer_call(at, ring, waker.data().cast_mut().cast()) };
-        Some(TaskTimer { task: waker.data(), timer })
+        let timer = unsafe { host.timer_call(at, ring, task.as_ptr().cast()) };
+        Some(TaskTimer { task, timer })
     }
 
     /// Whether it wakes what the waker wakes.
     #[inline]
     pub(crate) fn wakes(&self, waker: &Waker) -> bool {
-        self.task == waker.data()
+        self.task.as_ptr().cast_const().cast() == waker.data()
     }
 
     /// Cancels it, on the host on which it was set.
     #[inline]
     pub(crate) fn cancel(self, host: &LocalHost) {
         if host.timer_uncall(self.timer) {
-            // SAFETY: the share that was handed in is given back, and not null.
-            unsafe { release_local(NonNull::new_unchecked(self.task.cast_mut().cast())) };
+            // SAFETY: the share that was handed in is given back.
+            unsafe { release_local(self.task) };
         }
     }
 }
 
 /// A timer's time has come. Its share of the task is handed over.
-unsafe extern "C" fn ring(data: *mut c_void) {
+pub(super) unsafe extern "C" fn ring(data: *mut c_void) {
     // SAFETY: it was set with this, and a share. Somebody else's loop may have moved to another thread, where a task cannot follow
     // it: there the share is leaked.
     unsafe {
