@@ -13,6 +13,13 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 TARGET = ROOT / "target" / "extensions"
 
+# None of it changes from one Python to the next, so nothing is built twice.
+ENVIRON = {
+    "CARGO_TARGET_DIR": str(TARGET),
+    "PYO3_NO_PYTHON": "1",
+    "PYO3_BUILD_EXTENSION_MODULE": "1",
+}
+
 
 def build(folder, library, destination):
     """Build the package in `folder` and import its library under its own name."""
@@ -21,14 +28,11 @@ def build(folder, library, destination):
         pytest.skip("building an extension module needs cargo")
     TARGET.mkdir(parents=True, exist_ok=True)
     command = [cargo, "build", "--release", "--locked", "--manifest-path", str(folder / "Cargo.toml")]
-    # Neither variable changes from one Python to the next, so nothing is built twice.
-    environ = os.environ | {"PYO3_NO_PYTHON": "1", "PYO3_BUILD_EXTENSION_MODULE": "1"}
+    environ = os.environ | ENVIRON
     environ.pop("PYO3_PYTHON", None)
     with open(TARGET / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        done = subprocess.run(
-            [*command, "--target-dir", str(TARGET)], env=environ, capture_output=True, text=True, timeout=600
-        )
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         path = destination / f"{library}.abi3.so"
         shutil.copy(TARGET / "release" / f"lib{library}.so", path)

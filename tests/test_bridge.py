@@ -5,6 +5,7 @@ import contextlib
 import contextvars
 import ctypes
 import gc
+import importlib.util
 import os
 import socket
 import struct
@@ -17,7 +18,7 @@ import weakref
 
 import pytest
 import velodrome
-from extension import ROOT, build
+from extension import ENVIRON, ROOT, build
 
 # Building the extension comes on top of the first test, and is not counted.
 pytestmark = pytest.mark.timeout(60, func_only=True)
@@ -934,9 +935,9 @@ def mixed(tmp_path_factory):
     return build(ROOT / "examples" / "mixed", "mixed", tmp_path_factory.mktemp("mixed"))
 
 
-@pytest.mark.parametrize("arguments", [[], ["asyncio"]], ids=["velodrome", "asyncio"])
-def test_the_example_runs(mixed, arguments):
-    paths = [os.path.dirname(mixed.__file__), *filter(None, [os.environ.get("PYTHONPATH")])]
+def check_the_example(folder, arguments):
+    """Run the example with the module that lies in a folder."""
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     program = [sys.executable, str(ROOT / "examples" / "mixed" / "main.py"), *arguments]
     done = subprocess.run(program, env=environ, capture_output=True, text=True, timeout=50)
@@ -950,6 +951,32 @@ def test_the_example_runs(mixed, arguments):
         "tokio: b'hello from a page'",
         "deleted: 1",
     ]
+
+
+@pytest.mark.parametrize("arguments", [[], ["asyncio"]], ids=["velodrome", "asyncio"])
+def test_the_example_runs(mixed, arguments):
+    check_the_example(os.path.dirname(mixed.__file__), arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_example_can_be_installed(mixed, tmp_path):
+    """As `pip install ./examples/mixed` does it, with the maturin that is here and what cargo has built."""
+    if any(importlib.util.find_spec(module) is None for module in ("maturin", "pip")):
+        pytest.skip("installing from source needs pip and maturin")
+    paths = [os.path.dirname(sys.executable), os.environ["PATH"], os.path.expanduser("~/.cargo/bin")]
+    environ = os.environ | {"PATH": os.pathsep.join(paths), **ENVIRON}
+    pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-build-isolation", "--no-deps"]
+    done = subprocess.run(
+        [*pip, "--target", str(tmp_path), str(ROOT / "examples" / "mixed")],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=290,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(tmp_path.glob("mixed-*.dist-info"))
+    check_the_example(tmp_path, [])
 
 
 def test_futures_of_two_libraries_share_a_loop(probe, mixed, run):

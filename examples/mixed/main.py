@@ -1,6 +1,6 @@
 """Python coroutines and Rust futures in one loop: `python examples/mixed/main.py [asyncio]`.
 
-`pip install ./examples/mixed` comes first. The same extension module serves velodrome's loop and asyncio's.
+`pip install . ./examples/mixed` comes first. The same extension module serves velodrome's loop and asyncio's.
 """
 
 import asyncio
