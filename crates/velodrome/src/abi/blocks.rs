@@ -91,8 +91,12 @@ impl Blocks {
     pub(super) unsafe fn keep(&self, block: NonNull<u8>, layout: Layout) -> bool {
         if let Some(class) = class(layout) {
             let kept = &mut self.kept.borrow_mut()[class];
-            if kept.len() < KEEP || kept.len() < self.most {
-                self.many.set(self.many.get() | (kept.len() >= KEEP));
+            if kept.len() < KEEP {
+                kept.push(block);
+                return true;
+            }
+            if kept.len() < self.most {
+                self.many.set(true);
                 kept.push(block);
                 return true;
             }

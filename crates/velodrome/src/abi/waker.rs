@@ -56,7 +56,7 @@ unsafe extern "C" fn step_remote(data: *mut c_void) {
 /// # Safety
 ///
 /// On the loop's thread, with a share of it that is handed over.
-#[inline(always)]
+#[inline]
 unsafe fn run(header: NonNull<Header>) {
     // SAFETY: the share keeps it.
     let it = unsafe { header.as_ref() };
