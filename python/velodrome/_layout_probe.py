@@ -28,7 +28,7 @@ async def _nothing():
 
 
 def show(look):
-    """Call look(task, loop, coro, name, awaited_by_one, awaited_by_two, current) with samples."""
+    """Call look(task, loop, coro, name, awaited_by_one, awaited_by_two, future, current)."""
     loop = _Loop()
     coro = _nothing()
     name = "velodrome layout probe"
@@ -42,11 +42,12 @@ def show(look):
         _asyncio.future_add_to_awaited_by(one, task)
         _asyncio.future_add_to_awaited_by(two, task)
         _asyncio.future_add_to_awaited_by(two, one)
+    samples = task, loop, coro, name, one, two, _asyncio.Future(loop=loop)
     try:
         if sys.version_info >= (3, 14):
-            _show_current(look, (task, loop, coro, name, one, two))
+            _show_current(look, samples)
         else:
-            look(task, loop, coro, name, one, two, False)
+            look(*samples, False)
     finally:
         if one is not None:
             _asyncio.future_discard_from_awaited_by(one, task)

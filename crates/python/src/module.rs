@@ -118,14 +118,15 @@ pub fn mark_methods(ours: &Obj, original: &Obj) -> Fallible<()> {
 fn probe_layout() -> Fallible<()> {
     use crate::cpython::layout::{Samples, probe, proven};
     fn look(args: Args<'_>) -> Fallible<Ref> {
-        let [task, task_loop, coro, name, one, two, current] = args.parse(&Signature {
+        let [task, task_loop, coro, name, one, two, future, current] = args.parse(&Signature {
             function: "look",
-            names: ["task", "loop", "coro", "name", "awaited_by_one", "awaited_by_two", "current"],
-            positional: 7,
-            required: 7,
+            names: ["task", "loop", "coro", "name", "awaited_by_one", "awaited_by_two", "future", "current"],
+            positional: 8,
+            required: 8,
         })?;
         let given = |value: Option<&'_ Obj>| value.map(Obj::own).unwrap_or_else(|| none().own());
         let (task, task_loop, coro, name) = (given(task), given(task_loop), given(coro), given(name));
+        let future = given(future);
         probe(&Samples {
             task_class: &state().task_class,
             future_class: &state().future_class,
@@ -135,6 +136,7 @@ fn probe_layout() -> Fallible<()> {
             name: &name,
             awaited_by_one: one.filter(|one| !one.is_none()),
             awaited_by_two: two.filter(|two| !two.is_none()),
+            future: &future,
             current: current.map_or(Ok(false), Obj::truthy)?,
         });
         let _ = proven;

@@ -10,6 +10,7 @@
 //! thread of asyncio's own, and notes only those places in which it found what it had put there. What was not
 //! found is left alone, and asyncio's functions are called instead. `VELODROME_LAYOUT=0` has it find nothing.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::ffi;
@@ -47,10 +48,16 @@ static AWAITED_BY: Place = Place::unknown();
 /// Two flags, one byte each, behind `AWAITED_BY` and the state: "this is a task" and "awaited by several".
 static IS_TASK: Place = Place::unknown();
 static AWAITED_BY_SET: Place = Place::unknown();
+/// How far in front of an object its `__dict__` is, of classes that leave it to the interpreter to keep.
+static MANAGED_DICT: Place = Place::unknown();
+/// Which bits of a task's structure behind the header are what [`Inst::show_task`] fills in.
+static FILLED_IN: OnceLock<Vec<usize>> = OnceLock::new();
 /// In the thread's state: the running loop, the current task and the head of the list of tasks.
 static THREAD_LOOP: Place = Place::unknown();
 static THREAD_TASK: Place = Place::unknown();
 static THREAD_TASKS: Place = Place::unknown();
+/// How many words in front of an object are looked through for its `__dict__`.
+const WORDS_BEFORE_OBJECT: usize = 4;
 /// How many words in front of the list's head are looked through for the other two.
 const WORDS_BEFORE_HEAD: usize = 8;
 
@@ -97,6 +104,8 @@ pub struct Samples<'a> {
     /// Where the version keeps track of who awaits whom: a future that `task` alone awaits, and one that two do.
     pub awaited_by_one: Option<&'a Obj>,
     pub awaited_by_two: Option<&'a Obj>,
+    /// A future that nothing else is done with.
+    pub future: &'a Obj,
     /// Whether `task` is the current task and `task_loop` the running loop of this thread, just now.
     pub current: bool,
 }
@@ -131,9 +140,57 @@ pub fn probe(samples: &Samples<'_>) {
         IS_TASK.set(proven);
         AWAITED_BY_SET.set(proven.map(|flags| flags + 1));
     }
+    MANAGED_DICT.set(managed_dict(samples.future));
+    // Only this call fills it.
+    let _ = FILLED_IN.set(filled_in(task_size));
     if samples.current {
         probe_thread(samples, task_size);
     }
+}
+
+fn filled_in(task_size: usize) -> Vec<usize> {
+    let header = std::mem::size_of::<ffi::PyObject>();
+    let mut bits = vec![0; task_size.saturating_sub(header).div_ceil(WORD)];
+    for place in [&TASK_LOOP, &TASK_CORO, &TASK_NAME] {
+        if let Some(offset) = place.get() {
+            bits[(offset - header) / WORD] = usize::MAX;
+        }
+    }
+    if let Some(offset) = IS_TASK.get() {
+        let mut bytes = [0; WORD];
+        bytes[offset % WORD] = u8::MAX;
+        bits[(offset - header) / WORD] |= usize::from_ne_bytes(bytes);
+    }
+    bits
+}
+
+/// How far in front of an object its dictionary is, if its class says that the interpreter keeps it there.
+fn managed_dict(object: &Obj) -> Option<usize> {
+    if !has_managed_dict(object) {
+        return None;
+    }
+    // SAFETY: makes the dictionary, if there is none yet; a new reference or NULL with an exception.
+    let dict =
+        match unsafe { Ref::from_owned(ffi::PyObject_GenericGetDict(object.as_ptr(), std::ptr::null_mut())) }
+        {
+            Ok(dict) => dict,
+            Err(raised) => {
+                raised.discard();
+                return None;
+            }
+        };
+    let mut found = (1..=WORDS_BEFORE_OBJECT).map(|words| words * WORD).filter(|distance| {
+        // SAFETY: an object of such a class has four words in front of it: dictionary, weak references, collector.
+        unsafe { *object.as_ptr().byte_sub(*distance).cast::<usize>() == dict.as_ptr() as usize }
+    });
+    found.next().filter(|_| found.next().is_none())
+}
+
+/// Whether the interpreter keeps the object's attributes, in front of it.
+#[inline]
+fn has_managed_dict(object: &Obj) -> bool {
+    // SAFETY: reads a field of a live type.
+    unsafe { (*object.type_ptr()).tp_flags & ffi::Py_TPFLAGS_MANAGED_DICT != 0 }
 }
 
 /// The node of a registered task closes the structure; as the newest of its list, it points at the list's head, which
@@ -230,6 +287,32 @@ impl<T: TaskLayout> Inst<T> {
         }
     }
 
+    /// The same as [`Inst::base_is_zero`], of a task; what was filled in is taken out then.
+    #[inline]
+    pub fn empty_base(&self) -> bool {
+        let Some(filled_in) = FILLED_IN.get() else { return self.base_is_zero() };
+        let foreign =
+            self.base_words().iter().zip(filled_in).fold(0, |any, (word, ours)| any | (word & !ours));
+        if foreign != 0 || !self.has_no_attributes() {
+            return false;
+        }
+        self.hide_task();
+        true
+    }
+
+    #[inline]
+    fn hide_task(&self) {
+        for place in [&TASK_LOOP, &TASK_CORO, &TASK_NAME] {
+            if let Some(offset) = place.get() {
+                reference(self, offset).clear();
+            }
+        }
+        if let Some(offset) = IS_TASK.get() {
+            // SAFETY: the proven place of a flag.
+            unsafe { *self.obj().as_ptr().byte_add(offset).cast::<u8>() = 0 }
+        }
+    }
+
     /// Shows no coroutine any more (asyncio drops it when a task finishes in its eager step).
     pub fn hide_coro(&self) {
         if let Some(offset) = TASK_CORO.get() {
@@ -281,6 +364,50 @@ struct ListNode {
 }
 
 impl<T: FutureLayout> Inst<T> {
+    /// Whether asyncio's part is zero and no attribute was given, so that there is nothing for asyncio's function to clear.
+    ///
+    /// Only for instances of exactly our class, whose attributes are not kept [behind](super::spec::define) them.
+    #[inline]
+    pub fn base_is_zero(&self) -> bool {
+        if !self.has_no_attributes() {
+            return false;
+        }
+        let words = self.base_words();
+        // By eights, the last of which may overlap: no loop is left of it for a future.
+        let (eights, _) = words.as_chunks::<8>();
+        match words.last_chunk::<8>() {
+            Some(last) => {
+                eights.iter().chain([last]).all(|eight| eight.iter().fold(0, |any, word| any | word) == 0)
+            }
+            None => words.iter().all(|word| *word == 0),
+        }
+    }
+
+    /// Whether no attribute was given, as far as that is kept in front of the object.
+    #[inline]
+    fn has_no_attributes(&self) -> bool {
+        let object = self.obj();
+        if !has_managed_dict(object) {
+            return true;
+        }
+        // SAFETY: the proven place of a reference or NULL.
+        MANAGED_DICT
+            .get()
+            .is_some_and(|distance| unsafe { *object.as_ptr().byte_sub(distance).cast::<usize>() } == 0)
+    }
+
+    /// The words of asyncio's part behind the header.
+    #[inline]
+    fn base_words(&self) -> &[usize] {
+        let header = std::mem::size_of::<ffi::PyObject>();
+        // SAFETY: they lie in front of our structure, and are only changed through pointers, which nobody does while this is
+        // looked at.
+        unsafe {
+            let first = self.obj().as_ptr().byte_add(header).cast();
+            std::slice::from_raw_parts(first, T::home().offset().saturating_sub(header) / WORD)
+        }
+    }
+
     /// Notes that `waiter` awaits this. `false`: there is somebody already, or no proven place; call asyncio
     /// (where the version has such a function).
     #[inline]

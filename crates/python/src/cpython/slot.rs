@@ -19,6 +19,12 @@ impl Slot {
         Slot(Cell::new(None))
     }
 
+    /// A slot that holds this.
+    #[inline]
+    pub const fn of(object: Ref) -> Slot {
+        Slot(Cell::new(Some(object)))
+    }
+
     /// Another reference to what is held.
     #[inline]
     pub fn get(&self) -> Option<Ref> {

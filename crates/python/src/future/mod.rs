@@ -44,6 +44,8 @@ pub struct FutureCore {
     pub log_traceback: Cell<bool>,
     /// Whether the outcome is an exception.
     failed: Cell<bool>,
+    /// Whether it was finalised, which CPython does only once.
+    pub finalized: Cell<bool>,
     /// The result, or the exception.
     outcome: Slot,
     pub callbacks: Callbacks,
@@ -72,6 +74,7 @@ impl FutureCore {
             blocking: Cell::new(false),
             log_traceback: Cell::new(false),
             failed: Cell::new(false),
+            finalized: Cell::new(false),
             outcome: Slot::empty(),
             callbacks: Callbacks::default(),
             rare: OnceCell::new(),
@@ -173,6 +176,20 @@ impl Class for Future {
         crate::cpython::stop_iteration::forget();
     }
 
+    #[inline]
+    fn empty_base(this: &Inst<Future>) -> bool {
+        this.base_is_zero()
+    }
+
+    fn finalized(&self) {
+        self.0.finalized.set(true);
+    }
+
+    #[inline]
+    fn was_finalized(this: &Inst<Future>) -> bool {
+        this.0.finalized.get()
+    }
+
     fn finalize(this: &Inst<Future>) {
         report_unretrieved(this);
     }
@@ -186,8 +203,8 @@ impl Class for Future {
 /// A new future of this loop, as `loop.create_future()` makes it.
 #[inline]
 pub fn create(event_loop: &Inst<EventLoop>) -> Fallible<Own<Future>> {
-    let future = Own::<Future>::new()?;
-    future.0.event_loop.set(event_loop.obj().own());
+    let event_loop_slot = Slot::of(event_loop.obj().own());
+    let future = Own::with(Future(FutureCore { event_loop: event_loop_slot, ..FutureCore::fresh() }))?;
     if event_loop.is_debug() {
         future.0.rare().source_traceback.set(state().extract_stack()?);
     }

@@ -96,6 +96,20 @@ impl Class for Task {
         crate::cpython::stop_iteration::forget();
     }
 
+    #[inline]
+    fn empty_base(this: &Inst<Task>) -> bool {
+        this.empty_base()
+    }
+
+    fn finalized(&self) {
+        self.core.finalized.set(true);
+    }
+
+    #[inline]
+    fn was_finalized(this: &Inst<Task>) -> bool {
+        this.core.finalized.get()
+    }
+
     fn finalize(this: &Inst<Task>) {
         if this.core.is_pending()
             && this.log_destroy_pending.get()

@@ -16,7 +16,7 @@ use super::{Class, Home, Inst, Own, Visitor, dict_place, take_dict};
 /// `class` is `T`'s or derives from it.
 pub unsafe fn new_instance<T: Class>(class: *mut ffi::PyTypeObject) -> *mut ffi::PyObject {
     // SAFETY: by contract.
-    match unsafe { Own::<T>::allocate(class) } {
+    match unsafe { Own::<T>::allocate(class, T::fresh()) } {
         Ok(instance) => instance.into_ref().into_ptr(),
         Err(_raised) => std::ptr::null_mut(),
     }
@@ -72,11 +72,11 @@ pub unsafe fn finalize<T: Class>(instance: *mut ffi::PyObject) {
     let pending = Raised::if_any().map(Raised::take);
     // SAFETY: by contract.
     let this = unsafe { Inst::<T>::from_ptr(instance) };
+    this.finalized();
     // The collector of cycles finalizes every instance, whether or not it has anything to do.
     if this.needs_finalizing() {
         T::finalize(this);
     }
-    this.finalized();
     if let Some(exception) = pending {
         let _raised = Raised::from_exception(exception);
     }
@@ -111,11 +111,13 @@ pub unsafe fn dealloc<T: Class>(instance: *mut ffi::PyObject) {
         }
         T::dying(Inst::from_ptr(instance));
         drop(take_dict::<T>(instance));
+        let reusable = T::KEPT > 0 && exact && !T::was_finalized(Inst::from_ptr(instance));
         std::ptr::drop_in_place(home.structure_of::<T>(instance));
-        if let Some(base_clear) = home.base_clear() {
+        let base_is_zero = exact && T::empty_base(Inst::from_ptr(instance));
+        if !base_is_zero && let Some(base_clear) = home.base_clear() {
             base_clear(instance);
         }
-        free::<T>(instance, class, exact);
+        free::<T>(instance, class, reusable, base_is_zero);
     }
 }
 
@@ -151,15 +153,20 @@ unsafe fn spare<T: Class>(instance: *mut ffi::PyObject) -> bool {
 ///
 /// # Safety
 /// `instance` is untracked, has no structure any more, and `class` is its type.
-unsafe fn free<T: Class>(instance: *mut ffi::PyObject, class: *mut ffi::PyTypeObject, exact: bool) {
+unsafe fn free<T: Class>(
+    instance: *mut ffi::PyObject,
+    class: *mut ffi::PyTypeObject,
+    reusable: bool,
+    base_is_zero: bool,
+) {
     let home = T::home();
     // SAFETY: by contract. What is kept is zero behind the header, as fresh memory would be: asyncio's part in C is
     // zeroed here, slots of a Python base were emptied by `dying`, the structure is written anew. An instance that was finalised keeps a mark of it in front of
     // the object, so it is not reused.
     unsafe {
         let count = home.kept_count.load(Ordering::Relaxed);
-        if T::KEPT > count && exact && (!T::FINALIZED || ffi::PyObject_GC_IsFinalized(instance) == 0) {
-            if !T::PYTHON_BASE {
+        if T::KEPT > count && reusable {
+            if !T::PYTHON_BASE && !base_is_zero {
                 let header = std::mem::size_of::<ffi::PyObject>();
                 let base = home.offset.load(Ordering::Relaxed) - header;
                 if base > 0 {

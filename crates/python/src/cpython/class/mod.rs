@@ -67,10 +67,21 @@ pub trait Class: Sized + 'static {
     /// What has to be undone before an instance is freed, other than dropping what it owns. If the base is written in
     /// Python, it clears the base's slots.
     fn dying(_this: &Inst<Self>) {}
+    /// Of a dead instance of exactly this class with a C base: takes out of the base what has been put there. Whether the
+    /// base is zero then, so that there is nothing for its own function to clear.
+    fn empty_base(_this: &Inst<Self>) -> bool {
+        false
+    }
     /// `__del__`.
     fn finalize(_this: &Inst<Self>) {}
     /// It is being finalised, which CPython does only once.
     fn finalized(&self) {}
+    /// Whether it was.
+    #[inline]
+    fn was_finalized(this: &Inst<Self>) -> bool {
+        // SAFETY: plain call with a live object.
+        Self::FINALIZED && unsafe { ffi::PyObject_GC_IsFinalized(this.obj().as_ptr()) != 0 }
+    }
     /// Of an instance that has ended and holds nothing: the slot that holds the next one like it while both are spared.
     fn link(&self) -> Option<&Slot> {
         None
@@ -159,6 +170,12 @@ impl Home {
     /// Where an instance has its `__dict__`; the list of weak references is the next word.
     pub(super) const fn dict_offset<T: Class>(offset: usize) -> usize {
         offset + std::mem::size_of::<T>()
+    }
+
+    /// Where in an instance the structure begins, behind the base's.
+    #[inline]
+    pub(super) fn offset(&self) -> usize {
+        self.offset.load(Ordering::Relaxed)
     }
 
     /// How large an instance is.
@@ -272,6 +289,12 @@ impl<T: Class> Own<T> {
     /// A new instance of exactly this class, not initialised.
     #[inline]
     pub fn new() -> Fallible<Own<T>> {
+        Own::with(T::fresh())
+    }
+
+    /// A new instance of exactly this class, with this structure.
+    #[inline]
+    pub fn with(structure: T) -> Fallible<Own<T>> {
         let home = T::home();
         let class = home.class.load(Ordering::Relaxed);
         // SAFETY: a kept instance is the memory of an exact instance, without structure; see `free`.
@@ -281,11 +304,11 @@ impl<T: Class> Own<T> {
                 home.kept.store((*kept).ob_type.cast(), Ordering::Relaxed);
                 home.kept_count.store(home.kept_count.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
                 ffi::PyObject_Init(kept, class);
-                T::home().structure_of::<T>(kept).write(T::fresh());
+                T::home().structure_of::<T>(kept).write(structure);
                 ffi::PyObject_GC_Track(kept.cast());
                 return Ok(Own(Ref::from_owned(kept)?, PhantomData));
             }
-            Own::allocate(class)
+            Own::allocate(class, structure)
         }
     }
 
@@ -311,17 +334,18 @@ impl<T: Class> Own<T> {
             return Err(Raised::type_error("the class is not derived"));
         }
         // SAFETY: checked.
-        unsafe { Own::allocate(class.as_ptr().cast()) }
+        unsafe { Own::allocate(class.as_ptr().cast(), T::fresh()) }
     }
 
     /// # Safety
     /// `class` is this class or derives from it.
-    unsafe fn allocate(class: *mut ffi::PyTypeObject) -> Fallible<Own<T>> {
+    #[inline(never)]
+    unsafe fn allocate(class: *mut ffi::PyTypeObject, structure: T) -> Fallible<Own<T>> {
         // SAFETY: by contract; the memory is zeroed, and nothing runs between it and the structure's birth.
         unsafe {
             let allocate = (*class).tp_alloc.unwrap_or(ffi::PyType_GenericAlloc);
             let instance = Ref::from_owned(allocate(class, 0))?;
-            T::home().structure_of::<T>(instance.as_ptr()).write(T::fresh());
+            T::home().structure_of::<T>(instance.as_ptr()).write(structure);
             Ok(Own(instance, PhantomData))
         }
     }
