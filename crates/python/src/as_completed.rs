@@ -19,6 +19,7 @@ use crate::original::Code;
 use crate::queues::{self, Queue};
 use crate::registry;
 use crate::state::state;
+use crate::waiters;
 
 /// What `as_completed` returns.
 #[derive(Debug)]
@@ -128,7 +129,7 @@ static ONE: Kind = Kind {
 /// The outcome of the one that is done.
 pub fn result_of_one(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Step> {
     match come(operation, outcome)? {
-        Step::Done(future) => future.call_method(&state().names.result, &[]).map(Step::Done),
+        Step::Done(future) => waiters::result(&future).map(Step::Done),
         step => Ok(step),
     }
 }

@@ -215,6 +215,18 @@ pub fn set_result(future: &Obj, result: &Obj) -> Fallible<()> {
     }
 }
 
+/// `future.result()`.
+#[inline]
+pub fn result(future: &Obj) -> Fallible<Ref> {
+    if let Some(task) = Inst::<Task>::exactly(future) {
+        return future::result(task);
+    }
+    match Inst::<Future>::exactly(future) {
+        Some(ours) => future::result(ours),
+        None => future.call_method(&state().names.result, &[]),
+    }
+}
+
 /// `future.cancel()`.
 pub fn cancel(future: &Obj) -> Fallible<()> {
     match Inst::<Future>::exactly(future) {
