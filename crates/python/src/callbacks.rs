@@ -39,20 +39,33 @@ impl Callbacks {
     #[inline]
     pub fn push(&self, entry: Entry) {
         match self.first.take() {
-            None if self.rest.get().is_none_or(|rest| rest.borrow().is_empty()) => {
-                self.first.set(Some(entry))
-            }
-            first => {
-                self.first.set(first);
-                self.rest.get_or_init(Box::default).borrow_mut().push(entry);
-            }
+            // Nothing is there to be dropped.
+            None if self.rest.get().is_none() => std::mem::forget(self.first.replace(Some(entry))),
+            first => self.push_behind(first, entry),
         }
     }
 
-    /// Takes the first one out, if it is alone; the common case, without a list.
+    #[inline(never)]
+    fn push_behind(&self, first: Option<Entry>, entry: Entry) {
+        let rest = self.rest.get_or_init(Box::default);
+        if first.is_none() && rest.borrow().is_empty() {
+            self.first.set(Some(entry));
+        } else {
+            self.first.set(first);
+            rest.borrow_mut().push(entry);
+        }
+    }
+
+    /// Whether there have ever been several.
     #[inline]
-    pub fn take_single(&self) -> Option<Entry> {
-        if self.rest.get().is_none() { self.first.take() } else { None }
+    pub fn are_listed(&self) -> bool {
+        self.rest.get().is_some()
+    }
+
+    /// Takes the first one out; the only one, if they are not listed.
+    #[inline]
+    pub fn take_first(&self) -> Option<Entry> {
+        self.first.take()
     }
 
     /// Takes all of them out.

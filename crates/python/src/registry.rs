@@ -162,22 +162,18 @@ pub fn unregister_eager(task: &Inst<Task>) -> Fallible<()> {
 /// Notes that a task awaits one of our futures or tasks.
 #[inline]
 pub fn add_awaited_by<T: FutureLike>(future: &Inst<T>, task: &Inst<Task>) -> Fallible<()> {
-    if state().registers.add_awaited_by.is_none() || future.show_awaited_by(task.obj()) {
-        return Ok(());
-    }
-    add_foreign_awaited_by(future.obj(), task)
+    // Only where there is such a register is there a place for it.
+    if future.show_awaited_by(task.obj()) { Ok(()) } else { add_foreign_awaited_by(future.obj(), task) }
 }
 
 /// Ends what `add_awaited_by` began.
 #[inline]
 pub fn discard_awaited_by<T: FutureLike>(future: &Inst<T>, task: &Inst<Task>) -> Fallible<()> {
-    if state().registers.discard_awaited_by.is_none() || future.hide_awaited_by(task.obj()) {
-        return Ok(());
-    }
-    discard_foreign_awaited_by(future.obj(), task)
+    if future.hide_awaited_by(task.obj()) { Ok(()) } else { discard_foreign_awaited_by(future.obj(), task) }
 }
 
 /// Notes that a task awaits somebody else's future.
+#[inline(never)]
 pub fn add_foreign_awaited_by(future: &Obj, task: &Inst<Task>) -> Fallible<()> {
     match &state().registers.add_awaited_by {
         Some(add) => add.call(&[future, task.obj()]).map(drop),
@@ -186,6 +182,7 @@ pub fn add_foreign_awaited_by(future: &Obj, task: &Inst<Task>) -> Fallible<()> {
 }
 
 /// Ends what `add_foreign_awaited_by` began; for our own futures too.
+#[inline(never)]
 pub fn discard_foreign_awaited_by(future: &Obj, task: &Inst<Task>) -> Fallible<()> {
     match &state().registers.discard_awaited_by {
         Some(discard) => discard.call(&[future, task.obj()]).map(drop),

@@ -43,24 +43,27 @@ fn run_until_stopped(this: &Inst<EventLoop>) -> Fallible<()> {
 #[inline]
 fn iteration(this: &Inst<EventLoop>, unasked: &mut u32) -> Fallible<()> {
     this.resting.turn(this);
-    let (ask, mut timers) = this.with_engine(|engine| {
-        let idle = engine.ready_len() == 0 && engine.inbox_is_empty();
-        (idle || engine.watched() > 0, engine.timer_count() > 0)
+    let ask = *unasked >= this.poll_every.get();
+    let begun = this.with_engine(|engine| {
+        let ask = ask || engine.watched() > 0 || (engine.ready_len() == 0 && engine.inbox_is_empty());
+        if ask {
+            Err(true)
+        } else if engine.timer_count() > 0 {
+            Err(false)
+        } else {
+            // Nothing but what is ready: begins at once.
+            Ok((engine.begin(), engine.pop()))
+        }
     })?;
-    if ask || *unasked >= this.poll_every.get() {
-        *unasked = 1;
-        poll(this)?;
-        // What ran meanwhile in other threads may have added some.
-        timers = this.with_engine(|engine| engine.timer_count() > 0)?;
-    } else {
-        *unasked += 1;
-    }
-    if timers {
-        let now = this.now()?;
-        this.with_engine(|engine| engine.expire(now))?;
-    }
+    *unasked = if begun.as_ref().is_err_and(|ask| *ask) { 1 } else { *unasked + 1 };
+    let (jobs, first) = match begun {
+        Ok(begun) => begun,
+        Err(ask) => {
+            collect(this, ask)?;
+            this.with_engine(|engine| (engine.begin(), engine.pop()))?
+        }
+    };
     this.iteration.set(this.iteration.get().wrapping_add(1));
-    let (jobs, first) = this.with_engine(|engine| (engine.begin(), engine.pop()))?;
     if this.is_debug() {
         return run_in_debug_mode(this, jobs, first);
     }
@@ -70,6 +73,19 @@ fn iteration(this: &Inst<EventLoop>, unasked: &mut u32) -> Fallible<()> {
     for _ in 1..jobs {
         let Some(job) = this.with_engine(pop_and_prefetch)? else { break };
         run_job(this, &job)?;
+    }
+    Ok(())
+}
+
+/// Queues what the kernel has to tell, if it is to be asked, and what is due.
+#[inline(never)]
+fn collect(this: &Inst<EventLoop>, ask: bool) -> Fallible<()> {
+    if ask {
+        poll(this)?;
+    }
+    if this.with_engine(|engine| engine.timer_count() > 0)? {
+        let now = this.now()?;
+        this.with_engine(|engine| engine.expire(now))?;
     }
     Ok(())
 }

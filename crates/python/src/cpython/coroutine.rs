@@ -25,9 +25,17 @@ pub fn is_native(object: &Obj) -> bool {
 #[inline]
 pub fn send(coroutine: &Obj) -> Fallible<Sent> {
     let mut result = std::ptr::null_mut();
-    // SAFETY: plain call with live arguments and a place for the result, which is owned unless there is an error.
+    // SAFETY: a type's table of asynchronous methods lives as long as the type; plain calls with live arguments and a place
+    // for the result, which is owned unless there is an error.
     unsafe {
-        match ffi::PyIter_Send(coroutine.as_ptr(), object::none().as_ptr(), &mut result) {
+        let table = (*coroutine.type_ptr()).tp_as_async;
+        let (this, none) = (coroutine.as_ptr(), object::none().as_ptr());
+        // What PyIter_Send() does first; a coroutine has this.
+        let outcome = match (!table.is_null()).then(|| (*table).am_send).flatten() {
+            Some(send) => send(this, none, &mut result),
+            None => ffi::PyIter_Send(this, none, &mut result),
+        };
+        match outcome {
             ffi::PySendResult::PYGEN_NEXT => Ok(Sent::Yielded(Ref::from_owned(result)?)),
             ffi::PySendResult::PYGEN_RETURN => Ok(Sent::Returned(Ref::from_owned(result)?)),
             ffi::PySendResult::PYGEN_ERROR => Err(Raised::assert()),
@@ -108,7 +116,7 @@ fn not_awaitable(object: &Obj) -> Raised {
 }
 
 /// The outcome of `tp_iternext`: NULL without an exception stands for `StopIteration(None)`.
-#[inline]
+#[inline(always)]
 pub fn give_next(outcome: Fallible<Sent>) -> *mut ffi::PyObject {
     match outcome {
         Ok(Sent::Yielded(value)) => value.into_ptr(),
@@ -122,7 +130,7 @@ pub fn give_next(outcome: Fallible<Sent>) -> *mut ffi::PyObject {
 }
 
 /// The same for what `await` iterates over, and programs do not.
-#[inline]
+#[inline(always)]
 pub fn give_awaited(outcome: Fallible<Sent>) -> *mut ffi::PyObject {
     match outcome {
         Ok(Sent::Returned(value)) if !value.is_none() => {

@@ -50,6 +50,7 @@ static KEPT: AtomicPtr<ffi::PyObject> = AtomicPtr::new(std::ptr::null_mut());
 /// Should somebody get hold of it all the same, by calling `next()`, it is theirs: an instance is used again only if
 /// nobody else has a reference to it and nothing has been written into it.
 #[cfg(Py_3_12)]
+#[inline(never)]
 pub fn raise_fleeting(value: Ref) -> Raised {
     // SAFETY: the kept instance is owned; its value is replaced by an owned reference, and the old one dropped after;
     // the indicator gets a reference of its own.

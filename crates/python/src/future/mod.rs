@@ -17,6 +17,7 @@ use crate::cpython::raised::{set_cause_and_context, set_traceback, traceback_of}
 use crate::cpython::{Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Slot, Visitor};
 use crate::event_loop::EventLoop;
 use crate::state::state;
+use crate::task::Task;
 
 #[macro_use]
 pub mod methods;
@@ -338,12 +339,31 @@ pub fn cancel_message(core: &FutureCore) -> Option<Ref> {
 /// Tells everybody that the future is done.
 #[inline]
 fn tell<T: FutureLike>(this: &Inst<T>) -> Fallible<()> {
-    if let Some(entry) = this.core().callbacks.take_single() {
-        return tell_one(this, entry);
+    let callbacks = &this.core().callbacks;
+    if callbacks.are_listed() {
+        return tell_many(this);
     }
-    tell_many(this)
+    match callbacks.take_first() {
+        Some(Entry::Waiter(task)) => wake(this, task),
+        Some(entry) => tell_one(this, entry),
+        None => Ok(()),
+    }
 }
 
+/// Tells a task of ours that awaits the future.
+#[inline]
+fn wake<T: FutureLike>(this: &Inst<T>, task: Own<Task>) -> Fallible<()> {
+    let event_loop = loop_of(this)?;
+    match EventLoop::direct(&event_loop) {
+        Some(ours) => ours.push_wakeup(task),
+        None => {
+            let context = task.context();
+            call_soon(&event_loop, &*crate::task::wakeup_callable(&task)?, &[this.obj()], &context)
+        }
+    }
+}
+
+#[inline(never)]
 fn tell_many<T: FutureLike>(this: &Inst<T>) -> Fallible<()> {
     for entry in this.core().callbacks.take() {
         tell_one(this, entry)?;
@@ -351,28 +371,22 @@ fn tell_many<T: FutureLike>(this: &Inst<T>) -> Fallible<()> {
     Ok(())
 }
 
-#[inline]
+#[inline(never)]
 fn tell_one<T: FutureLike>(this: &Inst<T>, entry: Entry) -> Fallible<()> {
     let event_loop = loop_of(this)?;
-    if let Some(ours) = EventLoop::direct(&event_loop) {
-        return match entry {
-            Entry::Waiter(task) => ours.push_wakeup(task),
-            Entry::Callback(callback, context) => {
-                ours.call_soon(&callback, &[this.obj()], Some(&context)).map(drop)
-            }
-            Entry::Listener(listener) => {
-                listener.note(this.obj().own());
-                ours.push_listener(listener)
-            }
-        };
-    }
-    match entry {
-        Entry::Waiter(task) => {
-            let context = task.context();
-            call_soon(&event_loop, &*crate::task::wakeup_callable(&task)?, &[this.obj()], &context)
+    match (entry, EventLoop::direct(&event_loop)) {
+        (Entry::Waiter(task), _) => wake(this, task),
+        (Entry::Callback(callback, context), Some(ours)) => {
+            ours.call_soon(&callback, &[this.obj()], Some(&context)).map(drop)
         }
-        Entry::Callback(callback, context) => call_soon(&event_loop, &callback, &[this.obj()], &context),
-        Entry::Listener(listener) => {
+        (Entry::Callback(callback, context), None) => {
+            call_soon(&event_loop, &callback, &[this.obj()], &context)
+        }
+        (Entry::Listener(listener), Some(ours)) => {
+            listener.note(this.obj().own());
+            ours.push_listener(listener)
+        }
+        (Entry::Listener(listener), None) => {
             let context = crate::cpython::context::copy_current()?;
             call_soon(&event_loop, &*listener.callable()?, &[this.obj()], &context)
         }
@@ -401,11 +415,18 @@ pub fn make_cancelled_error(core: &FutureCore) -> Fallible<Ref> {
 
 /// The exception that a task which awaits this future resumes with, if it is one: the future's own, or the one made
 /// for its cancellation. It counts as retrieved. An error if the future is pending.
-#[inline]
+#[inline(always)]
 pub fn failure<T: FutureLike>(this: &Inst<T>) -> Fallible<Option<Ref>> {
     let core = this.core();
+    if core.progress.get() == Progress::Finished && !core.failed.get() {
+        return Ok(None);
+    }
+    take_failure(core)
+}
+
+#[inline(never)]
+fn take_failure(core: &FutureCore) -> Fallible<Option<Ref>> {
     match core.progress.get() {
-        Progress::Finished if !core.failed.get() => Ok(None),
         Progress::Finished => {
             core.log_traceback.set(false);
             let exception = core.outcome.get_or_none();
@@ -429,7 +450,7 @@ pub fn result<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
 }
 
 /// Resumes whoever iterates over the future: `await`.
-#[inline]
+#[inline(always)]
 pub fn next<T: FutureLike>(this: &Inst<T>) -> Fallible<Sent> {
     let core = this.core();
     if core.is_pending() {

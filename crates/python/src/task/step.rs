@@ -29,13 +29,13 @@ fn queue_throw(this: &Inst<Task>, message: &str) -> Fallible<()> {
 }
 
 /// A step: sends into the coroutine, or throws `exception` into it. Runs in the task's context, on its loop.
-#[inline]
+#[inline(never)]
 pub fn step(this: &Inst<Task>, event_loop: &Obj, exception: Option<Ref>) -> Fallible<()> {
     if !this.core.is_pending() {
         return Err(already_done(this, exception));
     }
     let entered = registry::enter(event_loop, this.obj())?;
-    let outcome = advance(this, exception);
+    let outcome = go_on(this, exception);
     registry::leave(entered, event_loop, this.obj()).and(outcome)
 }
 
@@ -49,69 +49,98 @@ fn already_done(this: &Inst<Task>, exception: Option<Ref>) -> Raised {
 /// A step of a task that waited, now that what it waited for is done.
 #[inline]
 pub fn wake(this: &Inst<Task>, event_loop: &Obj) -> Fallible<()> {
-    match this.fut_waiter.get() {
-        Some(future) => wake_by(this, event_loop, &future),
-        None => step(this, event_loop, None),
-    }
+    // Held until the step is over, as the callback's argument is in asyncio.
+    let future = this.fut_waiter.get();
+    let exception = match &future {
+        Some(future) => exception_from(this, future)?,
+        None => None,
+    };
+    step(this, event_loop, exception)
 }
 
-#[inline]
 pub(super) fn wake_by(this: &Inst<Task>, event_loop: &Obj, future: &Obj) -> Fallible<()> {
-    let outcome = if let Some(future) = Inst::<Future>::exactly(future) {
+    let exception = exception_from(this, future)?;
+    step(this, event_loop, exception)
+}
+
+/// What the task resumes with, now that the future is done: an exception, or none.
+#[inline]
+fn exception_from(this: &Inst<Task>, future: &Obj) -> Fallible<Option<Ref>> {
+    if let Some(future) = Inst::<Future>::exactly(future) {
         registry::discard_awaited_by(future, this)?;
-        future::failure(future)
-    } else if let Some(task) = Inst::<Task>::exactly(future) {
+        return future::failure(future).or_else(|raised| Ok(Some(raised.take())));
+    }
+    exception_from_other(this, future)
+}
+
+#[inline(never)]
+fn exception_from_other(this: &Inst<Task>, future: &Obj) -> Fallible<Option<Ref>> {
+    let outcome = if let Some(task) = Inst::<Task>::exactly(future) {
         registry::discard_awaited_by(task, this)?;
         future::failure(task)
     } else {
         registry::discard_any_awaited_by(future, this)?;
         future.call_method(&state().names.result, &[]).map(|_result| None)
     };
-    match outcome {
-        Ok(exception) => step(this, event_loop, exception),
-        Err(raised) => step(this, event_loop, Some(raised.take())),
-    }
+    outcome.or_else(|raised| Ok(Some(raised.take())))
 }
 
 /// Runs the coroutine once, and ends the task or arranges for what comes next.
+#[inline(never)]
 pub(super) fn advance(this: &Inst<Task>, exception: Option<Ref>) -> Fallible<()> {
-    let exception = if this.must_cancel.get() {
-        this.must_cancel.set(false);
-        match exception {
-            Some(exception) if exception.is_instance(&state().cancelled_error)? => Some(exception),
-            _ => Some(future::make_cancelled_error(&this.core)?),
-        }
-    } else {
-        exception
-    };
+    go_on(this, exception)
+}
+
+/// A cancellation was asked for, so this is what is thrown.
+#[inline(never)]
+fn cancellation(this: &Inst<Task>, exception: Option<Ref>) -> Fallible<Ref> {
+    this.must_cancel.set(false);
+    match exception {
+        Some(exception) if exception.is_instance(&state().cancelled_error)? => Ok(exception),
+        _ => future::make_cancelled_error(&this.core),
+    }
+}
+
+#[inline(never)]
+fn throw(coro: &Obj, exception: Ref) -> Fallible<Sent> {
+    coroutine::throw(coro, &state().names.throw, &exception)
+}
+
+/// What both `step` and `advance` do, in place in either.
+#[inline(always)]
+fn go_on(this: &Inst<Task>, exception: Option<Ref>) -> Fallible<()> {
+    let exception = if this.must_cancel.get() { Some(cancellation(this, exception)?) } else { exception };
     this.fut_waiter.clear();
     let Some(coro) = this.coro.get() else {
         return Err(Raised::runtime_error("uninitialized Task object"));
     };
     let sent = match exception {
         None => coroutine::send(&coro),
-        Some(exception) => coroutine::throw(&coro, &state().names.throw, &exception),
+        Some(exception) => throw(&coro, exception),
     };
     match sent {
         Ok(Sent::Yielded(value)) => handle_yield(this, &value),
-        Ok(Sent::Returned(value)) => {
-            registry::unregister(this);
-            if this.must_cancel.replace(false) {
-                // Cancelled right before the coroutine returned.
-                let message = future::cancel_message(&this.core);
-                return future::cancel(this, message.as_deref()).map(drop);
-            }
-            future::finish(this, value)
-        }
-        Err(raised) => {
-            registry::unregister(this);
-            end_with(this, raised)
-        }
+        Ok(Sent::Returned(value)) => end(this, value),
+        Err(raised) => end_with(this, raised),
     }
 }
 
+/// The coroutine returned.
+#[inline(never)]
+fn end(this: &Inst<Task>, value: Ref) -> Fallible<()> {
+    registry::unregister(this);
+    if this.must_cancel.replace(false) {
+        // Cancelled right before the coroutine returned.
+        let message = future::cancel_message(&this.core);
+        return future::cancel(this, message.as_deref()).map(drop);
+    }
+    future::finish(this, value)
+}
+
 /// The coroutine raised.
+#[inline(never)]
 fn end_with(this: &Inst<Task>, raised: Raised) -> Fallible<()> {
+    registry::unregister(this);
     let cancelled = raised.matches(&state().cancelled_error);
     let exception = raised.take();
     if cancelled {
@@ -192,6 +221,7 @@ fn yield_without_from(this: &Inst<Task>, yielded: &Obj) -> String {
 
 /// Anything else: `gather`'s future, which is ours by another name; others through their public methods; the rest is a
 /// mistake.
+#[inline(never)]
 fn handle_other_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
     if crate::gather::is_outer(yielded)
         && let Some(outer) = Inst::<Future>::of(yielded)
