@@ -74,8 +74,12 @@ impl Deque {
     pub fn remove(&self, item: &Obj) -> Fallible<bool> {
         let Some(shown) = self.shown.get() else {
             let mut native = self.native.borrow_mut();
-            let place = native.iter().position(|held| held.is(item));
-            let removed = place.and_then(|place| native.remove(place));
+            let removed = match native.iter().position(|held| held.is(item)) {
+                // Most leave in the order in which they came.
+                Some(0) => native.pop_front(),
+                Some(place) => native.remove(place),
+                None => None,
+            };
             drop(native);
             return Ok(removed.is_some());
         };

@@ -211,6 +211,12 @@ pub fn running_loop() -> Fallible<Option<Ref>> {
     Ok((!running.is_none()).then_some(running))
 }
 
+/// Whether this is the running loop, as far as that can be seen at once.
+#[inline]
+pub fn is_running_loop(event_loop: &Obj) -> bool {
+    ThreadSlots::here().is_some_and(|slots| slots.runs(event_loop))
+}
+
 /// The current task of the running loop, or `None`; an error if no loop runs. `name` is "current_task".
 pub fn current_task(name: &Obj) -> Fallible<Ref> {
     if let Some(current) = ThreadSlots::here().and_then(|slots| slots.current_task()) {

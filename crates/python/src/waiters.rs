@@ -35,7 +35,16 @@ impl BoundLoop {
     }
 
     /// The running loop, which has to be the one that `owner` is bound to; `None` outside of any.
+    #[inline]
     pub fn get(&self, owner: &Obj) -> Fallible<Ref> {
+        match self.0.get() {
+            Some(bound) if crate::registry::is_running_loop(&bound) => Ok(bound),
+            _ => self.bind(owner),
+        }
+    }
+
+    #[inline(never)]
+    fn bind(&self, owner: &Obj) -> Fallible<Ref> {
         let running = crate::registry::running_loop()?.unwrap_or_else(|| none().own());
         if self.0.is_empty() || self.0.holds(none()) {
             self.0.set(running.clone());

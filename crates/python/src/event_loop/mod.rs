@@ -207,7 +207,7 @@ impl Inst<EventLoop> {
     }
 
     /// Queues the step of a task that waited.
-    #[inline]
+    #[inline(always)]
     pub fn push_wakeup(&self, task: Own<Task>) -> Fallible<()> {
         self.check_thread()?;
         self.with_engine(|engine| engine.push(Job::Wakeup(task)))

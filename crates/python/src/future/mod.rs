@@ -82,6 +82,12 @@ impl FutureCore {
         }
     }
 
+    /// Initialised, of this loop.
+    #[inline]
+    pub fn of(event_loop: &Obj) -> FutureCore {
+        FutureCore { event_loop: Slot::of(event_loop.own()), ..FutureCore::fresh() }
+    }
+
     /// The rare part, made on demand.
     pub fn rare(&self) -> &Rare {
         self.rare.get_or_init(Box::default)
@@ -204,8 +210,7 @@ impl Class for Future {
 /// A new future of this loop, as `loop.create_future()` makes it.
 #[inline]
 pub fn create(event_loop: &Inst<EventLoop>) -> Fallible<Own<Future>> {
-    let event_loop_slot = Slot::of(event_loop.obj().own());
-    let future = Own::with(Future(FutureCore { event_loop: event_loop_slot, ..FutureCore::fresh() }))?;
+    let future = Own::with(Future(FutureCore::of(event_loop.obj())))?;
     if event_loop.is_debug() {
         future.0.rare().source_traceback.set(state().extract_stack()?);
     }
@@ -351,16 +356,18 @@ fn tell<T: FutureLike>(this: &Inst<T>) -> Fallible<()> {
 }
 
 /// Tells a task of ours that awaits the future.
-#[inline]
+#[inline(always)]
 fn wake<T: FutureLike>(this: &Inst<T>, task: Own<Task>) -> Fallible<()> {
     let event_loop = loop_of(this)?;
     match EventLoop::direct(&event_loop) {
         Some(ours) => ours.push_wakeup(task),
-        None => {
-            let context = task.context();
-            call_soon(&event_loop, &*crate::task::wakeup_callable(&task)?, &[this.obj()], &context)
-        }
+        None => wake_elsewhere(this, &event_loop, &task),
     }
+}
+
+#[inline(never)]
+fn wake_elsewhere<T: FutureLike>(this: &Inst<T>, event_loop: &Obj, task: &Inst<Task>) -> Fallible<()> {
+    call_soon(event_loop, &*crate::task::wakeup_callable(task)?, &[this.obj()], &task.context())
 }
 
 #[inline(never)]
@@ -375,7 +382,8 @@ fn tell_many<T: FutureLike>(this: &Inst<T>) -> Fallible<()> {
 fn tell_one<T: FutureLike>(this: &Inst<T>, entry: Entry) -> Fallible<()> {
     let event_loop = loop_of(this)?;
     match (entry, EventLoop::direct(&event_loop)) {
-        (Entry::Waiter(task), _) => wake(this, task),
+        (Entry::Waiter(task), Some(ours)) => ours.push_wakeup(task),
+        (Entry::Waiter(task), None) => wake_elsewhere(this, &event_loop, &task),
         (Entry::Callback(callback, context), Some(ours)) => {
             ours.call_soon(&callback, &[this.obj()], Some(&context)).map(drop)
         }

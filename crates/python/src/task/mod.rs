@@ -12,6 +12,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::cpython::coroutine::is_native;
 use crate::cpython::object::{self, none};
 use crate::cpython::prefetch;
 use crate::cpython::{Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Slot, Visitor};
@@ -177,6 +178,12 @@ pub struct Options<'a> {
 /// A new task of this loop, whose first step is queued (or taken, if it starts eagerly).
 #[inline]
 pub fn create(event_loop: &Inst<EventLoop>, coro: &Obj, options: Options<'_>) -> Fallible<Own<Task>> {
+    if matches!(options, Options { name: None, context: None, eager_start: false })
+        && is_native(coro)
+        && !event_loop.is_debug()
+    {
+        return create_plain(event_loop, coro);
+    }
     let task = Own::<Task>::new()?;
     task.core.event_loop.set(event_loop.obj().own());
     if event_loop.is_debug() {
@@ -184,6 +191,32 @@ pub fn create(event_loop: &Inst<EventLoop>, coro: &Obj, options: Options<'_>) ->
     }
     begin(&task, event_loop.obj(), coro, options)?;
     Ok(task)
+}
+
+/// Of what needs no second look, with nothing set twice.
+#[inline]
+fn create_plain(event_loop: &Inst<EventLoop>, coro: &Obj) -> Fallible<Own<Task>> {
+    let (context, name) = (crate::cpython::context::copy_current()?, next_name()?);
+    let task = Own::with(Task {
+        core: FutureCore::of(event_loop.obj()),
+        coro: Slot::of(coro.own()),
+        name: Slot::of(name.clone()),
+        context: Slot::of(context),
+        ..Task::fresh()
+    })?;
+    task.show_task(event_loop.obj(), coro, &name);
+    queue_step(&task, event_loop.obj())?;
+    registry::register(&task)?;
+    Ok(task)
+}
+
+/// asyncio's own numbers become text when they are asked for; on 3.11 they are text at once.
+#[inline]
+fn next_name() -> Fallible<Ref> {
+    match UNNAMED.fetch_add(1, Ordering::Relaxed) {
+        number if state().minor == 11 => object::text(&format!("Task-{number}")),
+        number => object::int(number as i64),
+    }
 }
 
 fn begin(this: &Inst<Task>, event_loop: &Obj, coro: &Obj, options: Options<'_>) -> Fallible<()> {
@@ -204,11 +237,7 @@ fn begin(this: &Inst<Task>, event_loop: &Obj, coro: &Obj, options: Options<'_>) 
     };
     let name = match options.name {
         Some(name) => as_name(name)?,
-        // asyncio's own numbers become text when they are asked for; on 3.11 they are text at once.
-        None => match UNNAMED.fetch_add(1, Ordering::Relaxed) {
-            number if state().minor == 11 => object::text(&format!("Task-{number}"))?,
-            number => object::int(number as i64)?,
-        },
+        None => next_name()?,
     };
     this.show_task(event_loop, coro, &name);
     this.name.set(name);
