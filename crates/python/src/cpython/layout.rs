@@ -390,6 +390,10 @@ impl<T: FutureLayout> Inst<T> {
         if !has_managed_dict(object) {
             return true;
         }
+        // SAFETY: reads a field of a live type.
+        if unsafe { (*object.type_ptr()).tp_flags & super::spec::INLINE_VALUES != 0 } {
+            return false;
+        }
         // SAFETY: the proven place of a reference or NULL.
         MANAGED_DICT
             .get()

@@ -147,20 +147,23 @@ pub fn define<T: Class>(mut spec: Spec<T>) -> Fallible<Ref> {
     Ok(class)
 }
 
+/// `Py_TPFLAGS_INLINE_VALUES`, from 3.13 on; no flag before.
+pub(super) const INLINE_VALUES: c_ulong = 1 << 2;
+
 /// From 3.14 on instances of asyncio's futures and tasks, and of what derives from them, have place behind them for the values of
 /// one attribute. It would cost 24 bytes each, and nearly none has any: they go to a dictionary, as up to 3.13.
 ///
 /// # Safety
 /// A class without instances.
 unsafe fn keep_no_values_inline(class: *mut ffi::PyTypeObject) {
-    #[cfg(Py_3_14)]
+    // A debug build insists that derived classes, which have such place again, agree with ours.
+    #[cfg(all(Py_3_14, not(py_sys_config = "Py_DEBUG")))]
     // SAFETY: by contract. The interpreter asks the flag whenever it makes or looks at an instance.
     unsafe {
-        const INLINE_VALUES: c_ulong = 1 << 2;
         (*class).tp_flags &= !INLINE_VALUES;
         ffi::PyType_Modified(class);
     }
-    #[cfg(not(Py_3_14))]
+    #[cfg(not(all(Py_3_14, not(py_sys_config = "Py_DEBUG"))))]
     let _ = class;
 }
 
