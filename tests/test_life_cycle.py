@@ -1,6 +1,7 @@
 """Loops beside and after one another: in runners, threads, forked and spawned processes, and at the end."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -211,6 +212,123 @@ def test_forked_child_runs_a_loop_of_its_own(run_python):
     """Servers, processes and signals of the parent go on meanwhile, and the child has its own."""
     done = run_python(FORK, options=("-W", "ignore"))
     assert done.stdout == "all is well\n"
+
+
+INHERITED = """
+import asyncio, os, signal, socket, sys, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+if sys.argv[1] == "velodrome":
+    import velodrome
+    new_loop = velodrome.new_event_loop
+else:
+    new_loop = asyncio.SelectorEventLoop
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(data)
+
+loop = new_loop()
+read, write = os.pipe()
+seen = []
+
+async def prepare():
+    # All that a program can have on its loop before it becomes a daemon.
+    loop.add_reader(read, lambda: seen.append(os.read(read, 10)))
+    loop.call_soon(seen.append, "soon")
+    loop.call_later(0.01, seen.append, "later")
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    server = await loop.create_server(Echo, "127.0.0.1", 0)
+    return server, asyncio.create_task(asyncio.sleep(0.01, "slept"))
+
+async def until(done):
+    async with asyncio.timeout(20):
+        while not done():
+            await asyncio.sleep(0.001)
+
+async def main(server, task):
+    print(await task)
+    os.write(write, b"x")
+    await until(lambda: b"x" in seen and "later" in seen)
+    threading.Thread(target=loop.call_soon_threadsafe, args=(seen.append, "thread")).start()
+    await until(lambda: "thread" in seen)
+    print(await loop.run_in_executor(None, str.upper, "executor"))
+    # From 3.12 on, Python itself takes the wake-up descriptor from the child.
+    loop.add_signal_handler(signal.SIGUSR1, lambda: seen.append("signal"))
+    os.kill(os.getpid(), signal.SIGUSR1)
+    await until(lambda: "signal" in seen)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(b"there and back")
+    print(await reader.readexactly(14))
+    writer.close()
+    await writer.wait_closed()
+    print(sorted(map(str, seen)))
+    process = await asyncio.create_subprocess_exec("true")
+    print(await process.wait())
+
+def daemon(server, task, generations):
+    if generations and (pid := os.fork()):
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    status = 1
+    try:
+        if generations > 1:
+            daemon(server, task, generations - 1)
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(main(server, task))
+        server.close()
+        loop.remove_reader(read)
+        loop.close()
+        status = 0
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+prepared = loop.run_until_complete(prepare())
+pid = os.fork()
+if pid == 0:
+    daemon(*prepared, int(sys.argv[2]))
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+print("status", status)
+# The child has closed the loop, but not the parent's.
+if sys.argv[1] == "velodrome":
+    loop.run_until_complete(main(*prepared))
+"""
+
+
+@pytest.mark.parametrize("generations", [0, 2])
+def test_inherited_loop_runs_in_the_child(run_python, generations):
+    """As of a program that makes its loop and then becomes a daemon, which forks twice."""
+    outcomes = [run_python(INHERITED, name, str(generations)) for name in ("asyncio", "velodrome")]
+    said, ours = (outcome.stdout.splitlines() for outcome in outcomes)
+    assert said[-1] == "status 0", outcomes[0].stderr
+    assert ours[: len(said)] == said, outcomes[1].stderr
+    assert ours[len(said) :] == said[:-1], "the parent's loop suffered"
+
+
+OUT_OF_DESCRIPTORS = """
+import os, resource, sys
+import velodrome
+
+loop = velodrome.new_event_loop()
+if pid := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+loop.call_soon(loop.stop)
+try:
+    loop.run_forever()
+except OSError as error:
+    print(os.strerror(error.errno))
+resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+loop.run_forever()
+print("ran")
+"""
+
+
+def test_inherited_loop_waits_for_descriptors_to_be_had(run_python):
+    assert run_python(OUT_OF_DESCRIPTORS).stdout.splitlines() == [os.strerror(errno.EMFILE), "ran"]
 
 
 POOL = """

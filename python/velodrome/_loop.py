@@ -247,6 +247,7 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
     _handle_signal = _Unix._handle_signal
 
     def _set_wakeup_fd(self):
+        self._own_kernel()
         before = signal.set_wakeup_fd(self._wake_fd(), warn_on_full_buffer=False)
         if before != self._wake_fd():
             self._leave_wakeup_chain()

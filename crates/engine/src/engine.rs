@@ -75,6 +75,7 @@ pub struct Engine<J> {
     waiting: bool,
     /// Something was watched or unwatched since then.
     changed: bool,
+    /// The selector and the pipe are those of the process that was forked.
     forgotten: bool,
     /// Waits harvested and wake-up reads: how often the kernel was asked. For tests.
     syscalls: u64,
@@ -109,11 +110,7 @@ impl<J> Engine<J> {
     /// ```
     pub fn with_backend(backend: Backend) -> io::Result<Self> {
         let pipe = Arc::new(Pipe::new()?);
-        let selector = match backend {
-            #[cfg(target_os = "linux")]
-            Backend::Epoll => Selector::epoll(&pipe)?,
-            Backend::Poll => Selector::poll(&pipe)?,
-        };
+        let selector = Selector::new(backend, &pipe)?;
         Ok(Engine {
             ready: VecDeque::new(),
             inbox: Arc::new(Inbox::new(Some(Arc::clone(&pipe)))),
@@ -285,10 +282,11 @@ impl<J> Engine<J> {
         jobs
     }
 
-    /// To be called in the child of a fork: from now on the engine says nothing to the kernel, because its epoll set and its
-    /// pipe are the parent's too. Its jobs stay, and can be [cleared](Engine::clear); nothing can be watched; a wait fails at
-    /// once; every [`Remote`](crate::Remote) from before is refused. Descriptors stay open until the engine is dropped, so that
-    /// [`Engine::wake_fd`] is not some other file before the child has reset `signal.set_wakeup_fd`.
+    /// To be called in the child of a fork: from now on the engine says nothing to its epoll set and its pipe, which are the
+    /// parent's too. Its jobs, timers and registrations stay; every [`Remote`](crate::Remote) from before is refused. As soon as
+    /// something is watched or waited for, the engine gets a [kernel side of its own](Engine::own_kernel). Until then, or its end,
+    /// the parent's descriptors stay open, so that [`Engine::wake_fd`] is not some other file before the child has reset
+    /// `signal.set_wakeup_fd`.
     ///
     /// An engine that is merely dropped in the child does no harm to the parent either: that closes the child's descriptors. But
     /// another thread of the parent may have held the lock of the inbox; only an engine that knows of the fork never waits for it.
@@ -301,7 +299,7 @@ impl<J> Engine<J> {
     /// engine.push("inherited");
     /// engine.forget_kernel();
     /// let events = engine.prepare(Some(Duration::ZERO)).block();
-    /// assert!(engine.harvest(events).error.is_some());
+    /// assert!(engine.harvest(events).error.is_none());
     /// assert_eq!(engine.clear(), ["inherited"]);
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -309,12 +307,53 @@ impl<J> Engine<J> {
         if std::mem::replace(&mut self.forgotten, true) {
             return;
         }
+        // Whoever was waiting is not in this process.
+        self.waiting = false;
         let inbox = std::mem::replace(&mut self.inbox, Arc::new(Inbox::new(None)));
         match inbox.close_after_fork() {
             Some(jobs) => self.ready.extend(jobs),
             // A thread of the parent was in the middle of it: not even dropping it is safe.
             None => std::mem::forget(inbox),
         }
+    }
+
+    /// After [`Engine::forget_kernel`], gives the engine descriptors of its own, and registers with them all that is watched;
+    /// [`Engine::wake_fd`] is another one then. Does nothing otherwise.
+    ///
+    /// # Errors
+    ///
+    /// If the process has no descriptors left. It can be tried again.
+    ///
+    /// ```
+    /// use std::os::fd::AsRawFd;
+    /// use velodrome_engine::Engine;
+    ///
+    /// let mut engine = Engine::<()>::new()?;
+    /// let parents = engine.wake_fd().as_raw_fd();
+    /// engine.forget_kernel();
+    /// assert_eq!(engine.wake_fd().as_raw_fd(), parents);
+    /// engine.own_kernel()?;
+    /// assert_ne!(engine.wake_fd().as_raw_fd(), parents);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[inline]
+    pub fn own_kernel(&mut self) -> io::Result<()> {
+        if self.forgotten { self.get_own_kernel() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn get_own_kernel(&mut self) -> io::Result<()> {
+        let pipe = Arc::new(Pipe::new()?);
+        let mut selector = Selector::new(self.backend(), &pipe)?;
+        for (fd, token, mask) in self.readiness.registrations() {
+            selector.inherit(fd, token, mask);
+        }
+        // From here on nothing fails.
+        self.inbox.wake_by(Arc::clone(&pipe));
+        self.pipe = pipe;
+        self.selector = selector;
+        self.forgotten = false;
+        Ok(())
     }
 }
 

@@ -98,6 +98,11 @@ impl<J> Inbox<J> {
         self.pending.store(false, Ordering::Release);
     }
 
+    /// From now on senders wake by this pipe.
+    pub(crate) fn wake_by(&self, pipe: Arc<Pipe>) {
+        self.lock().pipe = Some(pipe);
+    }
+
     /// From now on senders get their jobs back. Returns what was queued, for the caller to drop without the lock.
     pub(crate) fn close(&self) -> VecDeque<J> {
         Self::shut(self.lock())

@@ -22,8 +22,8 @@ use crate::sys::{Answer, Question};
 /// ```
 #[must_use = "a wait does nothing until it blocks"]
 pub struct Wait {
-    /// `None` if there is nothing to wait for any more: the engine forgot its kernel.
-    pub(crate) question: Option<Question>,
+    /// An error if an engine that forgot its kernel got no other.
+    pub(crate) question: io::Result<Question>,
     /// Where to wait first, for ever.
     #[cfg(velodrome_model)]
     pub(crate) modelled: Option<std::sync::Arc<crate::wake::Pipe>>,
@@ -68,7 +68,7 @@ pub struct Harvest {
     pub signals: Vec<u8>,
     /// A signal handler ran and ended the wait (`EINTR`). Nothing else is known; the next wait will tell.
     pub interrupted: bool,
-    /// The wait failed: its descriptor was closed by someone else, or the engine has forgotten its kernel.
+    /// The wait failed: its descriptor was closed by someone else, or there were none for an engine that has forgotten its kernel.
     pub error: Option<io::Error>,
 }
 
@@ -92,18 +92,13 @@ impl Wait {
             pipe.wait();
         }
         match self.question {
-            Some(question) => {
+            Ok(question) => {
                 let (answer, result) = question.block();
                 Events { answer: Some(answer), result }
             }
-            None => Events { answer: None, result: Err(forgotten()) },
+            Err(error) => Events { answer: None, result: Err(error) },
         }
     }
-}
-
-/// What an engine says that forgot its kernel.
-pub(crate) fn forgotten() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "the engine belongs to the process that was forked")
 }
 
 impl fmt::Debug for Wait {

@@ -36,7 +36,7 @@ fn in_a_child(child: impl FnOnce()) {
 
 #[test]
 fn nothing_a_child_does_reaches_the_epoll_set_of_its_parent() {
-    let children: [Child; 3] = [
+    let children: [Child; 4] = [
         // It knows, and cleans up.
         |mut engine, key, remote| {
             engine.forget_kernel();
@@ -44,8 +44,21 @@ fn nothing_a_child_does_reaches_the_epoll_set_of_its_parent() {
             assert_eq!(engine.remote_push("own"), Ok(()));
             assert_eq!(engine.unwatch(key), Some("read"));
             assert_eq!(engine.clear(), ["queued", "own"]);
-            let harvest = common::wait(&mut engine, None);
-            assert!(harvest.error.is_some());
+        },
+        // It goes on, with the registration that it has inherited and with others, and is reached by its own threads.
+        |mut engine, key, _| {
+            engine.forget_kernel();
+            let (theirs, mut writer) = std::io::pipe().unwrap();
+            let added = engine.watch(theirs.as_fd(), Interest::Read, "added").unwrap();
+            writer.write_all(b"x").unwrap();
+            assert_eq!(look(&mut engine), ["queued", "added"]);
+            assert_eq!(engine.unwatch(added), Some("added"));
+            let remote = engine.remote();
+            let sender = std::thread::spawn(move || remote.push("sent"));
+            common::wait(&mut engine, None);
+            sender.join().unwrap().unwrap();
+            assert_eq!(look(&mut engine), ["sent"]);
+            assert_eq!(engine.unwatch(key), Some("read"));
         },
         // It knows, and clears.
         |mut engine, _, _| {

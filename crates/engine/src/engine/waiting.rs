@@ -58,9 +58,9 @@ impl<J> Engine<J> {
     /// ```
     #[inline]
     pub fn prepare(&mut self, timeout: Option<Duration>) -> Wait {
-        if self.forgotten {
+        if let Err(error) = self.own_kernel() {
             return Wait {
-                question: None,
+                question: Err(error),
                 #[cfg(velodrome_model)]
                 modelled: None,
             };
@@ -74,7 +74,7 @@ impl<J> Engine<J> {
         self.waiting = true;
         self.changed = false;
         Wait {
-            question: Some(self.selector.ask(timeout, self.readiness.sources())),
+            question: Ok(self.selector.ask(timeout, self.readiness.sources())),
             #[cfg(velodrome_model)]
             modelled: timeout.is_none().then(|| std::sync::Arc::clone(&self.pipe)),
         }

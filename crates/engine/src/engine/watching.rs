@@ -8,7 +8,6 @@ use std::os::fd::{BorrowedFd, RawFd};
 
 use super::Engine;
 use crate::readiness::{Interest, Key};
-use crate::wait::forgotten;
 
 /// Readiness of descriptors.
 impl<J> Engine<J> {
@@ -67,8 +66,8 @@ impl<J> Engine<J> {
         interest: Interest,
         job: J,
     ) -> Result<Key, (io::Error, J)> {
-        if self.forgotten {
-            return Err((forgotten(), job));
+        if let Err(error) = self.own_kernel() {
+            return Err((error, job));
         }
         let key = self.readiness.watch(&mut self.selector, fd, interest, job)?;
         self.tell_the_wait();
@@ -119,8 +118,8 @@ impl<J> Engine<J> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn renew(&mut self, fd: BorrowedFd<'_>, key: Key, job: J) -> Result<(Key, J), (io::Error, J)> {
-        if self.forgotten {
-            return Err((forgotten(), job));
+        if let Err(error) = self.own_kernel() {
+            return Err((error, job));
         }
         let renewed = self.readiness.renew(&mut self.selector, fd, key, job)?;
         self.tell_the_wait();

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use rustix::time::Timespec;
 
+use crate::engine::Backend;
 use crate::wake::Pipe;
 
 #[cfg(target_os = "linux")]
@@ -90,13 +91,17 @@ pub(crate) enum Answer {
 }
 
 impl Selector {
-    #[cfg(target_os = "linux")]
-    pub(crate) fn epoll(pipe: &Arc<Pipe>) -> io::Result<Self> {
-        Epoll::new(pipe).map(Selector::Epoll)
+    pub(crate) fn new(backend: Backend, pipe: &Arc<Pipe>) -> io::Result<Self> {
+        match backend {
+            #[cfg(target_os = "linux")]
+            Backend::Epoll => Epoll::new(pipe).map(Selector::Epoll),
+            Backend::Poll => Poll::new(pipe).map(Selector::Poll),
+        }
     }
 
-    pub(crate) fn poll(pipe: &Arc<Pipe>) -> io::Result<Self> {
-        Poll::new(pipe).map(Selector::Poll)
+    /// Registers what another selector had. What is closed by now was not in that one either.
+    pub(crate) fn inherit(&mut self, fd: RawFd, token: Token, mask: Mask) {
+        let _closed = self.add(borrow(fd), token, mask);
     }
 
     pub(crate) fn add(&mut self, fd: BorrowedFd<'_>, token: Token, mask: Mask) -> io::Result<()> {

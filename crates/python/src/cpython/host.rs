@@ -17,7 +17,7 @@ use std::collections::HashSet;
 use std::ffi::{c_int, c_void};
 use std::os::fd::BorrowedFd;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use pyo3::ffi;
@@ -85,8 +85,11 @@ pub struct LoopHost {
     remote: Remote<Job>,
     /// The thread that is closing the loop; 0 is none.
     closing: AtomicU64,
-    /// The child of a fork leaves the parent's inbox alone.
-    forked: AtomicBool,
+    /// How many forks this process is away from the loop's making.
+    forks: AtomicU32,
+    /// The child of a fork leaves the parent's inbox alone, in which another thread may have been. It has one of its own; its own
+    /// child has none.
+    childs_remote: OnceLock<Remote<Job>>,
     closed: Mutex<Closed>,
 }
 
@@ -183,7 +186,8 @@ impl HostSlot {
             event_loop: AtomicPtr::new(pointer),
             remote: engine.remote(),
             closing: AtomicU64::new(0),
-            forked: AtomicBool::new(false),
+            forks: AtomicU32::new(0),
+            childs_remote: OnceLock::new(),
             closed: Mutex::default(),
         }))
     }
@@ -212,8 +216,10 @@ impl HostSlot {
     }
 
     /// The child of a fork has the loop now.
-    pub fn forget_kernel(&self) {
-        self.0.forked.store(true, Ordering::Release);
+    pub fn forget_kernel(&self, engine: &Engine<Job>) {
+        if self.0.forks.fetch_add(1, Ordering::AcqRel) == 0 {
+            let _first = self.0.childs_remote.set(engine.remote());
+        }
     }
 
     /// What is to be called before the loop closes, which this thread is about to do: what it schedules is still taken.
@@ -288,12 +294,15 @@ impl LoopHost {
                 None => return false,
             }
         }
-        if self.forked.load(Ordering::Acquire) {
-            return false;
-        }
+        let remote = match self.forks.load(Ordering::Acquire) {
+            0 => Some(&self.remote),
+            1 => self.childs_remote.get(),
+            _ => None,
+        };
+        let Some(remote) = remote else { return false };
         // SAFETY: what another thread asks for may be called on whichever runs the loop.
         let asked = unsafe { Asked::anywhere(function, data) };
-        self.remote.push(Job::Call(Call::new(asked))).is_ok()
+        remote.push(Job::Call(Call::new(asked))).is_ok()
     }
 
     fn timer_set(&self, at: u64, function: CallFn, data: *mut c_void) -> TimerId {

@@ -171,10 +171,16 @@ fn py_release(this: &Inst<EventLoop>) -> Fallible<Ref> {
 fn py_forget_kernel(this: &Inst<EventLoop>) -> Fallible<Ref> {
     if let Some(engine) = this.engine.borrow_mut().as_mut() {
         engine.forget_kernel();
+        if let Some(host) = &*this.host.borrow() {
+            host.forget_kernel(engine);
+        }
     }
-    if let Some(host) = &*this.host.borrow() {
-        host.forget_kernel();
-    }
+    Ok(none().own())
+}
+
+/// `_own_kernel()`: in a forked child, the engine gets descriptors of its own.
+fn py_own_kernel(this: &Inst<EventLoop>) -> Fallible<Ref> {
+    this.with_engine(|engine| engine.own_kernel())?.map_err(|error| Raised::os_error(&error))?;
     Ok(none().own())
 }
 
@@ -238,6 +244,8 @@ pub fn define() -> Fallible<Ref> {
             c"_release($self, /)\n--\n\nClose the loop's descriptors and drop what is queued.";
         c"_forget_kernel" => none py_forget_kernel,
             c"_forget_kernel($self, /)\n--\n\nIn a forked child: leave alone what the parent's loop uses.";
+        c"_own_kernel" => none py_own_kernel,
+            c"_own_kernel($self, /)\n--\n\nIn a forked child: have descriptors that are not the parent's too.";
         c"_ensure_fd_no_transport" => one transports::py_ensure_no_transport,
             c"_ensure_fd_no_transport($self, fd, /)\n--\n\nRaise if an open transport uses the descriptor.";
         c"_watched" => one readers::py_watched,
