@@ -31,7 +31,7 @@ LOOPS = ("asyncio", "velodrome")
 ALLOW_CLIENT_RENEGOTIATION = 1 << 8
 
 #: More than any program has to do with; a handshake takes a millisecond or two.
-MANY = 200
+MANY = 60
 
 roles = pytest.mark.parametrize("role", ["client", "server"])
 protocols = pytest.mark.parametrize("protocol", [Recorder, BufferedRecorder])

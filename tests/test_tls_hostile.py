@@ -246,15 +246,16 @@ def test_a_peer_that_stops_reading_while_we_close(role, version):
 
     async def talk(transport, recorder):
         done.clear()
-        transport.write(b"x" * 20_000_000)
+        transport.write(b"x" * 10_000_000)
         transport.close()
-        try:
-            async with asyncio.timeout(1):
-                await recorder.lost
-        except TimeoutError:
+        # The time-out was set before, so its turn has come before this one's.
+        await asyncio.sleep(0.2)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        if not recorder.lost.done():
             recorder.note("still waits")
             transport._ssl_protocol and transport._ssl_protocol._transport.abort()
-            await recorder.lost
+        await recorder.lost
         done.set()
 
     same(role, version, mischief, talk=talk, ssl_shutdown_timeout=0.1)
@@ -283,23 +284,17 @@ def test_a_peer_that_keeps_sending_while_we_close(role, version):
 @versions
 def test_memory_is_bounded_while_reading_is_paused(role, version):
     """What a peer may send before the transport underneath is paused is a matter of the high-water mark."""
-    enough = threading.Event()
 
     def mischief(raw):
         raw.step(raw.connection.do_handshake)
-        raw.sock.settimeout(0.5)
-        with contextlib.suppress(TimeoutError):
-            while True:
-                raw.sock.sendall(raw.record(b"x" * 100_000))
-        enough.set()
-        raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        raw.sock.close()
+        while True:
+            raw.sock.sendall(raw.record(b"x" * 100_000))
 
     async def talk(transport, recorder):
-        enough.clear()
         transport.pause_reading()
-        await asyncio.to_thread(enough.wait, LIMIT)
         layer = transport._ssl_protocol
+        while layer._transport.is_reading():
+            await asyncio.sleep(0.001)
         assert transport.get_read_buffer_size() <= 3 * 256 * 1024
         assert layer._ssl_reading_paused
         assert not transport.is_reading()

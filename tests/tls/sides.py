@@ -109,7 +109,7 @@ class Recorder(asyncio.Protocol):
         await self.until(lambda: len(self.data) >= count)
 
 
-class BufferedRecorder(asyncio.BufferedProtocol, Recorder):
+class BufferedRecorder(Recorder, asyncio.BufferedProtocol):
     """The same with memory of its own."""
 
     def __init__(self, size=10_000):

@@ -36,12 +36,37 @@ def records(stream):
     return found
 
 
+class Readable:
+    """A socket that can always be read: once a loop has said so, it has asked the kernel for everything else too."""
+
+    def __enter__(self):
+        self.sock, ours = socket.socketpair()
+        with ours:
+            ours.send(b"x")
+        return self
+
+    def __exit__(self, *exception):
+        self.sock.close()
+
+    async def seen(self):
+        loop = asyncio.get_running_loop()
+        seen = loop.create_future()
+
+        def note():
+            loop.remove_reader(self.sock)
+            seen.set_result(None)
+
+        loop.add_reader(self.sock, note)
+        await seen
+
+
 class Other:
     """The other side: Python's TLS over memory. `mangle(stream)` yields what is delivered, piece by piece."""
 
     def __init__(self, sock, role, version, mangle, messages):
         sock.setblocking(False)
         self.sock, self.mangle, self.messages = sock, mangle, messages
+        self.readable = Readable()
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         hostname = "localhost" if role == "client" else None
         self.connection = context_of(role, version).wrap_bio(
@@ -65,8 +90,7 @@ class Other:
                 data = self.sock.recv(1 << 20)
             except BlockingIOError:
                 idle += 1
-                # Only when there is nothing else to run does every loop ask the kernel.
-                await asyncio.sleep(0.0001)
+                await self.readable.seen()
                 continue
             if not data:
                 raise Cut
@@ -95,7 +119,7 @@ class Other:
 
     async def run(self):
         """Talk until that is over or leads nowhere; then the stream ends."""
-        with self.sock, contextlib.suppress(Cut, OSError):
+        with self.sock, self.readable, contextlib.suppress(Cut, OSError):
             try:
                 # Errors of this side are what mangling does; what it says of them is delivered too.
                 with contextlib.suppress(Cut, ssl.SSLError):
