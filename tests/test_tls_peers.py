@@ -226,7 +226,7 @@ def test_we_cut_the_stream_off(role, version):
     assert said[-1] == "end: 0 bytes, cut off"
 
 
-@protocols
+@pytest.mark.parametrize("protocol", [Recorder, pytest.param(BufferedRecorder, marks=pytest.mark.slow)])
 @roles
 def test_who_asks_for_keys_and_never_reads_is_not_read_from(role, protocol):
     """The answers would need memory without bound; whoever reads again is read from again."""
