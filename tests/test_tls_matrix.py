@@ -4,13 +4,17 @@ Each scenario is played as client and as server, under TLS 1.2 and 1.3; the othe
 blocking calls. `test_tls_fallback` plays all of it again where OpenSSL is not called natively.
 """
 
+import asyncio
+import contextlib
 import ssl
 
 import pytest
+import velodrome
 from tls.sides import (
     CERTIFICATE,
     KEY,
     VERSIONS,
+    BufferedRecorder,
     Peer,
     Recorder,
     client_context,
@@ -128,6 +132,39 @@ class NoCommonVersion(Scenario):
         self.server = server_context({"1.2": "1.3", "1.3": "1.2"}[self.version])
 
 
+class RemembersSession(ssl.SSLContext):
+    """A client's way to resume a session on asyncio, which has no argument for it."""
+
+    session = None
+
+    def wrap_bio(self, *arguments, **options):
+        return super().wrap_bio(*arguments, **options, session=self.session)
+
+    def wrap_socket(self, *arguments, **options):
+        return super().wrap_socket(*arguments, **options, session=self.session)
+
+
+class SessionResumed(Scenario):
+    def prepare(self):
+        self.client = RemembersSession(ssl.PROTOCOL_TLS_CLIENT)
+        self.client.minimum_version = self.client.maximum_version = VERSIONS[self.version]
+        self.client.load_verify_locations(CERTIFICATE)
+        to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = self.client.wrap_bio(to_client, to_server, server_hostname=self.hostname)
+        server = self.server.wrap_bio(to_server, to_client, server_side=True)
+        # What is written at last carries TLS 1.3's tickets along.
+        for call in (client.do_handshake, server.do_handshake) * 2 + (
+            lambda: server.write(b"x"),
+            lambda: client.read(1),
+        ):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                call()
+        self.client.session = client.session
+
+    def ask(self, connection):
+        return connection.session_reused, super().ask(connection)
+
+
 class KeyLog(Scenario):
     def prepare(self):
         self.log = self.tmp_path / "keys"
@@ -192,33 +229,88 @@ def answer(scenario):
     return talk
 
 
-def on_loop(loop, scenario, role):
+class ByProtocol:
+    """A side on a loop that is a protocol, of one kind or the other."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    async def begin(self, sock, context, role, hostname):
+        self.protocol = self.kind()
+        self.transport = await connected(sock, context, role, self.protocol, hostname)
+        return self.transport.get_extra_info
+
+    async def exchange(self, data):
+        self.protocol.data.clear()
+        self.transport.write(data)
+        await self.protocol.receive(len(data))
+        return len(self.protocol.data)
+
+    async def end(self):
+        self.transport.close()
+        await self.protocol.lost
+        return self.protocol.events
+
+
+class ByStreams:
+    """The same by streams: asyncio's on asyncio, ours on ours."""
+
+    async def begin(self, sock, context, role, hostname):
+        loop = asyncio.get_running_loop()
+        streams = velodrome if isinstance(loop, velodrome.Loop) else asyncio
+        self.reader = streams.StreamReader(loop=loop)
+        protocol = streams.StreamReaderProtocol(self.reader, loop=loop)
+        transport = await connected(sock, context, role, protocol, hostname)
+        self.writer = streams.StreamWriter(transport, protocol, self.reader, loop)
+        return self.writer.get_extra_info
+
+    async def exchange(self, data):
+        try:
+            self.writer.write(data)
+            await self.writer.drain()
+            return len(await self.reader.readexactly(len(data)))
+        except (OSError, asyncio.IncompleteReadError) as error:
+            return described(error)
+
+    async def end(self):
+        self.writer.close()
+        outcome = [self.writer.is_closing()]
+        for waiting in (self.writer.wait_closed(), self.reader.read()):
+            try:
+                outcome.append(await waiting)
+            except OSError as error:
+                outcome.append(("lost", described(error)))
+        return outcome
+
+
+SIDES = {
+    "protocol": lambda: ByProtocol(Recorder),
+    "buffered": lambda: ByProtocol(BufferedRecorder),
+    "streams": ByStreams,
+}
+
+
+def on_loop(loop, scenario, role, side="protocol", debug=False):
     """Play a role on a loop; return what became of us, of the other side, and what the loop was told."""
     ours, theirs = sockets()
     peer = Peer(theirs, scenario.context(other(role)), other(role), answer(scenario), scenario.hostname)
     outcome = []
 
     async def main():
-        protocol = Recorder()
+        us = SIDES[side]()
         try:
-            transport = await connected(ours, scenario.context(role), role, protocol, scenario.hostname)
+            info = await us.begin(ours, scenario.context(role), role, scenario.hostname)
         except Exception as error:
             outcome.append(described(error))
             return
-        info = transport.get_extra_info
         outcome.append(scenario.ask(info("ssl_object")))
         outcome.append((info("sslcontext") is scenario.context(role), info("cipher"), info("compression")))
         outcome.append((info("peercert"), info("peername") is not None, info("nothing", "default")))
         for size in SIZES:
-            protocol.data.clear()
-            transport.write(MESSAGE[:1] * size)
-            await protocol.receive(size)
-            outcome.append(len(protocol.data))
-        transport.close()
-        await protocol.lost
-        outcome.extend(protocol.events)
+            outcome.append(await us.exchange(MESSAGE[:1] * size))
+        outcome.extend(await us.end())
 
-    _, told = run(loop, main)
+    _, told = run(loop, main, debug=debug)
     return outcome, peer.join(), told
 
 
@@ -226,9 +318,18 @@ def on_loop(loop, scenario, role):
 @pytest.mark.parametrize("role", ["client", "server"])
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", SCENARIOS, ids=lambda kind: kind.__name__)
-def test_a_connection_is_what_it_is_on_asyncio(kind, version, role, tmp_path):
-    outcomes = {loop: on_loop(loop, kind(version, tmp_path), role) for loop in ("asyncio", "velodrome")}
+@pytest.mark.parametrize("side", SIDES)
+def test_a_connection_is_what_it_is_on_asyncio(side, kind, version, role, tmp_path):
+    """And is logged in the same way: in debug mode too, in which every handshake is."""
+    debug = side != "protocol"
+    outcomes = {
+        loop: on_loop(loop, kind(version, tmp_path), role, side, debug) for loop in ("asyncio", "velodrome")
+    }
     assert outcomes["velodrome"] == outcomes["asyncio"]
+    (came_of_us, *_), _, told = outcomes["velodrome"]
+    if kind is SessionResumed:
+        assert came_of_us[0] is True
+    assert ("%r starts SSL handshake" in [message for _, message, *_ in told]) == debug
 
 
 @pytest.mark.parametrize("role", ["client", "server"])

@@ -1,5 +1,6 @@
 """The transport of a TLS connection, and the ways in which one comes about: as on asyncio, call by call."""
 
+import array
 import asyncio
 import contextlib
 import os
@@ -15,6 +16,7 @@ import velodrome
 from tls.sides import (
     CERTIFICATE,
     KEY,
+    LIMIT,
     LOOPS,
     VERSIONS,
     BufferedRecorder,
@@ -23,10 +25,13 @@ from tls.sides import (
     client_context,
     connected,
     described,
+    other,
     run,
     server_context,
     sockets,
 )
+
+CONTEXTS = {"client": client_context, "server": server_context}
 
 FALLBACK = os.environ.get("VELODROME_TLS") == "fallback"
 
@@ -261,6 +266,148 @@ def test_exceptions_that_stop_the_loop_stop_it():
             run(name, main)
 
 
+@both_protocols
+@versions
+def test_what_cannot_be_written_ends_the_connection(version, protocol):
+    """It stays where it waits, so that nothing behind it is written either."""
+
+    async def main():
+        transport, client, accepted, server = await pair(version, protocol)
+        transport.write(b"before")
+        found = []
+        for data in (memoryview(b"every other")[::2], b"behind", memoryview(array.array("I", range(100)))):
+            transport.write(data)
+            found.append((transport.get_write_buffer_size(), transport.is_closing()))
+        await ended(client, server)
+        return found, client.events, server.events, bytes(server.data)
+
+    same(main)
+
+
+@pytest.mark.parametrize("deed", ["close", "abort", "write", "pause", "another protocol", "cancelled"])
+@both_protocols
+@versions
+def test_what_protocols_do_when_data_comes(version, protocol, deed):
+    async def main():
+        loop = asyncio.get_running_loop()
+
+        class Acts(protocol):
+            def data_received(self, data):
+                super().data_received(data)
+                transport = self.transport
+                match deed:
+                    case "close":
+                        transport.close()
+                        transport.close()
+                    case "abort":
+                        transport.abort()
+                        transport.write(b"late")
+                    case "write":
+                        transport.write(b"y" * 300_000)
+                        transport.close()
+                        transport.write(b"late")
+                    case "pause":
+                        transport.pause_reading()
+                        loop.call_soon(transport.resume_reading)
+                    case "another protocol":
+                        transport.set_protocol(second)
+                    case "cancelled":
+                        raise asyncio.CancelledError
+
+        ours, theirs = socket.socketpair()
+        acting, peer, second = Acts(), protocol(), protocol()
+        accepting = asyncio.ensure_future(connected(theirs, server_context(version), "server", acting))
+        transport = await connected(ours, client_context(version), "client", peer)
+        await accepting
+        transport.write(b"x" * 40_000)
+        if deed in ("pause", "another protocol"):
+            last = second if deed == "another protocol" else acting
+            while len(acting.data) + len(second.data) < 40_000:
+                await asyncio.sleep(0.001)
+            transport.close()
+            await last.lost
+        else:
+            await acting.lost
+        await peer.lost
+        # How much comes at a time is a matter of luck.
+        return acting.events, second.events, [event[0] for event in peer.events], len(peer.data)
+
+    same(main)
+
+
+@both_protocols
+@versions
+def test_what_protocols_do_when_the_connection_is_made(version, protocol):
+    """Before that is known to who has asked for it."""
+
+    class Writes(protocol):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            transport.write(b"x" * 200_000)
+            transport.writelines([b"a", b"b"])
+
+    class Closes(protocol):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            transport.write(b"first and last")
+            transport.close()
+            transport.write(b"late")
+
+    class Aborts(protocol):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            transport.abort()
+            transport.write(b"late")
+
+    for kind in (Writes, Closes, Aborts):
+
+        async def main(kind=kind):
+            ours, theirs = socket.socketpair()
+            client, server = protocol(), kind()
+            outcomes = await asyncio.gather(
+                connected(ours, client_context(version), "client", client),
+                connected(theirs, server_context(version), "server", server),
+                return_exceptions=True,
+            )
+            if kind is Writes:
+                await client.receive(200_002)
+                outcomes[0].close()
+            await server.lost
+            if hasattr(client, "transport"):
+                await client.lost
+            told = [described(found) if isinstance(found, Exception) else "made" for found in outcomes]
+            return told, client.events, server.events, len(client.data)
+
+        same(main)
+
+
+@both_protocols
+@versions
+@pytest.mark.parametrize("end", ["close", "abort", "eof"])
+def test_the_end_comes_while_reading_is_paused(version, protocol, end):
+    async def main():
+        transport, client, accepted, server = await pair(version, protocol)
+        transport.pause_reading()
+        accepted.write(b"x" * 300_000)
+        while not transport.get_read_buffer_size():
+            await asyncio.sleep(0.001)
+        if end == "eof":
+            accepted._ssl_protocol._transport.write_eof()
+        else:
+            getattr(accepted, end)()
+        for _ in range(10):
+            await asyncio.sleep(0.001)
+        before = list(client.events), len(client.data), transport.is_closing()
+        transport.resume_reading()
+        await client.lost
+        accepted.abort()
+        await server.lost
+        # Of what is cut off, how much had come before is a matter of luck.
+        return before, client.events, server.events, len(client.data) if end != "abort" else None
+
+    same(main)
+
+
 @versions
 def test_another_protocol_takes_over(version):
     async def main():
@@ -328,9 +475,9 @@ def test_start_tls(version, role):
 )
 @versions
 def test_start_tls_of_streams_with_data_behind_it(version):
-    """The client begins its handshake at once, right behind the command."""
+    """The client begins its handshake at once, right behind the command; by both kinds of streams."""
 
-    async def main():
+    async def main(streams):
         async def serve(reader, writer):
             command = await reader.readline()
             if len(reader._buffer) == 0:
@@ -340,9 +487,9 @@ def test_start_tls_of_streams_with_data_behind_it(version):
             await writer.drain()
             writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        server = await streams.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await streams.open_connection("127.0.0.1", port)
         writer.write(b"starttls\n")
         await writer.start_tls(client_context(version), server_hostname="localhost")
         writer.write(b"secret\n")
@@ -352,7 +499,88 @@ def test_start_tls_of_streams_with_data_behind_it(version):
         server.close()
         return data
 
-    assert same(main) == b"starttls\nsecret\n"
+    for loop, streams in ("asyncio", asyncio), ("velodrome", asyncio), ("velodrome", velodrome):
+        assert run(loop, lambda: main(streams)) == (b"starttls\nsecret\n", [])
+
+
+@both_protocols
+@versions
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_start_tls_with_much_still_to_be_sent(version, role, protocol):
+    """What was written before goes before, and as it is; what comes behind it is encrypted."""
+    count = 1_000_000
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        recorder = protocol()
+        transport, _ = await loop.create_connection(lambda: recorder, sock=ours)
+        transport.write(b"p" * count)
+        waiting = transport.get_write_buffer_size() > 0
+
+        def talk(connection, note):
+            connection.sendall(b"s" * count)
+            note(len(connection.recv(100)))
+            connection.unwrap()
+
+        def peer():
+            missing = count
+            theirs.settimeout(LIMIT)
+            while missing:
+                missing -= len(theirs.recv(min(65536, missing)))
+            return Peer(theirs, CONTEXTS[other(role)](version), other(role), talk)
+
+        options = {"server_hostname": "localhost"} if role == "client" else {"server_side": True}
+        making = asyncio.ensure_future(
+            loop.start_tls(transport, recorder, CONTEXTS[role](version), **options)
+        )
+        await asyncio.sleep(0)
+        elsewhere = await asyncio.to_thread(peer)
+        upgraded = await making
+        await recorder.receive(count)
+        upgraded.write(b"at last")
+        await recorder.lost
+        return waiting, recorder.events, len(recorder.data), await asyncio.to_thread(elsewhere.join)
+
+    assert same(main)[2] == count
+
+
+@both_protocols
+@versions
+def test_start_tls_that_comes_to_nothing(version, protocol):
+    """Refused, given up, or too late."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        outcomes = []
+        for context, options in (
+            (None, {}),
+            (client_context(version), {"ssl_handshake_timeout": 0}),
+            (client_context(version), {"ssl_shutdown_timeout": -1}),
+            (client_context(version), {"server_hostname": ".wrong"}),
+            (client_context(version), {"server_hostname": "localhost", "ssl_handshake_timeout": 0.05}),
+            (client_context(version), {"server_hostname": "localhost"}),
+        ):
+            ours, theirs = socket.socketpair()
+            recorder = protocol()
+            transport, _ = await loop.create_connection(lambda: recorder, sock=ours)
+            with theirs:
+                making = asyncio.ensure_future(loop.start_tls(transport, recorder, context, **options))
+                if len(options) == 1 and options.get("server_hostname") == "localhost":
+                    while not select.select([theirs], [], [], 0)[0]:
+                        await asyncio.sleep(0)
+                    making.cancel()
+                [raised] = await asyncio.gather(making, return_exceptions=True)
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                outcomes.append((described(raised), recorder.events, transport.is_closing()))
+                transport.abort()
+                for _ in range(10):
+                    await asyncio.sleep(0)
+            outcomes.append(ours.fileno())
+        return outcomes
+
+    same(main)
 
 
 @both_protocols
@@ -532,6 +760,83 @@ def test_certificates_asked_for_after_the_handshake():
         return run(loop, main)
 
     assert main_of("velodrome") == main_of("asyncio")
+
+
+@versions
+def test_unix_sockets(version, tmp_path):
+    """By streams, asyncio's and ours."""
+
+    async def main(streams, path):
+        outcome, done = [], asyncio.Event()
+
+        async def serve(reader, writer):
+            writer.write(await reader.readexactly(100_000))
+            await writer.drain()
+            outcome.append(await reader.read())
+            writer.close()
+            await writer.wait_closed()
+            done.set()
+
+        server = await streams.start_unix_server(serve, path, ssl=server_context(version))
+        reader, writer = await streams.open_unix_connection(
+            path, ssl=client_context(version), server_hostname="localhost"
+        )
+        info = writer.get_extra_info
+        outcome.append((info("cipher"), info("peercert")["notAfter"], info("compression"), info("sockname")))
+        outcome.append(info("peername") == path)
+        writer.write(b"x" * 100_000)
+        outcome.append(len(await reader.readexactly(100_000)))
+        with pytest.raises(NotImplementedError):
+            writer.write_eof()
+        outcome.append(writer.can_write_eof())
+        writer.close()
+        await writer.wait_closed()
+        await done.wait()
+        server.close()
+        return outcome
+
+    outcomes = [
+        run(loop, lambda: main(streams, str(tmp_path / f"{number}")))
+        for number, (loop, streams) in enumerate(
+            [("asyncio", asyncio), ("velodrome", asyncio), ("velodrome", velodrome)]
+        )
+    ]
+    assert outcomes[1] == outcomes[0]
+    assert outcomes[2] == outcomes[0]
+
+
+@both_protocols
+@pytest.mark.parametrize("given", [True, False])
+def test_servers_ask_for_certificates_after_the_handshake(given, protocol):
+    """And are told of a client that has none."""
+
+    async def main():
+        client_side, server_side = client_context("1.3"), server_context("1.3")
+        client_side.post_handshake_auth = server_side.post_handshake_auth = True
+        if given:
+            client_side.load_cert_chain(CERTIFICATE, KEY)
+        server_side.verify_mode = ssl.CERT_REQUIRED
+        server_side.load_verify_locations(CERTIFICATE)
+        ours, theirs = socket.socketpair()
+        client, server = protocol(), protocol()
+        accepting = asyncio.ensure_future(connected(theirs, server_side, "server", server))
+        transport = await connected(ours, client_side, "client", client)
+        accepted = await accepting
+        connection = accepted.get_extra_info("ssl_object")
+        outcome = [connection.getpeercert()]
+        connection.verify_client_post_handshake()
+        accepted.write(b"who are you?")
+        await client.receive(12)
+        transport.write(b"answer")
+        await server.receive(6)
+        if given:
+            outcome.append(connection.getpeercert())
+            transport.close()
+        await ended(client, server)
+        return outcome, bytes(server.data), client.events, server.events
+
+    outcome = same(main)
+    assert (outcome[1] == b"answer") == given
 
 
 @pytest.fixture

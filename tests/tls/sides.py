@@ -5,6 +5,7 @@ What happened to a side is told as a list, which does not depend on who it was.
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 import threading
@@ -172,18 +173,46 @@ class Peer:
         return self.outcome
 
 
-def run(loop, main, limit=LIMIT):
-    """Run a coroutine on a loop of this name; return its result, and what the loop was told of exceptions."""
+@contextlib.contextmanager
+def logged(told, debug):
+    """Note what asyncio logs meanwhile: warnings, and in debug mode whatever is about TLS."""
+
+    def note(record):
+        if record.levelno >= logging.WARNING or "SSL" in record.msg:
+            # In its arguments are addresses of objects, and times.
+            raised = record.exc_info and described(record.exc_info[1])
+            told.append((record.levelname, record.msg, raised))
+        return False
+
+    logger = logging.getLogger("asyncio")
+    level = logger.level
+    logger.addFilter(note)
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.removeFilter(note)
+        logger.setLevel(level)
+
+
+def run(loop, main, limit=LIMIT, debug=False):
+    """Run a coroutine on a loop of this name.
+
+    Returns its result, and what the loop has told its exception handler and asyncio's log.
+    """
     told = []
 
+    def note(loop, context):
+        # Callbacks have the names of classes.
+        message = context["message"].partition(" in callback ")[0]
+        told.append((message, described(context.get("exception"))))
+
     async def limited():
-        asyncio.get_running_loop().set_exception_handler(
-            lambda loop, context: told.append((context["message"], described(context.get("exception"))))
-        )
+        asyncio.get_running_loop().set_exception_handler(note)
         async with asyncio.timeout(limit):
             return await main()
 
-    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+    with logged(told, debug), asyncio.Runner(loop_factory=LOOPS[loop], debug=debug) as runner:
         return runner.run(limited()), told
 
 

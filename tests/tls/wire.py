@@ -37,7 +37,7 @@ def records(stream):
 
 
 class Readable:
-    """A socket that can always be read: once a loop has said so, it has asked the kernel for everything else too."""
+    """A socket that can always be read: once a loop says so, it has asked the kernel for all others too."""
 
     def __enter__(self):
         self.sock, ours = socket.socketpair()

@@ -34,10 +34,18 @@ fn py_write(transport: &Obj, args: Args<'_>) -> Fallible<Ref> {
 #[inline]
 fn encrypt(this: &Inst<TlsCore>, data: &Obj) -> Fallible<()> {
     // Python can run while a connection is written to, and write as well; what it finds is then this.
-    let count = write(this, data)?;
+    let count = match write(this, data) {
+        Ok(count) => count.unwrap_or(0),
+        // What is refused stays in the backlog, for every later write to be refused as well.
+        Err(raised) => {
+            let pending = Raised::pending_of(Err(raised));
+            let kept = bytes::length_of(data).and_then(|length| keep(this, data, 0, length));
+            return Raised::again(pending, kept);
+        }
+    };
     let length = bytes::length_of(data)?;
-    if count.is_none_or(|count| count < length) {
-        keep(this, data, count.unwrap_or(0), length)?;
+    if count < length {
+        keep(this, data, count, length)?;
     }
     send(this)
 }
