@@ -566,7 +566,7 @@ for name in [
 ]:
     with_tls(lambda layer, name=name: getattr(layer, name))
     with_tls(lambda layer, name=name: setattr(layer, name, getattr(layer, name)))
-for name in ["_do_read", "_do_write", "_process_outgoing", "_begin_capture"]:
+for name in ["_do_read", "_do_write", "_process_outgoing", "_begin_capture", "_end_capture"]:
     with_tls(lambda layer, name=name: getattr(layer, name)())
 with_tls(lambda layer: layer._native)
 with_tls(lambda layer: layer._app_transport.write(b"bytes"))

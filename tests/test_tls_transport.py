@@ -712,6 +712,28 @@ def test_objects_that_read_and_write_in_their_own_way_are_asked():
     assert {"read", "write"} <= set(calls)
 
 
+def test_only_what_is_made_with_the_layer_is_called_natively():
+    """Not what was seen being made then, and is assigned later: by that time it might be gone."""
+
+    class Mine(ssl.SSLObject):
+        def read(self, *arguments):
+            return super().read(*arguments)
+
+    async def main():
+        context = client_context()
+        context.sslobject_class = Mine
+        loop = asyncio.get_running_loop()
+        layer = velodrome._tls.make_protocol(loop, Recorder(), context, None, server_hostname="localhost")
+        plain = ssl.SSLObject.__new__(ssl.SSLObject)
+        plain._sslobj = layer._sslobj._sslobj
+        found = [layer._native]
+        layer._sslobj = plain
+        found.append(layer._native)
+        return found
+
+    assert run("velodrome", main)[0] == [False, False]
+
+
 def test_an_object_that_is_replaced_is_no_longer_used():
     async def main():
         transport, client, accepted, server = await pair()
@@ -837,6 +859,29 @@ def test_servers_ask_for_certificates_after_the_handshake(given, protocol):
 
     outcome = same(main)
     assert (outcome[1] == b"answer") == given
+
+
+def test_build_info_says_why(run_python, tmp_path):
+    """Of a second OpenSSL in everybody's sight, and of a Python without ssl."""
+    code = """if True:
+        import ctypes, _ssl, shutil, sys, velodrome
+        with open("/proc/self/maps") as maps:
+            found = {line.split()[-1] for line in maps if "/libssl" in line}
+        for library in found:
+            ctypes.CDLL(shutil.copy(library, sys.argv[1]), ctypes.RTLD_GLOBAL)
+        print(bool(found), velodrome.build_info()["tls"], sep=": ")
+    """
+    unforced = {"VELODROME_TLS": ""}
+    said = run_python(code, tmp_path, env=unforced).stdout.strip()
+    if said.startswith("True"):
+        assert said == "True: fallback: another OpenSSL is in the program's global scope"
+    code = """if True:
+        import sys
+        sys.modules["ssl"] = sys.modules["_ssl"] = None
+        import velodrome
+        print(velodrome.build_info()["tls"])
+    """
+    assert run_python(code, env=unforced).stdout == "fallback: there is no ssl module\n"
 
 
 @pytest.fixture

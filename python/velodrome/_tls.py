@@ -45,7 +45,11 @@ class TlsProtocol(TlsCore, _Protocol):
 
     def __init__(self, *args, **kwargs):
         self._begin_capture()
-        super().__init__(*args, **kwargs)
+        try:
+            super().__init__(*args, **kwargs)
+        finally:
+            # Perhaps nobody has asked what was seen; soon it may be gone.
+            self._end_capture()
         # 256 KiB, which only transports ask for that are not ours; it is made anew when one does.
         self._ssl_buffer = self._ssl_buffer_view = b""
 

@@ -139,6 +139,11 @@ fn py_begin_capture(_this: &Inst<TlsCore>) -> Fallible<Ref> {
     Ok(none().own())
 }
 
+fn py_end_capture(_this: &Inst<TlsCore>) -> Fallible<Ref> {
+    openssl::end();
+    Ok(none().own())
+}
+
 fn py_is_native(this: &Inst<TlsCore>) -> Fallible<Ref> {
     Ok(object::boolean(this.session.is_native()).own())
 }
@@ -191,6 +196,8 @@ pub fn define() -> Fallible<Ref> {
     let mut methods = class_methods!(TlsCore, "TlsCore";
         c"_begin_capture" => none py_begin_capture,
             c"_begin_capture($self, /)\n--\n\nThe connection is made now.";
+        c"_end_capture" => none py_end_capture,
+            c"_end_capture($self, /)\n--\n\nThe connection is made, or could not be.";
     );
     methods.extend(reading::methods());
     methods.extend(writing::methods());

@@ -17,6 +17,6 @@ mod library;
 mod proof;
 mod session;
 
-pub use capture::begin;
+pub use capture::{begin, end};
 pub use proof::verdict;
 pub use session::{RECORD, Reading, Session};
