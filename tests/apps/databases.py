@@ -8,8 +8,11 @@ import shutil
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
+
+TLS = Path(__file__).parents[1] / "tls"
 
 
 def _found(name, *folders):
@@ -47,10 +50,14 @@ def _running(command, port, log, **options):
 
 
 @contextlib.contextmanager
-def redis(folder):
+def redis(folder, *, tls=False):
     """Run a Redis server; give its port."""
     port = _free_port()
-    options = {"bind": "127.0.0.1", "port": port, "save": "", "dir": folder, "appendonly": "no"}
+    options = {"bind": "127.0.0.1", "port": 0 if tls else port, "save": "", "dir": folder, "appendonly": "no"}
+    if tls:
+        files = {"cert": "certificate.pem", "key": "key.pem", "ca-cert": "certificate.pem"}
+        options |= {"tls-port": port, "tls-auth-clients": "no"}
+        options |= {f"tls-{which}-file": TLS / name for which, name in files.items()}
     command = [
         _found("redis-server"),
         *(str(word) for name, value in options.items() for word in (f"--{name}", value)),
@@ -60,7 +67,7 @@ def redis(folder):
 
 
 @contextlib.contextmanager
-def postgres(folder):
+def postgres(folder, *, tls=False):
     """Run a PostgreSQL server, which trusts everybody; give its port."""
     programs = "/usr/lib/postgresql/*/bin"
     initdb, server = _found("initdb", programs), _found("postgres", programs)
@@ -89,6 +96,14 @@ def postgres(folder):
         "fsync": "off",
         "max_connections": 60,
     }
+    if tls:
+        settings |= {"ssl": "on"}
+        for which, name in (("cert", "certificate.pem"), ("key", "key.pem")):
+            settings[f"ssl_{which}_file"] = file = shutil.copy(TLS / name, folder)
+            # It refuses keys that others can read, or that are others'.
+            os.chmod(file, 0o600)
+            if user:
+                os.chown(file, user["user"], user["group"])
     command = [
         server,
         "-D",

@@ -101,7 +101,7 @@ def server(*arguments, **environment):
     """Run a server and give its address; at the end Ctrl-C must stop it, and it must have had no errors."""
     program = Program(arguments, environment)
     try:
-        port = int(program.expect(r"running on http://127\.0\.0\.1:(\d+)")[1])
+        port = int(program.expect(r"running on https?://127\.0\.0\.1:(\d+)")[1])
         yield "127.0.0.1", port
         assert program.process.poll() is None, program.output
         program.process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""An asyncpg client; it asks the PostgreSQL server at argv[2]."""
+"""An asyncpg client; it asks the PostgreSQL server at argv[2], over TLS if there is an argv[3]."""
 
 import asyncio
 import contextlib
@@ -8,8 +8,9 @@ import asyncpg
 import ways
 
 
-async def main(port):
+async def main(port, tls):
     server = {"host": "127.0.0.1", "port": int(port), "user": "tester", "database": "postgres"}
+    server["ssl"] = ways.trust() if tls else False
     async with asyncpg.create_pool(**server, min_size=2, max_size=20) as pool:
         await pool.execute("DROP TABLE IF EXISTS things")
         await pool.execute("CREATE TABLE things (number int PRIMARY KEY, content bytea, at timestamptz)")
@@ -82,5 +83,5 @@ async def notify(pool):
     assert list(heard.values()) == [list(range(100))] * 5
 
 
-how, port = sys.argv[1:]
-ways.run(main(port), how)
+how, port, *tls = sys.argv[1:]
+ways.run(main(port, tls), how)

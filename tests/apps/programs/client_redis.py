@@ -1,4 +1,4 @@
-"""A redis-py client; it asks the server at argv[2]."""
+"""A redis-py client; it asks the server at argv[2], over TLS if there is an argv[3]."""
 
 import asyncio
 import contextlib
@@ -8,8 +8,13 @@ import redis.asyncio as redis
 import ways
 
 
-async def main(port):
-    pool = redis.BlockingConnectionPool(host="127.0.0.1", port=int(port), max_connections=30, timeout=30)
+async def main(port, tls):
+    options = {}
+    if tls:
+        options = {"connection_class": redis.SSLConnection, "ssl_ca_certs": str(ways.TLS / "certificate.pem")}
+    pool = redis.BlockingConnectionPool(
+        host="127.0.0.1", port=int(port), max_connections=30, timeout=30, **options
+    )
     client = redis.Redis(connection_pool=pool)
     await client.flushall()
 
@@ -85,5 +90,5 @@ async def publish(client):
     assert heard == [list(range(200))] * 10
 
 
-how, port = sys.argv[1:]
-ways.run(main(port), how)
+how, port, *tls = sys.argv[1:]
+ways.run(main(port, tls), how)

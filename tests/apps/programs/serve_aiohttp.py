@@ -1,4 +1,4 @@
-"""An aiohttp server that refuses to run on any loop but velodrome's."""
+"""An aiohttp server that refuses to run on any loop but velodrome's; over TLS if there is an argv[2]."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,7 @@ import socket
 import sys
 
 import velodrome
+import ways
 from aiohttp import WSMsgType, web
 
 
@@ -77,10 +78,10 @@ def application():
     return application
 
 
-async def serve(listening):
+async def serve(listening, context):
     runner = web.AppRunner(application())
     await runner.setup()
-    await web.SockSite(runner, listening).start()
+    await web.SockSite(runner, listening, ssl_context=context).start()
     try:
         await asyncio.Event().wait()
     finally:
@@ -89,18 +90,26 @@ async def serve(listening):
 
 def main():
     listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
-    print(f"running on http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
-    how = sys.argv[1]
+    how, *tls = sys.argv[1:]
+    context = ways.identity() if tls else None
+    scheme = "https" if tls else "http"
+    print(f"running on {scheme}://127.0.0.1:{listening.getsockname()[1]}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         if how == "run":
-            velodrome.run(serve(listening))
+            velodrome.run(serve(listening, context))
         elif how == "runner":
             with asyncio.Runner(loop_factory=velodrome.new_event_loop) as runner:
-                runner.run(serve(listening))
+                runner.run(serve(listening, context))
         elif how == "run_app":
-            web.run_app(application(), sock=listening, print=None, loop=velodrome.new_event_loop())
+            web.run_app(
+                application(),
+                sock=listening,
+                ssl_context=context,
+                print=None,
+                loop=velodrome.new_event_loop(),
+            )
         elif how == "unaware":  # of velodrome, which `python -m velodrome` brings in
-            web.run_app(application(), sock=listening, print=None)
+            web.run_app(application(), sock=listening, ssl_context=context, print=None)
 
 
 main()

@@ -2,8 +2,24 @@
 
 import asyncio
 import os
+import ssl
+from pathlib import Path
 
 import velodrome
+
+TLS = Path(__file__).parents[2] / "tls"
+
+
+def trust():
+    """Make a client's context that trusts the certificate in tests/tls."""
+    return ssl.create_default_context(cafile=TLS / "certificate.pem")
+
+
+def identity():
+    """Make a server's context with that certificate."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(TLS / "certificate.pem", TLS / "key.pem")
+    return context
 
 
 def run(main, how):
