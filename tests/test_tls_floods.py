@@ -5,6 +5,7 @@ What becomes of a connection is what asyncio makes of it; memory stays in bounds
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import ssl
@@ -105,6 +106,53 @@ def test_handshakes_again_and_again(role, protocol):
     assert (data, told) == (b"x" * MANY, [])
     assert said == [(True, 1)] * MANY
     assert bounded
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the callback that raises
+@pytest.mark.parametrize("deed", ["nothing", "another context", "an error", "a refusal", "abort", "collect"])
+@protocols
+def test_what_callbacks_do_during_new_handshakes(protocol, deed):
+    """They are called while the connection is read, natively or not."""
+    seen = []
+
+    def prepare(context):
+        context.options |= ALLOW_CLIENT_RENEGOTIATION
+        context.options &= ~ssl.OP_NO_RENEGOTIATION
+        seen.clear()
+
+        def callback(connection, name, context):
+            seen.append((name, type(connection).__name__))
+            if len(seen) == 1:
+                return None
+            match deed:
+                case "another context":
+                    connection.context = server_context("1.2")
+                case "an error":
+                    raise ValueError
+                case "a refusal":
+                    return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+                case "abort":
+                    Aborted.last.abort()
+                case "collect":
+                    gc.collect()
+
+        context.sni_callback = callback
+
+    class Aborted(protocol):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            Aborted.last = transport
+
+    def talk(peer):
+        for _ in range(3):
+            peer.said.append((peer.renegotiate(), peer.write(b"x"), peer.read(1)))
+            if peer.said[-1] != (True, 1, 1):
+                return
+        peer.library.SSL_shutdown(peer.connection)
+
+    ((events, *_), _), _ = same("server", "1.2", talk, Aborted, prepare=prepare)
+    assert events[-1][0] == "lost"
+    assert len(seen) > 1
 
 
 @protocols
