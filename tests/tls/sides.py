@@ -208,7 +208,10 @@ def run(loop, main, limit=LIMIT, debug=False):
         told.append((message, described(context.get("exception"))))
 
     async def limited():
-        asyncio.get_running_loop().set_exception_handler(note)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(note)
+        # How long callbacks take is a matter of luck.
+        loop.slow_callback_duration = limit
         async with asyncio.timeout(limit):
             return await main()
 
