@@ -6,6 +6,7 @@ blocking calls. `test_tls_fallback` plays all of it again where OpenSSL is not c
 
 import asyncio
 import contextlib
+import itertools
 import ssl
 
 import pytest
@@ -314,11 +315,18 @@ def on_loop(loop, scenario, role, side="protocol", debug=False):
     return outcome, peer.join(), told
 
 
+def cases():
+    """Every scenario with every kind of side; quickly, those in which the side has something to say in it."""
+    quick = (Plain, SessionResumed, NoClientCertificate)
+    for side, kind in itertools.product(SIDES, SCENARIOS):
+        marks = () if side == "protocol" or kind in quick else pytest.mark.slow
+        yield pytest.param(side, kind, marks=marks, id=f"{side}-{kind.__name__}")
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the callback that raises
 @pytest.mark.parametrize("role", ["client", "server"])
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("kind", SCENARIOS, ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(("side", "kind"), list(cases()))
 def test_a_connection_is_what_it_is_on_asyncio(side, kind, version, role, tmp_path):
     """And is logged in the same way: in debug mode too, in which every handshake is."""
     debug = side != "protocol"

@@ -231,7 +231,8 @@ def test_we_cut_the_stream_off(role, version):
 def test_who_asks_for_keys_and_never_reads_is_not_read_from(role, protocol):
     """The answers would need memory without bound; whoever reads again is read from again."""
     count = 15_000
-    # Not TCP, which drops what full buffers cannot take, acknowledgements too, and then tries more and more seldom.
+    # Not TCP, which drops what full buffers cannot take, acknowledgements too, and then tries more and more
+    # seldom.
     ours, theirs = socket.socketpair()
     wire = theirs.dup()
     peer = RustlsPeer(theirs, other(role), "1.3", "receive:1", f"flood:{count}", "send:5", "cut")
