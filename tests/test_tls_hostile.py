@@ -5,6 +5,7 @@ import contextlib
 import socket
 import ssl
 import threading
+from asyncio.sslproto import SSLProtocol
 
 import pytest
 from tls.sides import (
@@ -186,7 +187,8 @@ def test_a_notice_of_the_end_right_behind_the_data(role, version, protocol):
     def mischief(raw):
         raw.step(raw.connection.do_handshake)
         record = raw.record(b"data")
-        with contextlib.suppress(ssl.SSLWantReadError):
+        # It is said before anything is read: no answer, perhaps data already.
+        with contextlib.suppress(ssl.SSLError):
             raw.connection.unwrap()
         raw.sock.sendall(record + raw.outgoing.read())
 
@@ -259,6 +261,54 @@ def test_a_peer_that_stops_reading_while_we_close(role, version):
         done.set()
 
     same(role, version, mischief, talk=talk, ssl_shutdown_timeout=0.1)
+
+
+@roles
+@versions
+def test_a_peer_that_says_its_last_word_and_stops_reading(role, version):
+    """The time-out ends it, also where asyncio's is over as soon as TLS has nothing more to say."""
+    begun, done = threading.Event(), threading.Event()
+
+    def mischief(raw):
+        raw.step(raw.connection.do_handshake)
+        begun.wait(LIMIT)
+        # It is said before anything is read: no answer, perhaps data already.
+        with contextlib.suppress(ssl.SSLError):
+            raw.connection.unwrap()
+        raw.sock.sendall(raw.outgoing.read())
+        done.wait(LIMIT)
+
+    async def talk(transport, recorder):
+        transport.write(b"x" * 10_000_000)
+        layer = transport._ssl_protocol
+        underneath = layer._transport
+        begun.set()
+        while not underneath.is_closing():
+            await asyncio.sleep(0.001)
+        # The time-out was set before, so its turn has come before this one's.
+        await asyncio.sleep(0.2)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        if not recorder.lost.done():
+            recorder.note("still waits")
+            underneath.abort()
+        await recorder.lost
+        done.set()
+
+    def played(loop):
+        begun.clear()
+        done.clear()
+        (*events, data, descriptor), told = play(
+            loop, role, version, mischief, talk=talk, ssl_shutdown_timeout=0.1
+        )
+        return events, data, descriptor, told
+
+    theirs, ours = played("asyncio"), played("velodrome")
+    if "_check_shutdown_timeout" in SSLProtocol._on_shutdown_complete.__code__.co_names:
+        assert ours == theirs
+    else:
+        assert ("still waits",) in theirs[0]
+    assert ours[0][-1] == ("lost", ("TimeoutError", None, None, None, "SSL shutdown timed out"))
 
 
 @roles

@@ -61,6 +61,19 @@ class TlsProtocol(TlsCore, _Protocol):
             self._app_transport_created = True
         return self._app_transport
 
+    if "_check_shutdown_timeout" not in _Protocol._on_shutdown_complete.__code__.co_names:
+        # Earlier releases of asyncio end the time-out before all is sent: a peer that has said its last word
+        # and does not read keeps the descriptor open for ever.
+        def _on_shutdown_complete(self, shutdown_exc):
+            if shutdown_exc:
+                super()._on_shutdown_complete(shutdown_exc)
+                return
+            running, self._shutdown_timeout_handle = self._shutdown_timeout_handle, None
+            super()._on_shutdown_complete(shutdown_exc)
+            self._shutdown_timeout_handle = running or self._loop.call_later(
+                self._ssl_shutdown_timeout, self._check_shutdown_timeout
+            )
+
     def _fail(self, exc):
         """Answer to an exception out of reading or writing."""
         try:
