@@ -59,6 +59,8 @@ SERVERS = [
     ("tls_1k", False, "zuvloop", 0.7),
     ("tls_100k", False, "uvloop", 0.45),
     ("tls_streams_1k", False, "uvloop", 0.5),
+    ("tls_1k", False, LIMIT, 1.25),
+    ("tls_100k", False, LIMIT, 1.2),
     ("streams_1k", False, "uvloop", 0.85),
     ("streams_1k", True, "uvloop", 0.62),
     ("lines_1k", True, "uvloop", 0.62),

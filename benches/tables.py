@@ -15,6 +15,8 @@ PREAMBLE = """\
 
 This file is written by `make bench PYTHON=python3.14` (`benches/bench.py --output docs/performance.md`): a
 section for each version of CPython that it was run with. The operations are in `benches/rows.py`.
+[Rust programs](performance-rust.md) and [Rust futures awaited from Python](performance-bridge.md) have pages
+of their own.
 
 How to read the tables:
 
