@@ -108,7 +108,7 @@ lint: build $(VENV)/.lint-tools
 	@CARGO_TARGET_DIR=$(TARGET) PYO3_PYTHON=$(VENV)/bin/python \
 	    cargo clippy --workspace --all-targets --all-features -- -D warnings
 	@for package in $(EXTENSIONS); do PYO3_NO_PYTHON=1 PYO3_BUILD_EXTENSION_MODULE=1 \
-	    CARGO_TARGET_DIR=$(CURDIR)/target/extensions \
+	    CARGO_TARGET_DIR=$(TARGET)/extensions \
 	    cargo clippy --locked --manifest-path $$package/Cargo.toml -- -D warnings; done
 	$(call say,ruff)
 	@$(VENV)/bin/ruff check .

@@ -1,17 +1,16 @@
-"""Builds extension modules written in Rust, and imports them: one build is for all Pythons."""
+"""Builds extension modules written in Rust, and imports them: one build is for all Pythons of a system."""
 
 import fcntl
 import importlib.machinery
 import importlib.util
 import os
-import pathlib
 import shutil
 import subprocess
 
+import compiled
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
-TARGET = ROOT / "target" / "extensions"
+TARGET = compiled.folder("extensions")
 
 # None of it changes from one Python to the next, so nothing is built twice.
 ENVIRON = {

@@ -18,7 +18,8 @@ import weakref
 
 import pytest
 import velodrome
-from extension import ENVIRON, ROOT, build
+from compiled import ROOT
+from extension import ENVIRON, build
 
 # Building the extension comes on top of the first test, and is not counted.
 pytestmark = pytest.mark.timeout(60, func_only=True)

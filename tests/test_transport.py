@@ -69,6 +69,10 @@ class Recorder(asyncio.Protocol):
         self.calls.append("resume_writing")
 
 
+#: More than a kernel takes at once: TCP begins with buffers of 4 MiB where much was sent before.
+MUCH = 20_000_000
+
+
 @pytest.fixture(params=["unix", "tcp"])
 def pair(request):
     """Two connected sockets: one for the loop, and the peer's, which blocks."""
@@ -140,7 +144,7 @@ def test_write_reaches_the_peer_before_the_loop_runs_again(either_loop, pair):
 def test_buffer_that_is_changed_after_write_changes_nothing(loop, pair, lines):
     """Nor is it held on to. (Some versions of asyncio keep a view of what they are given.)"""
     transport, _ = connect(loop, pair[0])
-    size = 4_000_000  # more than a kernel takes at once
+    size = MUCH
     data = bytearray(b"a") * size
     transport.writelines([data]) if lines else transport.write(data)
     assert transport.get_write_buffer_size() > 0
@@ -221,7 +225,7 @@ def test_ending_from_resume_writing_ends_once(loop, pair, end):
             getattr(self.transport, end)()
 
     transport, protocol = connect(loop, pair[0], Ending)
-    transport.write(bytes(4_000_000))
+    transport.write(bytes(MUCH))
 
     def ended():
         with contextlib.suppress(ConnectionError):

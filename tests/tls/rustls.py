@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import compiled
 import pytest
 
 from .sides import HERE, LIMIT
@@ -14,9 +15,8 @@ AUTHORITY = str(HERE / "authority.pem")
 CHAIN = str(HERE / "leaf.pem")
 KEY = str(HERE / "leaf_key.pem")
 
-ROOT = HERE.parent.parent
-SOURCE = ROOT / "tests" / "peers" / "rustls"
-TARGET = ROOT / "target" / "peers"
+SOURCE = compiled.ROOT / "tests" / "peers" / "rustls"
+TARGET = compiled.folder("peers")
 
 
 @functools.cache
