@@ -344,16 +344,21 @@ impl<J> Engine<J> {
     #[cold]
     fn get_own_kernel(&mut self) -> io::Result<()> {
         let pipe = Arc::new(Pipe::new()?);
-        let mut selector = Selector::new(self.backend(), &pipe)?;
+        self.selector = self.another_selector(&pipe)?;
+        self.inbox.wake_by(Arc::clone(&pipe));
+        self.pipe = pipe;
+        self.forgotten = false;
+        Ok(())
+    }
+
+    /// A selector with all that is watched, and this pipe.
+    #[cold]
+    fn another_selector(&self, pipe: &Arc<Pipe>) -> io::Result<Selector> {
+        let mut selector = Selector::new(self.backend(), pipe)?;
         for (fd, token, mask) in self.readiness.registrations() {
             selector.inherit(fd, token, mask);
         }
-        // From here on nothing fails.
-        self.inbox.wake_by(Arc::clone(&pipe));
-        self.pipe = pipe;
-        self.selector = selector;
-        self.forgotten = false;
-        Ok(())
+        Ok(selector)
     }
 }
 

@@ -127,8 +127,11 @@ impl<J> Engine<J> {
                 }
                 // An event of no source is stale, if something changed while the wait was out. Otherwise it will be there in
                 // every wait, and the loop would spin. (If there is no descriptor left to start again with: next time.)
-                if ghost && !self.changed {
-                    let _ = self.selector.rebuild(self.readiness.registrations());
+                if ghost
+                    && !self.changed
+                    && let Ok(selector) = self.another_selector(&self.pipe)
+                {
+                    self.selector = selector;
                 }
             }
             (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => harvest.interrupted = true,

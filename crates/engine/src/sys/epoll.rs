@@ -41,7 +41,7 @@ unsafe impl Sync for Buffer {}
 struct Kernel {
     epoll: OwnedFd,
     /// Kept so that the read end is not closed (and with it, silently, taken out of the set) under a wait.
-    pipe: Arc<Pipe>,
+    _pipe: Arc<Pipe>,
     /// Whether `epoll_pwait2` was refused.
     coarse: AtomicBool,
 }
@@ -66,18 +66,6 @@ fn flags(mask: Mask) -> EventFlags {
 impl Epoll {
     pub(crate) fn new(pipe: &Arc<Pipe>) -> io::Result<Self> {
         Ok(Epoll { kernel: Arc::new(Kernel::new(pipe)?), spare: Buffer::default() })
-    }
-
-    /// A new set instead of the old one, whose ghosts (see [`Selector::rebuild`](super::Selector::rebuild)) cannot be removed:
-    /// that takes the descriptor they were added with, and it is closed.
-    pub(crate) fn rebuild(&mut self, sources: impl Iterator<Item = (RawFd, Token, Mask)>) -> io::Result<()> {
-        let kernel = Kernel::new(&self.kernel.pipe)?;
-        for (fd, token, mask) in sources {
-            // What is closed by now was not in the old set either.
-            let _ = epoll::add(&kernel.epoll, borrow(fd), EventData::new_u64(token), flags(mask));
-        }
-        self.kernel = Arc::new(kernel);
-        Ok(())
     }
 
     pub(crate) fn add(&mut self, fd: BorrowedFd<'_>, token: Token, mask: Mask) -> io::Result<()> {
@@ -128,7 +116,7 @@ impl Kernel {
     fn new(pipe: &Arc<Pipe>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, pipe.reader(), EventData::new_u64(WAKE), EventFlags::IN)?;
-        Ok(Kernel { epoll, pipe: Arc::clone(pipe), coarse: AtomicBool::new(false) })
+        Ok(Kernel { epoll, _pipe: Arc::clone(pipe), coarse: AtomicBool::new(false) })
     }
 
     fn wait(&self, events: &mut Vec<Event>, timeout: Option<Duration>) -> Result<(), Errno> {

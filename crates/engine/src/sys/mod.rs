@@ -16,8 +16,8 @@
 //! - `reuse(answer)` takes the buffers back: a wait allocates nothing once they have grown.
 //! - Changes made while a question is out: [`Selector::sees_changes`] says whether it notices. If not, the engine wakes it.
 //! - A *ghost* is a registration that nobody can remove: its descriptor was closed before it was unwatched, while a duplicate (in
-//!   the child of a fork, often) keeps the file open. It would be reported by every wait for ever. `rebuild(sources)` starts
-//!   again with exactly the given registrations; a selector without ghosts does nothing.
+//!   the child of a fork, often) keeps the file open. It would be reported by every wait for ever, so the engine starts again
+//!   with a new selector, which [inherits](Selector::inherit) the registrations that there are.
 //! - Dropping a selector closes what it opened and does nothing else: in the child of a fork, whatever it would say to the
 //!   kernel would be said to the parent's epoll set.
 
@@ -125,16 +125,6 @@ impl Selector {
             #[cfg(target_os = "linux")]
             Selector::Epoll(epoll) => epoll.remove(fd),
             Selector::Poll(poll) => poll.remove(fd),
-        }
-    }
-
-    /// Gets rid of ghosts.
-    #[cold]
-    pub(crate) fn rebuild(&mut self, sources: impl Iterator<Item = (RawFd, Token, Mask)>) -> io::Result<()> {
-        match self {
-            #[cfg(target_os = "linux")]
-            Selector::Epoll(epoll) => epoll.rebuild(sources),
-            Selector::Poll(poll) => poll.rebuild(sources),
         }
     }
 

@@ -91,11 +91,6 @@ impl Poll {
         Ok(())
     }
 
-    /// The list is ours: it has no ghosts.
-    pub(crate) fn rebuild(&mut self, _sources: impl Iterator<Item = (RawFd, Token, Mask)>) -> io::Result<()> {
-        Ok(())
-    }
-
     fn place(&self, fd: RawFd) -> io::Result<usize> {
         self.places.get(&fd).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
