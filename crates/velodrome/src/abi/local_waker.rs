@@ -25,17 +25,11 @@ impl LocalWaker {
     /// What a waker wakes, without atomic operations if that is a task of this thread.
     #[inline]
     pub(crate) fn of(waker: &Waker) -> Self {
-        if std::ptr::eq(waker.vtable(), &WAKER) {
-            // SAFETY: a waker with this table is of a task, and has a share or is lent by one who has.
-            let it = unsafe { &*waker.data().cast::<Header>() };
-            // One that is over may have no share of this thread any more: only wakers, and such a count never rises again.
-            if is_this_thread(it.owner) && !it.is(DONE) {
-                it.retain();
-                // SAFETY: the table is for headers, of which this has a share, just taken.
-                return LocalWaker(unsafe { Waker::from_raw(RawWaker::new(waker.data(), &LOCAL)) });
-            }
-        }
-        LocalWaker(waker.clone())
+        LocalWaker(match share_of(waker) {
+            // SAFETY: the table is for headers, of which this has a share of the loop's thread's.
+            Some(task) => unsafe { Waker::from_raw(RawWaker::new(task.as_ptr().cast(), &LOCAL)) },
+            None => waker.clone(),
+        })
     }
 
     /// What a waker wakes: `kept`, if that wakes the same.
@@ -56,6 +50,23 @@ impl LocalWaker {
     pub(crate) fn wake(self) {
         self.0.wake();
     }
+}
+
+/// A new share, of the loop's thread's, of the task that a waker wakes. `None` if it wakes something else, or a task of another
+/// thread, or one that is over: that may have no such share any more, only wakers, and then their count never rises again.
+#[inline]
+pub(super) fn share_of(waker: &Waker) -> Option<NonNull<Header>> {
+    if !std::ptr::eq(waker.vtable(), &WAKER) {
+        return None;
+    }
+    let task = NonNull::new(waker.data().cast_mut().cast::<Header>())?;
+    // SAFETY: a waker with this table is of a task, and has a share or is lent by one who has.
+    let it = unsafe { task.as_ref() };
+    let ours = is_this_thread(it.owner) && !it.is(DONE);
+    ours.then(|| {
+        it.retain();
+        task
+    })
 }
 
 /// # Safety

@@ -8,9 +8,10 @@ use std::ptr::NonNull;
 use std::task::Waker;
 
 use super::host_ref::LocalHost;
+use super::local_waker::share_of;
 use super::own_thread::is_this_thread;
-use super::raw_task::{DONE, Header, release_local};
-use super::waker::{WAKER, wake_local};
+use super::raw_task::{Header, release_local};
+use super::waker::wake_local;
 use crate::host::TimerId;
 
 /// A timer that wakes a task, and needs no memory of its own for that.
@@ -21,22 +22,10 @@ pub(crate) struct TaskTimer {
 }
 
 impl TaskTimer {
-    /// Sets a timer for the task that a waker wakes. `None` if it wakes something else.
+    /// Sets a timer for the task that a waker wakes. `None` if it wakes something else, or nothing any more.
     #[inline]
     pub(crate) fn set(host: &LocalHost, at: u64, waker: &Waker) -> Option<Self> {
-        if !std::ptr::eq(waker.vtable(), &WAKER) {
-            return None;
-        }
-        // SAFETY: a waker with this table is of a task, and has a share or is lent by one who has.
-        let (task, it) = unsafe {
-            let task = NonNull::new_unchecked(waker.data().cast_mut().cast::<Header>());
-            (task, task.as_ref())
-        };
-        // One that is over may have no share of this thread any more: only wakers, and such a count never rises again.
-        if !is_this_thread(it.owner) || it.is(DONE) {
-            return None;
-        }
-        it.retain();
+        let task = share_of(waker)?;
         // SAFETY: `ring` takes the share over that was just taken.
         let timer = unsafe { host.timer_call(at, ring, task.as_ptr().cast()) };
         Some(TaskTimer { task, timer })
