@@ -138,7 +138,7 @@ impl Callbacks {
 
     /// Shows them to the garbage collector.
     pub fn traverse(&self, visitor: &mut Visitor<'_>) {
-        let show = |visitor: &mut Visitor<'_>, entry: &Entry| match entry {
+        let mut show = |entry: &Entry| match entry {
             Entry::Waiter(task) => visitor.object(task.obj()),
             Entry::Listener(listener) => visitor.object(listener.obj()),
             Entry::Callback(callback, context) => {
@@ -146,9 +146,11 @@ impl Callbacks {
                 visitor.object(context);
             }
         };
-        visitor.cell(&self.first, |visitor, first| first.iter().for_each(|entry| show(visitor, entry)));
+        let first = self.first.take();
+        first.iter().for_each(&mut show);
+        self.first.set(first);
         if let Some(Ok(rest)) = self.rest.get().map(|rest| rest.try_borrow()) {
-            rest.iter().for_each(|entry| show(visitor, entry));
+            rest.iter().for_each(&mut show);
         }
     }
 }

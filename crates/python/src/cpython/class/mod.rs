@@ -9,7 +9,6 @@
 //! traversed and cleared completely, its base's part included; and the base's part of asyncio's types is zero or
 //! what [`super::layout`] put there.
 
-use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
 use std::fmt;
 use std::marker::PhantomData;
@@ -404,13 +403,6 @@ impl Visitor<'_> {
             // SAFETY: the collector's own function and argument, with a live object.
             self.answer = unsafe { (self.visit)(object.as_ptr(), self.argument) };
         }
-    }
-
-    /// Shows what a cell holds.
-    #[inline]
-    pub fn cell<T>(&mut self, cell: &Cell<T>, show: impl FnOnce(&mut Self, &T)) {
-        // SAFETY: read in place; showing an object to the collector runs no code that could reach the cell.
-        show(self, unsafe { &*cell.as_ptr() });
     }
 
     /// Shows what a slot holds.
