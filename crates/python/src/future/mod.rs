@@ -17,12 +17,14 @@ use crate::cpython::raised::{set_cause_and_context, set_traceback, traceback_of}
 use crate::cpython::{Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Slot, Visitor};
 use crate::event_loop::EventLoop;
 use crate::state::state;
-use crate::task::Task;
 
 #[macro_use]
 pub mod methods;
+mod telling;
 
 pub use methods::{CANCEL, define, py_class_getitem, py_exception, py_iter, py_itself};
+pub use telling::call_soon;
+use telling::{tell, tell_one};
 
 /// How far a future is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,75 +341,6 @@ pub fn set_cancel_message(core: &FutureCore, message: Option<&Obj>) {
 /// The message for a `CancelledError`.
 pub fn cancel_message(core: &FutureCore) -> Option<Ref> {
     core.rare_value(|rare| &rare.cancel_message)
-}
-
-/// Tells everybody that the future is done.
-#[inline]
-fn tell<T: FutureLike>(this: &Inst<T>) -> Fallible<()> {
-    let callbacks = &this.core().callbacks;
-    if callbacks.are_listed() {
-        return tell_many(this);
-    }
-    match callbacks.take_first() {
-        Some(Entry::Waiter(task)) => wake(this, task),
-        Some(entry) => tell_one(this, entry),
-        None => Ok(()),
-    }
-}
-
-/// Tells a task of ours that awaits the future.
-#[inline(always)]
-fn wake<T: FutureLike>(this: &Inst<T>, task: Own<Task>) -> Fallible<()> {
-    let event_loop = loop_of(this)?;
-    match EventLoop::direct(&event_loop) {
-        Some(ours) => ours.push_wakeup(task),
-        None => wake_elsewhere(this, &event_loop, &task),
-    }
-}
-
-#[inline(never)]
-fn wake_elsewhere<T: FutureLike>(this: &Inst<T>, event_loop: &Obj, task: &Inst<Task>) -> Fallible<()> {
-    call_soon(event_loop, &*crate::task::wakeup_callable(task)?, &[this.obj()], &task.context())
-}
-
-#[inline(never)]
-fn tell_many<T: FutureLike>(this: &Inst<T>) -> Fallible<()> {
-    for entry in this.core().callbacks.take() {
-        tell_one(this, entry)?;
-    }
-    Ok(())
-}
-
-#[inline(never)]
-fn tell_one<T: FutureLike>(this: &Inst<T>, entry: Entry) -> Fallible<()> {
-    let event_loop = loop_of(this)?;
-    match (entry, EventLoop::direct(&event_loop)) {
-        (Entry::Waiter(task), Some(ours)) => ours.push_wakeup(task),
-        (Entry::Waiter(task), None) => wake_elsewhere(this, &event_loop, &task),
-        (Entry::Callback(callback, context), Some(ours)) => {
-            ours.call_soon(&callback, &[this.obj()], Some(&context)).map(drop)
-        }
-        (Entry::Callback(callback, context), None) => {
-            call_soon(&event_loop, &callback, &[this.obj()], &context)
-        }
-        (Entry::Listener(listener), Some(ours)) => {
-            listener.note(this.obj().own());
-            ours.push_listener(listener)
-        }
-        (Entry::Listener(listener), None) => {
-            let context = crate::cpython::context::copy_current()?;
-            call_soon(&event_loop, &*listener.callable()?, &[this.obj()], &context)
-        }
-    }
-}
-
-/// `loop.call_soon(callback, *arguments, context=context)` on any loop.
-pub fn call_soon(event_loop: &Obj, callback: &Obj, arguments: &[&Obj], context: &Obj) -> Fallible<()> {
-    let mut all = Vec::with_capacity(arguments.len() + 2);
-    all.push(callback);
-    all.extend_from_slice(arguments);
-    all.push(context);
-    event_loop.call_method_with_keywords(&state().names.call_soon, &all, &state().context_keyword).map(drop)
 }
 
 /// The exception for somebody who asks a cancelled future.
