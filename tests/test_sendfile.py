@@ -11,7 +11,7 @@ import tempfile
 import pytest
 import velodrome
 from differential import worlds
-from differential.cancellation import every_point, settle, tokens
+from differential.cancellation import Operation, every_point, settle, tokens
 from differential.compare import check_same, one_turn, outcome, turns
 from tls.sides import client_context, server_context
 
@@ -552,30 +552,19 @@ def test_the_position_after_a_cancellation(at, ready):
     check_same(program)
 
 
-class Sendings:
+class Sendings(Operation):
     """Files that are being sent, about to be cancelled."""
 
     #: So many chunks that it takes several turns, and not so many that it takes long to try each.
     data = DATA[:300_000]
 
     def __init__(self, loop):
-        self.loop = loop
-        self.tasks = []
+        super().__init__(loop)
         self.things = contextlib.ExitStack()
         self.checks = []
 
-    def begin(self, coroutine):
-        self.tasks.append(self.loop.create_task(coroutine))
-
     def file_of(self, kind):
         return self.things.enter_context(file_of(self.data) if kind == "file" else io.BytesIO(self.data))
-
-    def cancel(self):
-        cancelled = [task.cancel() for task in self.tasks]
-        return not any(cancelled)
-
-    def over(self):
-        return all(task.done() for task in self.tasks)
 
     def check_and_finish(self):
         for task in self.tasks:

@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-import errno
 import socket
 
 import pytest
 from differential import worlds
-from differential.cancellation import REPEAT, every_point, settle, tokens, trial
+from differential.cancellation import REPEAT, Operation, crowded, every_point, settle, tokens, trial
 from differential.compare import one_turn
 
 either_loop = worlds.either_loop
@@ -25,12 +24,11 @@ def loop(either_loop):
     return either_loop
 
 
-class Calls:
+class Calls(Operation):
     """Tasks that are about to be cancelled, and the sockets that they use."""
 
     def __init__(self, loop):
-        self.loop = loop
-        self.tasks = []
+        super().__init__(loop)
         self.sockets = []
         self.given = []  # to transports, if they get so far
         self.transports = []
@@ -44,16 +42,6 @@ class Calls:
     def pair(self, type=socket.SOCK_STREAM):
         one, other = socket.socketpair(socket.AF_UNIX, type)
         return self.sock(one), self.sock(other)
-
-    def begin(self, coroutine):
-        self.tasks.append(self.loop.create_task(coroutine))
-
-    def cancel(self):
-        cancelled = [task.cancel() for task in self.tasks]
-        return not any(cancelled)
-
-    def over(self):
-        return all(task.done() for task in self.tasks)
 
     def check_and_finish(self):
         for task in self.tasks:
@@ -186,13 +174,7 @@ def test_what_waits_for_a_peer(loop, name, closed):
     """Nobody connects, nobody answers, nobody makes room; the socket stays or goes."""
     if closed and isinstance(loop, asyncio.SelectorEventLoop):
         pytest.skip("asyncio's selector keeps a closed number, and then refuses or mistakes the stranger's")
-    with contextlib.ExitStack() as stack:
-        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            assert waiting.connect_ex(full.getsockname()) in (0, errno.EINPROGRESS)
-        silent = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    with crowded() as full, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as silent:
         silent.bind("")
 
         def begin():
@@ -202,7 +184,7 @@ def test_what_waits_for_a_peer(loop, name, closed):
                 calls.begin(loop.sock_accept(sock))
             elif name == "sock_connect":
                 sock = calls.sock(socket.socket())
-                calls.begin(loop.sock_connect(sock, full.getsockname()))
+                calls.begin(loop.sock_connect(sock, full))
             else:
                 sock = calls.sock(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
                 sock.connect(silent.getsockname())  # as its room does not show otherwise

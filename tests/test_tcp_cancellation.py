@@ -5,7 +5,6 @@ How that is done, and what is checked, is in differential/cancellation.py.
 
 import asyncio
 import contextlib
-import errno
 import random
 import socket
 import ssl
@@ -15,6 +14,8 @@ import pytest
 from differential import worlds
 from differential.cancellation import (
     REPEAT,
+    Operation,
+    crowded,
     descriptors,
     every_point,
     settle,
@@ -86,23 +87,14 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
-class Operation:
+class Meeting(Operation):
     """Something that is about to be cancelled, and those who take part in it."""
 
     def __init__(self, loop):
-        self.loop = loop
+        super().__init__(loop)
         self.clients = []
         self.met = []  # the servers' ends
         self.sockets = []  # that the test itself has made
-        self.tasks = []
-
-    def cancel(self):
-        """Cancel it; return whether it was too late for that."""
-        cancelled = [task.cancel() for task in self.tasks]
-        return not any(cancelled)
-
-    def over(self):
-        return all(task.done() for task in self.tasks)
 
     def check_and_finish(self):
         """What was completed works; what was not has told nobody anything; all of it is closed."""
@@ -154,7 +146,7 @@ def connecting(loop, serve, *arguments, **options):
     """Make a function that begins to connect."""
 
     def begin():
-        operation = Operation(loop)
+        operation = Meeting(loop)
         serve.met = operation.met
         operation.tasks.append(
             loop.create_task(loop.create_connection(operation.factory, *arguments, **options))
@@ -198,11 +190,11 @@ def test_connecting_with_a_socket_that_is_connected(loop, serve):
     address = serve()
 
     def begin():
-        operation = Operation(loop)
+        operation = Meeting(loop)
         serve.met = operation.met
         operation.sockets.append(sock := socket.create_connection(address))
         coroutine = loop.create_connection(operation.factory, sock=sock)
-        operation.tasks.append(loop.create_task(coroutine))
+        operation.begin(coroutine)
         return operation
 
     assert every_point(loop, begin) > 0
@@ -210,18 +202,12 @@ def test_connecting_with_a_socket_that_is_connected(loop, serve):
 
 def test_connecting_to_who_does_not_answer(loop):
     """A listener with a full queue leaves sockets hanging, which are cancelled while they connect."""
-    with contextlib.ExitStack() as stack:
-        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(3):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            assert waiting.connect_ex(listening.getsockname()) in (0, errno.EINPROGRESS)
+    with crowded() as address:
 
         def begin():
-            operation = Operation(loop)
+            operation = Meeting(loop)
             for options in {}, {"happy_eyeballs_delay": 0}, {"local_addr": ("127.0.0.1", 0)}:
-                coroutine = loop.create_connection(operation.factory, *listening.getsockname(), **options)
-                operation.tasks.append(loop.create_task(coroutine))
+                operation.begin(loop.create_connection(operation.factory, *address, **options))
             return operation
 
         for turns in range(8):
@@ -244,9 +230,9 @@ def test_making_a_server(loop):
     loop.getaddrinfo = getaddrinfo
 
     def begin():
-        operation = Operation(loop)
+        operation = Meeting(loop)
         coroutine = loop.create_server(lambda: Echo(operation.met), ["127.0.0.1", "127.0.0.2"], 0)
-        operation.tasks.append(loop.create_task(coroutine))
+        operation.begin(coroutine)
 
         def client_of(task):
             server = task.result()
@@ -285,14 +271,14 @@ def taking_over(loop, listening, **options):
     """Make a function that begins to take over a connection that was accepted elsewhere."""
 
     def begin():
-        operation = Operation(loop)
+        operation = Meeting(loop)
         operation.sockets.append(client := socket.create_connection(listening.getsockname(), timeout=10))
         operation.sockets.append(accepted := listening.accept()[0])
         # Who is taken over is the server here, and echoes.
         operation.clients.append(party := Client())
         client.send(party.token)
         coroutine = loop.connect_accepted_socket(lambda: Echo(operation.met), accepted, **options)
-        operation.tasks.append(loop.create_task(coroutine))
+        operation.begin(coroutine)
 
         def client_of(task):
             if options:
@@ -319,7 +305,7 @@ def test_taking_over_an_accepted_socket(loop, listening):
 
 def test_taking_over_an_accepted_socket_with_tls(loop, listening, server_tls, client_tls):
     def begin():
-        operation = Operation(loop)
+        operation = Meeting(loop)
         operation.sockets.append(client := socket.create_connection(listening.getsockname()))
         operation.sockets.append(accepted := listening.accept()[0])
         server = loop.connect_accepted_socket(lambda: Echo(operation.met), accepted, ssl=server_tls)
@@ -355,7 +341,7 @@ def test_taking_over_an_accepted_socket_with_tls(loop, listening, server_tls, cl
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
 def test_accepting(loop, server_tls, client_tls, end, encrypted):
     def begin():
-        operation = Operation(loop)
+        operation = Meeting(loop)
         server = loop.run_until_complete(
             loop.create_server(
                 lambda: Echo(operation.met), "127.0.0.1", 0, ssl=server_tls if encrypted else None
@@ -438,7 +424,7 @@ def test_upgrading_to_tls(loop, listening, server_tls, client_tls, side):
         return task
 
     def begin():
-        operation = Operation(loop)
+        operation = Meeting(loop)
         client = socket.create_connection(listening.getsockname())
         server = listening.accept()[0]
         plain = [

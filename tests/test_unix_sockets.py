@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from differential import worlds
-from differential.cancellation import REPEAT, every_point, settle, tokens, trial
+from differential.cancellation import REPEAT, Operation, every_point, gets, settle, tokens, trial
 from differential.compare import check_same, outcome, plain, turns
 
 either_loop = worlds.either_loop
@@ -446,18 +446,14 @@ def test_a_listener_whose_queue_is_full(folder):
 # -- What is cancelled -------------------------------------------------------------------------------------
 
 
-class Operation:
+class Making(Operation):
     """Tasks that are about to be cancelled, with what they leave."""
 
     def __init__(self, loop):
-        self.loop = loop
-        self.tasks = []
+        super().__init__(loop)
         self.parties = []
         self.things = contextlib.ExitStack()
         self.checks = []
-
-    def begin(self, coroutine):
-        self.tasks.append(self.loop.create_task(coroutine))
 
     def factory(self, made):
         def make():
@@ -465,13 +461,6 @@ class Operation:
             return self.parties[-1]
 
         return make
-
-    def cancel(self):
-        cancelled = [task.cancel() for task in self.tasks]
-        return not any(cancelled)
-
-    def over(self):
-        return all(task.done() for task in self.tasks)
 
     def check_and_finish(self):
         for task in self.tasks:
@@ -508,7 +497,7 @@ def test_cancelled_while_connecting(loop, folder, kind):
     server = loop.run_until_complete(loop.create_unix_server(Echo, path))
 
     def begin():
-        operation = Operation(loop)
+        operation = Making(loop)
         if kind == "sock":
             sock = connected(operation.things, path)
             operation.begin(loop.create_unix_connection(operation.factory(Client), sock=sock))
@@ -532,7 +521,7 @@ def test_cancelled_while_nobody_accepts(loop, folder):
         full.connect(path)
 
         def begin():
-            operation = Operation(loop)
+            operation = Making(loop)
             operation.begin(loop.create_unix_connection(operation.factory(Client), path))
             return operation
 
@@ -547,7 +536,7 @@ def test_cancelled_while_a_server_is_made(loop, folder, kind):
 
     def begin():
         path = abstract() if kind == "abstract" else fresh(folder)
-        operation = Operation(loop)
+        operation = Making(loop)
         if kind == "sock":
             # The program's own, which it closes itself.
             sock = bound(operation.things, path)
@@ -561,15 +550,7 @@ def test_cancelled_while_a_server_is_made(loop, folder, kind):
                 token = next(tokens)
                 client.send(token)
                 client.setblocking(False)
-                received = b""
-
-                def arrived():
-                    nonlocal received
-                    with contextlib.suppress(BlockingIOError):
-                        received += client.recv(100)
-                    return received == token
-
-                assert settle(loop, arrived)
+                assert gets(loop, client, token)
             server.close()
 
         operation.checks.append(check)

@@ -9,9 +9,11 @@ for so many turns and cancels it; that is done for every number of turns, until 
 
 An operation is an object with `cancel()`, which returns whether it was too late for that, `over()`, which
 says whether it has ended, and `check_and_finish()`, which checks what it has done and gives up what it made.
+Where it is tasks, it derives from `Operation`.
 """
 
 import contextlib
+import errno
 import gc
 import itertools
 import os
@@ -53,6 +55,52 @@ def settle(loop, condition):
     return False
 
 
+@contextlib.contextmanager
+def crowded():
+    """Give the address of a listener with a full queue, where who connects waits."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            assert waiting.connect_ex(listener.getsockname()) in (0, errno.EINPROGRESS)
+        yield listener.getsockname()
+
+
+def gets(loop, sock, token):
+    """Return whether these bytes, and no others, come out of a socket while the loop runs."""
+    received = b""
+
+    def arrived():
+        nonlocal received
+        with contextlib.suppress(BlockingIOError):
+            received += sock.recv(100)
+        return len(received) >= len(token)
+
+    return settle(loop, arrived) and received == token
+
+
+class Operation:
+    """Tasks that are about to be cancelled."""
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.tasks = []
+
+    def begin(self, coroutine):
+        """Add a task."""
+        self.tasks.append(self.loop.create_task(coroutine))
+
+    def cancel(self):
+        """Cancel it; return whether it was too late for that."""
+        cancelled = [task.cancel() for task in self.tasks]
+        return not any(cancelled)
+
+    def over(self):
+        """Return whether it has ended."""
+        return all(task.done() for task in self.tasks)
+
+
 class Strangers:
     """Socket pairs that come and stay: one end echoes on the loop, the other expects its own bytes."""
 
@@ -81,16 +129,7 @@ class Strangers:
         """All are still there, each got its own, and none is told anything more."""
         for ours, theirs, token, inode in self.pairs:
             assert os.fstat(ours.fileno()).st_ino == inode
-            received = b""
-
-            def arrived():
-                nonlocal received
-                with contextlib.suppress(BlockingIOError):
-                    received += theirs.recv(100)
-                return len(received) >= len(token)
-
-            assert settle(self.loop, arrived)
-            assert received == token
+            assert gets(self.loop, theirs, token)
         for ours, theirs, *_ in self.pairs:
             assert self.loop.remove_reader(ours)
             with pytest.raises(BlockingIOError):
