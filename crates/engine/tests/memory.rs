@@ -1,53 +1,19 @@
 //! What the engine allocates, counted by the allocator, for each thread by itself.
 
+#[path = "common/allocator.rs"]
+mod allocator;
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use allocator::{bytes, calls};
 use common::BACKENDS;
 use velodrome_engine::{Engine, Interest, Time};
-
-struct Counting;
-
-thread_local! {
-    // Constant and without a destructor: touching them does not allocate.
-    static BYTES: Cell<isize> = const { Cell::new(0) };
-    static CALLS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.set(BYTES.get() + layout.size() as isize);
-        CALLS.set(CALLS.get() + 1);
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        BYTES.set(BYTES.get() - layout.size() as isize);
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// The size of a job of the Python face.
 type Job = [u64; 2];
 const JOB: Job = [0; 2];
-
-fn bytes() -> isize {
-    BYTES.get()
-}
-
-fn calls() -> usize {
-    CALLS.get()
-}
 
 #[test]
 fn memory_follows_what_is_alive_and_a_running_loop_allocates_nothing() {

@@ -2,53 +2,31 @@
 #![allow(missing_docs)]
 #![cfg(not(velodrome_model))]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "../../engine/tests/common/allocator.rs"]
+#[allow(dead_code, reason = "the engine's tests also count calls")]
+mod allocator;
+
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use allocator::bytes;
 use velodrome::{Event, create_task, run, sleep, yield_now};
-
-struct Counting;
-
-thread_local! {
-    // Constant and without a destructor: touching it does not allocate.
-    static BYTES: Cell<isize> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.set(BYTES.get() + layout.size() as isize);
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        BYTES.set(BYTES.get() - layout.size() as isize);
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const BURST: usize = 40_000;
 
 #[test]
 fn memory_of_a_burst_of_tasks_is_given_back_when_the_loop_waits() {
     run(async {
-        let before = BYTES.get();
+        let before = bytes();
         let tasks: Vec<_> = (0..BURST).map(|_| create_task(yield_now())).collect();
-        let needed = BYTES.get() - before;
+        let needed = bytes() - before;
         for task in tasks {
             task.await.unwrap();
         }
         sleep(Duration::from_millis(1)).await;
-        let left = BYTES.get() - before;
+        let left = bytes() - before;
         assert!(left < needed / 2, "{left} bytes are left of {needed}");
     });
 }
@@ -60,7 +38,7 @@ fn waiters_that_gave_up_leave_nothing_between_those_that_wait_on() {
         let first = Rc::clone(&event);
         let first = create_task(async move { first.wait().await });
         yield_now().await;
-        let before = BYTES.get();
+        let before = bytes();
         let mut last = None;
         for _ in 0..BURST {
             let mut waiting = Box::pin(event.wait());
@@ -68,7 +46,7 @@ fn waiters_that_gave_up_leave_nothing_between_those_that_wait_on() {
             // The one before gives up, between the first and the last.
             last = Some(waiting);
         }
-        let left = BYTES.get() - before;
+        let left = bytes() - before;
         assert!(left < BURST as isize, "{left} bytes are left of {BURST} waiters");
         event.set();
         first.await.unwrap();
