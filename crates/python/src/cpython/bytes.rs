@@ -73,14 +73,13 @@ pub fn is_bytes_like(object: &Obj) -> bool {
 /// The content of an object that is exactly a `bytes`, which never changes.
 #[inline]
 pub fn of_exact(object: &Obj) -> Option<&[u8]> {
-    // SAFETY: the type is checked; the content of a `bytes` lives as long as the object and does not change.
+    // SAFETY: the type is checked; the content of a `bytes` lies behind its header, lives as long as the object and does
+    // not change.
     unsafe {
         (ffi::PyBytes_CheckExact(object.as_ptr()) != 0).then(|| {
-            let length = ffi::PyBytes_Size(object.as_ptr()) as usize;
-            std::slice::from_raw_parts(
-                ffi::PyBytes_AsString(object.as_ptr()).cast::<u8>().cast_const(),
-                length,
-            )
+            let bytes = object.as_ptr().cast::<ffi::PyBytesObject>();
+            let content = (&raw const (*bytes).ob_sval).cast::<u8>();
+            std::slice::from_raw_parts(content, (*bytes).ob_base.ob_size as usize)
         })
     }
 }

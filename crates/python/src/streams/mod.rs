@@ -34,11 +34,15 @@ pub fn define(module: &Module<'_>) -> Fallible<()> {
 }
 
 /// An attribute that exists once it was set.
+#[inline]
 fn set_attribute(this: &Obj, slot: &Slot, name: &str) -> Fallible<Ref> {
-    slot.get().ok_or_else(|| {
-        let class = this.class_name();
-        Raised::new(object::attribute_error(), &format!("'{class}' object has no attribute '{name}'"))
-    })
+    slot.get().ok_or_else(|| no_attribute(this, name))
+}
+
+#[cold]
+fn no_attribute(this: &Obj, name: &str) -> Raised {
+    let class = this.class_name();
+    Raised::new(object::attribute_error(), &format!("'{class}' object has no attribute '{name}'"))
 }
 
 /// `slot = value`, where none is a deletion.

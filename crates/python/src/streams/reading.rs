@@ -16,6 +16,8 @@ use crate::waiters;
 use super::reader::{self, StreamReader};
 use super::separator::{Match, Separators};
 
+const NEWLINE: Separators = Separators::Byte(b'\n');
+
 /// Stages of an operation: in asyncio's own coroutine, or waiting for more.
 const STOCK: u8 = 1;
 const WAITING: u8 = 2;
@@ -65,7 +67,6 @@ struct Known {
     readuntil: Ref,
     readline: Ref,
     anext: Ref,
-    newline: Ref,
     /// Whether `readuntil` takes a tuple of separators.
     several: bool,
     incomplete_read_error: Ref,
@@ -309,11 +310,11 @@ fn overrun(message: &str, consumed: usize) -> Fallible<Ref> {
 }
 
 fn read_until(operation: &Inst<Operation>, reader: &Inst<StreamReader>, limit: usize) -> Fallible<Step> {
-    let argument = match operation.first.get() {
-        Some(argument) => argument,
-        None => KNOWN.get().newline.own(),
+    let separators = match operation.first.get() {
+        Some(argument) => Separators::of(&argument, KNOWN.get().several)?,
+        None => Some(NEWLINE),
     };
-    let Some(separators) = Separators::of(&argument, KNOWN.get().several)? else {
+    let Some(separators) = separators else {
         return stock(operation, reader.obj(), &KNOWN.get().readuntil);
     };
     if operation.stage.get() != WAITING {
@@ -332,7 +333,7 @@ fn read_line(operation: &Inst<Operation>, reader: &Inst<StreamReader>, limit: us
     if operation.stage.get() != WAITING {
         check(reader)?;
     }
-    match look(operation, reader, limit, &Separators::single(&KNOWN.get().newline))? {
+    match look(operation, reader, limit, &NEWLINE)? {
         Found::Message(line) | Found::Ended(line) => Ok(Step::Done(line)),
         Found::NotYet => wait(operation, reader, "readuntil"),
         Found::TooFar(consumed, message) => {
@@ -409,7 +410,6 @@ pub fn define(behind: &Obj) -> Fallible<()> {
         readuntil: object::interned(c"readuntil")?,
         readline: object::interned(c"readline")?,
         anext: object::interned(c"__anext__")?,
-        newline: bytes::bytes(b"\n")?,
         several,
         incomplete_read_error: exceptions.get(&*object::interned(c"IncompleteReadError")?)?,
         limit_overrun_error: exceptions.get(&*object::interned(c"LimitOverrunError")?)?,

@@ -4,12 +4,15 @@ use crate::cpython::bytes;
 use crate::cpython::object::{self, Obj, Ref};
 use crate::cpython::{Fallible, Raised};
 
-/// The separators of one `readuntil`: usually one.
+/// The separators of one `readuntil`: usually one byte.
 #[derive(Debug)]
-pub struct Separators {
-    shortest: Ref,
-    /// Longer ones, in order.
-    others: Vec<Ref>,
+pub enum Separators {
+    Byte(u8),
+    Longer {
+        shortest: Ref,
+        /// Longer ones, in order.
+        others: Vec<Ref>,
+    },
 }
 
 /// Where a separator begins, and where it ends.
@@ -23,7 +26,11 @@ impl Separators {
     /// From the argument of `readuntil`; none if it is for asyncio's own code to use or refuse.
     pub fn of(argument: &Obj, several: bool) -> Fallible<Option<Separators>> {
         if !several || !object::is_tuple(argument) {
-            return Ok(is_usable(argument).then(|| Separators::single(argument)));
+            return Ok(match bytes::of_exact(argument) {
+                None | Some([]) => None,
+                Some([byte]) => Some(Separators::Byte(*byte)),
+                Some(_) => Some(Separators::Longer { shortest: argument.own(), others: Vec::new() }),
+            });
         }
         let mut separators = argument.items()?;
         if !separators.iter().all(|separator| is_usable(separator)) {
@@ -34,33 +41,36 @@ impl Separators {
         }
         separators.sort_by_key(|separator| length(separator));
         let shortest = separators.remove(0);
-        Ok(Some(Separators { shortest, others: separators }))
-    }
-
-    /// A single one, known to be usable.
-    #[inline]
-    pub fn single(separator: &Obj) -> Separators {
-        Separators { shortest: separator.own(), others: Vec::new() }
+        Ok(Some(Separators::Longer { shortest, others: separators }))
     }
 
     /// The lengths of the shortest and of the longest.
     #[inline]
     pub fn lengths(&self) -> (usize, usize) {
-        let longest = self.others.last().unwrap_or(&self.shortest);
-        (length(&self.shortest), length(longest))
+        match self {
+            Separators::Byte(_) => (1, 1),
+            Separators::Longer { shortest, others } => {
+                (length(shortest), length(others.last().unwrap_or(shortest)))
+            }
+        }
     }
 
     /// The match that ends first, at `offset` or behind it.
+    #[inline]
     pub fn find(&self, content: &[u8], offset: usize) -> Option<Match> {
         let rest = content.get(offset..)?;
+        let (shortest, others) = match self {
+            Separators::Byte(byte) => {
+                let start = offset + memchr::memchr(*byte, rest)?;
+                return Some(Match { start, end: start + 1 });
+            }
+            Separators::Longer { shortest, others } => (shortest, others),
+        };
         let mut first: Option<Match> = None;
-        for separator in std::iter::once(&self.shortest).chain(&self.others) {
+        for separator in std::iter::once(shortest).chain(others) {
             let separator = bytes::of_exact(separator).unwrap_or_default();
-            let start = match separator {
-                [byte] => memchr::memchr(*byte, rest),
-                _ => memchr::memmem::find(rest, separator),
-            };
-            let Some(start) = start.map(|start| start + offset) else { continue };
+            let found = memchr::memmem::find(rest, separator);
+            let Some(start) = found.map(|start| start + offset) else { continue };
             let end = start + separator.len();
             if first.is_none_or(|first| end < first.end) {
                 first = Some(Match { start, end });
