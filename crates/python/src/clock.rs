@@ -15,8 +15,11 @@ pub fn at(seconds: f64) -> Time {
     if seconds.is_nan() {
         return Time::ZERO;
     }
-    let nanoseconds = (seconds * 1e9).floor() as i64;
-    Time::from_nanos(u64::try_from(nanoseconds.saturating_add(ZERO)).unwrap_or(0))
+    let nanoseconds = seconds * 1e9;
+    let towards_zero = nanoseconds as i64;
+    // `floor()` is a call where the processor is not known to have it.
+    let down = towards_zero.saturating_sub(i64::from(towards_zero as f64 > nanoseconds));
+    Time::from_nanos(u64::try_from(down.saturating_add(ZERO)).unwrap_or(0))
 }
 
 /// The engine's time now.

@@ -32,15 +32,6 @@ pub fn create(delay: &Obj, result: Option<&Obj>) -> Fallible<Own<Operation>> {
     Ok(sleep)
 }
 
-/// The delay in seconds where it is a plain number; others, and an `int` that no `float` can hold, are compared and
-/// added as they are.
-fn plain_delay(delay: &Obj) -> Fallible<Option<f64>> {
-    if delay.is_float() || (delay.is_int() && delay.to_i64_or_nearest()?.unsigned_abs() < 1 << 53) {
-        return delay.to_f64().map(Some);
-    }
-    Ok(None)
-}
-
 /// From 3.13 on; before, asyncio goes on with it.
 fn refuse_nan(seconds: f64) -> Fallible<()> {
     if seconds.is_nan() && state().minor >= 13 {
@@ -55,7 +46,8 @@ fn begin(this: &Inst<Operation>) -> Fallible<Step> {
         this.stage.set(GAVE_WAY);
         return Ok(Step::GiveWay);
     }
-    let plain = plain_delay(&delay)?;
+    // What is no plain number is compared and added as it is.
+    let plain = delay.plain_number()?;
     let at_once = match plain {
         Some(seconds) => {
             refuse_nan(seconds)?;

@@ -23,7 +23,9 @@ use crate::task::{self, Task};
 #[derive(Debug)]
 pub struct Timeout {
     phase: Cell<Phase>,
+    /// The deadline, None included; or its `seconds`, of which no object is made before somebody asks.
     when: Slot,
+    seconds: Cell<Option<f64>>,
     task: Slot,
     /// How many cancellations of the task were requested before.
     cancelling: Cell<i64>,
@@ -71,6 +73,7 @@ impl Class for Timeout {
         Timeout {
             phase: Cell::new(Phase::Created),
             when: Slot::empty(),
+            seconds: Cell::new(None),
             task: Slot::empty(),
             cancelling: Cell::new(0),
             handler: Slot::empty(),
@@ -139,15 +142,37 @@ fn with_timeout<R>(
 #[inline]
 fn create(when: Option<Ref>) -> Fallible<Own<Timeout>> {
     let this = Own::<Timeout>::new()?;
-    this.when.set(when.unwrap_or_else(|| none().own()));
+    set_deadline(&this, when.unwrap_or_else(|| none().own()));
     Ok(this)
+}
+
+fn set_deadline(this: &Inst<Timeout>, when: Ref) {
+    this.seconds.set(None);
+    this.ahead.set(false);
+    this.when.set(when);
+}
+
+/// The deadline, or None.
+fn deadline(this: &Inst<Timeout>) -> Fallible<Ref> {
+    if let Some(seconds) = this.seconds.get() {
+        this.when.set(object::float(seconds)?);
+        this.seconds.set(None);
+    }
+    Ok(this.when.get_or_none())
+}
+
+/// The deadline as a plain number, if that is what it is.
+#[inline]
+fn deadline_seconds(this: &Inst<Timeout>) -> Fallible<Option<f64>> {
+    match this.seconds.get() {
+        Some(seconds) => Ok(Some(seconds)),
+        None => this.when.get_or_none().plain_number(),
+    }
 }
 
 /// `timeout(delay)`.
 pub fn after(args: Args<'_>) -> Fallible<Ref> {
-    let signature = Signature { function: "timeout", names: ["delay"], positional: 1, required: 1 };
-    let [delay] = args.parse(&signature)?;
-    after_delay(delay).map(Own::into_ref)
+    after_delay(Some(args.only("timeout", "delay")?)).map(Own::into_ref)
 }
 
 /// A timeout that ends after this delay.
@@ -160,7 +185,8 @@ pub fn after_delay(delay: Option<&Obj>) -> Fallible<Own<Timeout>> {
     let now = match Inst::<EventLoop>::of(&event_loop).filter(|ours| !ours.hooks().time) {
         Some(_) if delay.is_float() || delay.is_int() => {
             let delay = delay.to_f64()?;
-            let timeout = create(Some(object::float(crate::clock::seconds() + delay)?))?;
+            let timeout = Own::<Timeout>::new()?;
+            timeout.seconds.set(Some(crate::clock::seconds() + delay));
             timeout.ahead.set(delay > 0.0);
             return Ok(timeout);
         }
@@ -193,15 +219,15 @@ pub fn enter(this: &Inst<Timeout>) -> Fallible<Step> {
     };
     this.cancelling.set(cancelling);
     this.task.set(task);
-    let when = this.when.get_or_none();
-    if !when.is_none() {
-        schedule(this, &when)?;
-    }
+    schedule(this)?;
     Ok(Step::Done(this.obj().own()))
 }
 
-/// Has the timeout fire at this time, or soon if it is past.
-fn schedule(this: &Inst<Timeout>, when: &Obj) -> Fallible<()> {
+/// Has the timeout fire at its deadline, or soon if that is past.
+fn schedule(this: &Inst<Timeout>) -> Fallible<()> {
+    if this.seconds.get().is_none() && this.when.holds(none()) {
+        return Ok(());
+    }
     let Some(event_loop) = crate::registry::running_loop()? else {
         return Err(Raised::runtime_error("no running event loop"));
     };
@@ -209,9 +235,8 @@ fn schedule(this: &Inst<Timeout>, when: &Obj) -> Fallible<()> {
     let ours = Inst::<EventLoop>::of(&event_loop)
         .filter(|ours| !(ours.hooks().call_at || ours.hooks().call_soon || ours.hooks().time));
     if let Some(ours) = ours
-        && (when.is_float() || when.is_int())
+        && let Some(seconds) = deadline_seconds(this)?
     {
-        let seconds = when.to_f64()?;
         if this.ahead.take() || seconds > crate::clock::seconds() {
             ours.check_thread()?;
             let at = crate::clock::at(seconds);
@@ -222,10 +247,11 @@ fn schedule(this: &Inst<Timeout>, when: &Obj) -> Fallible<()> {
         }
     }
     let on_timeout = this.obj().get(&KNOWN.get().on_timeout)?;
+    let when = deadline(this)?;
     let handler = if when.is_at_most(&*event_loop.call_method(&names.time, &[])?)? {
         event_loop.call_method(&names.call_soon, &[&on_timeout])?
     } else {
-        event_loop.call_method(&names.call_at, &[when, &on_timeout])?
+        event_loop.call_method(&names.call_at, &[&when, &on_timeout])?
     };
     this.handler.set(handler);
     Ok(())
@@ -320,12 +346,12 @@ fn py_init(this: &Inst<Timeout>, args: Args<'_>) -> Fallible<()> {
     let [when] =
         args.parse(&Signature { function: "Timeout.__init__", names: ["when"], positional: 1, required: 1 })?;
     this.phase.set(Phase::Created);
-    this.when.set(when.unwrap_or(none()).own());
+    set_deadline(this, when.unwrap_or(none()).own());
     Ok(())
 }
 
 fn py_when(this: &Inst<Timeout>) -> Fallible<Ref> {
-    Ok(this.when.get_or_none())
+    deadline(this)
 }
 
 fn py_reschedule(this: &Inst<Timeout>, args: Args<'_>) -> Fallible<Ref> {
@@ -339,13 +365,9 @@ fn py_reschedule(this: &Inst<Timeout>, args: Args<'_>) -> Fallible<Ref> {
             return Err(Raised::runtime_error(&format!("Cannot change state of {phase} Timeout")));
         }
     }
-    let when = when.unwrap_or(none());
-    this.when.set(when.own());
-    this.ahead.set(false);
+    set_deadline(this, when.unwrap_or(none()).own());
     unschedule(this)?;
-    if !when.is_none() {
-        schedule(this, when)?;
-    }
+    schedule(this)?;
     Ok(none().own())
 }
 
@@ -395,7 +417,7 @@ fn py_repr(this: &Inst<Timeout>) -> Fallible<Ref> {
     let phase = this.phase.get();
     let mut text = format!("<Timeout [{}]", phase.name());
     if phase == Phase::Entered {
-        let when = this.when.get_or_none();
+        let when = deadline(this)?;
         let when = if when.is_none() {
             when
         } else {

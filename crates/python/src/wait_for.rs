@@ -45,7 +45,11 @@ pub fn py_wait_for(args: Args<'_>) -> Fallible<Ref> {
 
 fn begin(operation: &Inst<Operation>) -> Fallible<Step> {
     let delay = operation.second.take().unwrap_or_else(|| none().own());
-    if !delay.is_none() && delay.is_at_most(&state().zero)? {
+    let at_once = match delay.plain_number()? {
+        Some(seconds) => seconds <= 0.0,
+        None => !delay.is_none() && delay.is_at_most(&state().zero)?,
+    };
+    if at_once {
         operation.stage.set(CANCELLED);
         return without_time(operation, None);
     }

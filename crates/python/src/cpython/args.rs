@@ -112,7 +112,16 @@ impl<'a> Args<'a> {
     }
 
     /// Matches the arguments to the parameters; those not given are `None`.
+    #[inline]
     pub fn parse<const N: usize>(&self, signature: &Signature<N>) -> Fallible<[Option<&'a Obj>; N]> {
+        match <&[&Obj; N]>::try_from(self.positional) {
+            Ok(all) if signature.positional == N && !self.has_keywords() => Ok(all.map(Some)),
+            _ => self.match_names(signature),
+        }
+    }
+
+    #[inline(never)]
+    fn match_names<const N: usize>(&self, signature: &Signature<N>) -> Fallible<[Option<&'a Obj>; N]> {
         let given = self.positional.len();
         if given > signature.positional {
             return Err(Raised::type_error(&format!(

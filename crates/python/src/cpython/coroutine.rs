@@ -1,5 +1,8 @@
 //! Driving coroutines, and being driven as one.
 
+use std::ffi::{CStr, c_void};
+use std::sync::OnceLock;
+
 use pyo3::ffi;
 
 use super::object::{self, Obj, Ref};
@@ -59,7 +62,7 @@ pub fn takes_throw(iterator: &Obj, name: &Obj) -> bool {
 /// The iterator that `await` drives, of anything awaitable.
 pub fn iterator_of(awaitable: &Obj) -> Fallible<Ref> {
     if is_native(awaitable) {
-        if !awaitable.get(&*object::interned(c"cr_await")?)?.is_none() {
+        if !awaited_by(awaitable)?.is_none() {
             return Err(Raised::runtime_error("coroutine is being awaited already"));
         }
         return Ok(awaitable.own());
@@ -84,6 +87,31 @@ pub fn iterator_of(awaitable: &Obj) -> Fallible<Ref> {
         return Err(Raised::type_error(&format!("__await__() returned non-iterator of type '{class}'")));
     }
     Ok(iterator)
+}
+
+/// `coroutine.cr_await`, of a native one.
+#[inline]
+fn awaited_by(coroutine: &Obj) -> Fallible<Ref> {
+    type Getter = unsafe extern "C" fn(*mut ffi::PyObject, *mut c_void) -> *mut ffi::PyObject;
+    static GETTER: OnceLock<Option<Getter>> = OnceLock::new();
+    let found = GETTER.get_or_init(|| {
+        // SAFETY: the attributes of a static type, whose names end with NUL; the one without a name ends them.
+        unsafe {
+            let mut attribute = ffi::PyCoro_Type.tp_getset;
+            while !attribute.is_null() && !(*attribute).name.is_null() {
+                if CStr::from_ptr((*attribute).name) == c"cr_await" && (*attribute).closure.is_null() {
+                    return (*attribute).get;
+                }
+                attribute = attribute.add(1);
+            }
+        }
+        None
+    });
+    match found {
+        // SAFETY: the getter of the attribute, with a live coroutine of exactly this type and what it is registered with.
+        Some(getter) => unsafe { Ref::from_owned(getter(coroutine.as_ptr(), std::ptr::null_mut())) },
+        None => coroutine.get(&*object::interned(c"cr_await")?),
+    }
 }
 
 /// `inspect.isawaitable(object)`, of what is no native coroutine.

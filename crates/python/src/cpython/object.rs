@@ -265,9 +265,32 @@ impl Obj {
     /// The value of a `float`, an `int` or of anything with `__float__`.
     #[inline]
     pub fn to_f64(&self) -> Fallible<f64> {
-        // SAFETY: plain call with a live argument; -1.0 is an error only with an exception set.
-        let value = unsafe { ffi::PyFloat_AsDouble(self.as_ptr()) };
+        // SAFETY: reads the value of a live `float`; plain calls with a live argument; -1.0 is an error only with an
+        // exception set. `PyFloat_AsDouble` makes a `float` of an `int` first.
+        let value = unsafe {
+            if self.is_float() {
+                return Ok(ffi::PyFloat_AS_DOUBLE(self.as_ptr()));
+            }
+            if self.is_int() {
+                ffi::PyLong_AsDouble(self.as_ptr())
+            } else {
+                ffi::PyFloat_AsDouble(self.as_ptr())
+            }
+        };
         if value == -1.0 { Raised::if_any().map_or(Ok(value), Err) } else { Ok(value) }
+    }
+
+    /// The value of a plain number: a `float`, or an `int` that a `float` holds exactly.
+    #[inline]
+    pub fn plain_number(&self) -> Fallible<Option<f64>> {
+        if self.is_float() {
+            return self.to_f64().map(Some);
+        }
+        if !self.is_int() {
+            return Ok(None);
+        }
+        let value = self.to_i64_or_nearest()?;
+        Ok((value.unsigned_abs() < 1 << 53).then_some(value as f64))
     }
 
     /// Whether this is exactly a `float`.
