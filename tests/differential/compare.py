@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import re
 from contextlib import contextmanager
@@ -56,6 +57,22 @@ def on_both(program, *arguments):
 def check_same(program, *arguments):
     """Check that program(loop, ...) does the same on both loops; return what it does."""
     expected, found = on_both(program, *arguments)
+    assert found == expected
+    return expected
+
+
+def logged(caplog, program, loop):
+    """What a program logs on a loop, without what differs from run to run."""
+    caplog.clear()
+    caplog.set_level(logging.DEBUG, logger="asyncio")
+    program(loop)
+    return [
+        (record.levelname, plain(record.getMessage()), bool(record.exc_info)) for record in caplog.records
+    ]
+
+
+def check_same_log(caplog, program):
+    (_, expected), (_, found) = on_both(lambda loop: logged(caplog, program, loop))
     assert found == expected
     return expected
 

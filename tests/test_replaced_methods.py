@@ -1,0 +1,223 @@
+"""What a program puts in place of the loop's methods and classes is called where asyncio calls it."""
+
+import asyncio
+import types
+
+import pytest
+import velodrome
+from differential import worlds
+
+either_loop = worlds.either_loop
+
+
+REPLACED = [
+    "call_soon",
+    "call_later",
+    "call_at",
+    "time",
+    "create_task",
+    "create_future",
+    "call_soon_threadsafe",
+]
+
+
+def recorder(name, calls, original):
+    def method(*arguments, **options):
+        if name == "time":
+            calls.append("time")
+        elif name in ("create_future", "create_task"):
+            calls.append((name, sorted(options)))
+        else:
+            positional = [argument for argument in arguments if callable(argument)]
+            shown = getattr(positional[0], "__qualname__", type(positional[0]).__name__)
+            calls.append((name, shown, sorted(options)))
+        return original(*arguments, **options)
+
+    return method
+
+
+async def busy_program(loop):
+    """Something of everything that asyncio does through the loop's methods."""
+
+    async def child(future):
+        await asyncio.sleep(0)
+        return await future
+
+    future = loop.create_future()
+    task = asyncio.create_task(child(future))
+    loop.call_later(0, future.set_result, 1)
+    assert await task == 1
+    await asyncio.sleep(0.001)
+    other = asyncio.ensure_future(child(future))
+    assert await asyncio.gather(other, child(future)) == [1, 1]
+    waiter = loop.create_future()
+    task = loop.create_task(child(waiter), name="cancelled")
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(loop.create_future(), 0.001)
+    event = asyncio.Event()
+    loop.call_soon(event.set)
+    await event.wait()
+    callback = loop.create_future()
+    callback.add_done_callback(lambda _: None)
+    callback.set_result(None)
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError):
+        await asyncio.current_task()
+    return "done"
+
+
+def wakeup_by_another_name(calls):
+    """asyncio's C tasks queue steps as `TaskStepMethWrapper`; all that counts is that they do."""
+    named = []
+    for call in calls:
+        if isinstance(call, tuple) and len(call) == 3:
+            name = call[1]
+            if "step" in name.lower() or "wakeup" in name.lower():
+                call = (call[0], "step", call[2])
+        named.append(call)
+    return named
+
+
+@pytest.mark.parametrize("name", REPLACED)
+@pytest.mark.parametrize("where", ["instance", "subclass"])
+def test_replaced_method_is_called_where_asyncio_calls_it(name, where):
+    found = {}
+    for base in (asyncio.SelectorEventLoop, velodrome.Loop):
+        calls = []
+        if where == "instance":
+            loop = base()
+            setattr(loop, name, recorder(name, calls, getattr(loop, name)))
+        else:
+
+            def method(self, *arguments, _base=base, _calls=calls, **options):
+                original = types.MethodType(getattr(_base, name), self)
+                return recorder(name, _calls, original)(*arguments, **options)
+
+            loop = type("Replaced", (base,), {name: method})()
+        assert loop.run_until_complete(busy_program(loop)) == "done"
+        loop.close()
+        found[base] = wakeup_by_another_name(calls)
+    ours, theirs = found[velodrome.Loop], found[asyncio.SelectorEventLoop]
+    if name == "time":
+        # How often a loop looks at its own clock is its own affair, but look it must.
+        assert ours and theirs
+    else:
+        assert ours == theirs
+
+
+def test_method_replaced_while_the_loop_runs_counts_at_once(either_loop):
+    calls = []
+
+    async def main():
+        await asyncio.sleep(0)
+        either_loop.call_soon = recorder("call_soon", calls, either_loop.call_soon)
+        await asyncio.sleep(0)
+        assert len(calls) == 1
+        del either_loop.call_soon
+        await asyncio.sleep(0)
+        assert len(calls) == 1
+
+    either_loop.run_until_complete(main())
+
+
+def test_method_replaced_on_the_class_counts(monkeypatch, loop):
+    calls = []
+    original = velodrome.Loop.call_soon
+
+    def call_soon(self, *arguments, **options):
+        calls.append(arguments)
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(velodrome.Loop, "call_soon", call_soon, raising=False)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert len(calls) >= 2
+
+
+@pytest.mark.parametrize("sleep", [asyncio.sleep, velodrome.sleep], ids=["asyncio", "velodrome"])
+def test_clock_that_a_program_replaced_is_the_loops_clock(either_loop, sleep):
+    now = 1000.0
+    either_loop.time = lambda: now
+    seen = []
+
+    async def sleeper():
+        await sleep(50)
+        seen.append("slept")
+
+    either_loop.call_later(10, seen.append, "ten")
+    at = either_loop.call_at(1005, seen.append, "five")
+    assert at.when() == 1005
+    assert either_loop.call_later(1, print).when() == 1001
+    task = either_loop.create_task(sleeper())
+
+    def turn():
+        either_loop.stop()
+        either_loop.run_forever()
+
+    turn()
+    assert seen == []
+    now = 1005.0
+    turn()
+    assert seen == ["five"]
+    now = 1049.0
+    turn()
+    assert seen == ["five", "ten"]
+    now = 1051.0
+    turn()
+    turn()
+    assert seen == ["five", "ten", "slept"] and task.done()
+
+
+def test_replaced_create_future_serves_our_sleep():
+    made = []
+
+    class Future(asyncio.Future):
+        pass
+
+    class Loop(velodrome.Loop):
+        def create_future(self):
+            made.append(Future(loop=self))
+            return made[-1]
+
+    loop = Loop()
+    loop.run_until_complete(velodrome.sleep(0.001))
+    loop.close()
+    assert len(made) == 1 and made[0].done()
+
+
+def test_replaced_create_task_serves_our_create_task():
+    made = []
+
+    class Loop(velodrome.Loop):
+        def create_task(self, coro, **options):
+            made.append(options)
+            return super().create_task(coro, **options)
+
+    async def main():
+        return await velodrome.create_task(asyncio.sleep(0, "slept"), name="mine")
+
+    loop = Loop()
+    assert loop.run_until_complete(main()) == "slept"
+    loop.close()
+    assert {"name": "mine"} in made
+
+
+def test_replaced_task_class_is_used(monkeypatch, loop):
+    """Where a program has put its own class in asyncio.tasks, the loop's tasks are of that class."""
+
+    class Task(asyncio.Task):
+        pass
+
+    class Future(asyncio.Future):
+        pass
+
+    monkeypatch.setattr(asyncio.tasks, "Task", Task)
+    monkeypatch.setattr(asyncio.futures, "Future", Future)
+
+    async def main():
+        return type(asyncio.current_task()), type(asyncio.get_running_loop().create_future())
+
+    assert loop.run_until_complete(main()) == (Task, Future)
