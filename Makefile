@@ -157,7 +157,7 @@ valgrind: build
 	$(call say,TLS under valgrind on $(TAG))
 	@for tls in native fallback; do PYTHONMALLOC=malloc VELODROME_SEARCH=50 VELODROME_TLS=$$tls valgrind --quiet --error-exitcode=99 \
 	    --num-callers=30 --suppressions=tests/valgrind.supp $(VENV)/bin/python -m pytest -v -o timeout=0 \
-	    -o faulthandler_timeout=0 tests/test_tls_transport.py tests/test_tls_wire.py \
+	    -o faulthandler_timeout=0 tests/test_tls_transport.py tests/test_tls_start.py tests/test_tls_wire.py \
 	    -k "kind_of_bytes or tls_in_tls or protocols_that_raise or takes_over or mangled" $(ARGS); done
 
 ## bench: compare with asyncio and other loops, into docs/performance.md; ARGS=--quick: on the screen

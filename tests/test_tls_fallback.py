@@ -12,7 +12,10 @@ HERE = Path(__file__).parent
 
 @pytest.mark.skipif(os.environ.get("VELODROME_TLS") == "fallback", reason="that is what runs just now")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["floods", "matrix", "hostile", "load", "peers", "transport", "wire"])
+@pytest.mark.parametrize(
+    "name",
+    ["floods", "matrix", "hostile", "load", "native", "peers", "programs", "start", "transport", "wire"],
+)
 def test_the_same_holds_for_the_fallback(name, request):
     options = ["-q", "-p", "no:cacheprovider", "-m", request.config.getoption("markexpr")]
     done = subprocess.run(
