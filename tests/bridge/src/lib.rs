@@ -1,4 +1,4 @@
-//! Futures of every kind, for Python to await: what tests/test_bridge.py imports.
+//! Futures of every kind, for Python to await: what tests/bridging.py builds and imports.
 
 use std::future::poll_fn;
 use std::io;
