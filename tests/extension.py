@@ -1,5 +1,6 @@
 """Builds extension modules written in Rust, and imports them: one build is for all Pythons of a system."""
 
+import faulthandler
 import fcntl
 import importlib.machinery
 import importlib.util
@@ -25,6 +26,8 @@ def build(folder, library, destination):
     cargo = shutil.which("cargo") or shutil.which("cargo", path=os.path.expanduser("~/.cargo/bin"))
     if cargo is None:
         pytest.skip("building an extension module needs cargo")
+    # The first build takes minutes on a busy machine; it has a limit of its own, below.
+    faulthandler.cancel_dump_traceback_later()
     TARGET.mkdir(parents=True, exist_ok=True)
     command = [cargo, "build", "--release", "--locked", "--manifest-path", str(folder / "Cargo.toml")]
     environ = os.environ | ENVIRON
