@@ -75,6 +75,16 @@ def pair(kind=socket.socket, type=socket.SOCK_STREAM):
     return one, other
 
 
+@pytest.fixture
+def connected():
+    """Two connected sockets that do not block."""
+    first, second = socket.socketpair()
+    first.setblocking(False)
+    second.setblocking(False)
+    with first, second:
+        yield first, second
+
+
 def bound(family=socket.AF_INET, type=socket.SOCK_DGRAM, kind=socket.socket):
     sock = kind(family, type)
     sock.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
