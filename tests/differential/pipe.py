@@ -1,12 +1,15 @@
 """One end of a pipe as a transport, whose protocol notes every call, to be compared between two loops."""
 
+import logging
 import os
 import pty
 import socket
 import tempfile
 import tty
 
-from .connection import Connection, _Protocol
+import pytest
+
+from .connection import Connection, _Protocol, same
 
 
 def _pipe():
@@ -97,3 +100,25 @@ class WritePipe(Connection):
 
     def _end(self):
         self.transport.close()  # which asyncio's abort() is not safe to call after
+
+
+@pytest.fixture(params=[False, True], ids=["quiet", "debug"])
+def debug(request):
+    logger = logging.getLogger("asyncio")
+    level = logger.level
+    logger.setLevel(logging.DEBUG if request.param else level)
+    yield request.param
+    logger.setLevel(level)
+
+
+@pytest.fixture(params=KINDS)
+def made_of(request):
+    return request.param
+
+
+def reading(program, **options):
+    return same(program, kind=ReadPipe, **options)
+
+
+def writing(program, **options):
+    return same(program, kind=WritePipe, **options)
