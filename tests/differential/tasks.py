@@ -29,6 +29,15 @@ async def nothing():
     return "nothing"
 
 
+async def wait(awaitable):
+    return await awaitable
+
+
+@pytest.fixture
+def run(loop):
+    return loop.run_until_complete
+
+
 ATTRIBUTES = [
     "_state",
     "_result",
