@@ -1,4 +1,4 @@
-"""run_until_complete, run, Runner, policies, asynchronous generators: a loop's life from end to end."""
+"""run_until_complete, run and Runner: a loop's life from end to end."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,6 @@ import contextvars
 import gc
 import sys
 import threading
-import warnings
 
 import pytest
 import velodrome
@@ -259,194 +258,85 @@ def test_errors_of_tasks_that_run_cancels_are_reported(caplog):
     assert "unhandled exception during asyncio.run() shutdown" in caplog.text
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 16), reason="policies are gone")
-def test_policy():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        before = asyncio.get_event_loop_policy()
-        asyncio.set_event_loop_policy(velodrome.EventLoopPolicy())
+def test_run_returns_the_result_on_a_loop_of_velodromes():
+    async def main():
+        return type(asyncio.get_running_loop())
+
+    assert velodrome.run(main()) is velodrome.Loop
+
+
+def test_run_raises_the_exception():
+    async def fail():
+        raise KeyError("key")
+
+    with pytest.raises(KeyError, match="key"):
+        velodrome.run(fail())
+
+
+@pytest.mark.parametrize("run", [asyncio.run, velodrome.run], ids=["asyncio", "velodrome"])
+def test_run_is_refused_while_a_loop_runs(run):
+    async def main():
+        coroutine = nothing()
         try:
-            loop = asyncio.new_event_loop()
-            assert type(loop) is velodrome.Loop
-            loop.close()
-
-            async def main():
-                return type(asyncio.get_running_loop())
-
-            assert asyncio.run(main()) is velodrome.Loop
-            asyncio.set_event_loop(loop)
-            assert asyncio.get_event_loop() is loop
-            asyncio.set_event_loop(None)
+            with pytest.raises(RuntimeError, match=r"run\(\) cannot be called from a running event loop"):
+                run(coroutine)
         finally:
-            asyncio.set_event_loop_policy(before)
+            coroutine.close()
+        return "went on"
+
+    assert velodrome.run(main()) == "went on"
+    assert asyncio.run(main()) == "went on"
 
 
-def test_nothing_of_asyncio_is_patched(run_python):
-    code = """
-import asyncio, asyncio.tasks, asyncio.futures, asyncio.events, asyncio.base_events, _asyncio
-modules = [asyncio, asyncio.tasks, asyncio.futures, asyncio.events, asyncio.base_events, asyncio.runners]
-modules += [_asyncio]
-before = [dict(vars(module)) for module in modules]
-classes = [asyncio.BaseEventLoop, asyncio.AbstractEventLoop, asyncio.Handle, asyncio.SelectorEventLoop]
-of_classes = [dict(vars(each)) for each in classes]
-import velodrome
-async def main():
-    await velodrome.sleep(0)
-    await asyncio.create_task(asyncio.sleep(0))
-velodrome.run(main())
-for module, names in zip(modules, before):
-    for name, value in names.items():
-        assert vars(module)[name] is value, (module, name)
-for each, names in zip(classes, of_classes):
-    for name, value in names.items():
-        assert name.startswith("_abc") or vars(each)[name] is value, (each, name)
-print("untouched")
-"""
-    assert run_python(code).stdout == "untouched\n"
+@pytest.mark.parametrize("debug", [True, False, None])
+def test_run_passes_debug_on(debug):
+    async def main():
+        return asyncio.get_running_loop().get_debug()
+
+    assert velodrome.run(main(), debug=debug) is bool(debug)
 
 
-# -- Asynchronous generators -------------------------------------------------------------------------------
+def test_run_takes_another_loop_factory():
+    async def main():
+        return type(asyncio.get_running_loop())
+
+    assert velodrome.run(main(), loop_factory=asyncio.SelectorEventLoop) is asyncio.SelectorEventLoop
+    with velodrome.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        assert runner.run(main()) is asyncio.SelectorEventLoop
 
 
-async def numbers(closed, name="closed"):
-    try:
-        for number in range(10):
-            yield number
-            await asyncio.sleep(0)
-    finally:
-        await asyncio.sleep(0)
-        closed.append(name)
-
-
-def test_dropped_generator_is_closed_by_the_loop(either_loop):
-    closed = []
+def test_run_leaves_no_loop_behind():
+    loops = []
 
     async def main():
-        async for number in numbers(closed):
-            if number == 2:
-                break
-        gc.collect()
-        for _ in range(4):
-            await asyncio.sleep(0)
-        assert closed == ["closed"]
+        loops.append(asyncio.get_running_loop())
 
-    either_loop.run_until_complete(main())
+    velodrome.run(main())
+    assert loops[0].is_closed()
+    assert asyncio._get_running_loop() is None
 
 
-def test_shutdown_closes_what_is_open(either_loop):
-    closed = []
-    kept = [numbers(closed, number) for number in range(3)]
-
-    async def main():
-        for generator in kept[:2]:
-            await generator.__anext__()
-
-    either_loop.run_until_complete(main())
-    assert closed == []
-    either_loop.run_until_complete(either_loop.shutdown_asyncgens())
-    assert sorted(closed) == [0, 1]
+@pytest.mark.parametrize("wrong", [None, 1, nothing, "text"])
+def test_run_refuses_what_is_no_coroutine(wrong):
+    raised = []
+    for run in asyncio.run, velodrome.run:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            run(wrong)
+        raised.append((caught.type, str(caught.value)))
+    assert raised[0] == raised[1]
 
 
-def test_generator_begun_after_the_shutdown_warns(either_loop):
-    closed = []
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="any awaitable is taken from Python 3.14 on")
+def test_run_takes_any_awaitable():
+    class Awaitable:
+        def __await__(self):
+            return velodrome.sleep(0, "result").__await__()
 
-    async def main():
-        await either_loop.shutdown_asyncgens()
-        generator = numbers(closed)
-        with pytest.warns(ResourceWarning, match="was scheduled after loop.shutdown_asyncgens"):
-            await generator.__anext__()
-        await generator.aclose()
-
-    either_loop.run_until_complete(main())
+    assert velodrome.run(Awaitable()) == "result"
 
 
-def test_generator_that_fails_while_it_is_closed():
-    def program(loop):
-        contexts = []
-        loop.set_exception_handler(
-            lambda loop, context: contexts.append(
-                (context["message"].partition(" at 0x")[0], sorted(context))
-            )
-        )
-
-        async def bad():
-            try:
-                yield 1
-            finally:
-                raise ValueError("while closing")
-
-        async def main():
-            generator = bad()
-            await generator.__anext__()
-            await loop.shutdown_asyncgens()
-
-        loop.run_until_complete(main())
-        return contexts
-
-    kind, contexts = check_same(program)
-    assert kind == "returned" and len(contexts) == 1
-
-
-def test_hooks_are_put_back(either_loop):
-    def first(generator):
-        pass
-
-    def last(generator):
-        pass
-
-    async def main():
-        hooks = sys.get_asyncgen_hooks()
-        assert hooks.firstiter == either_loop._asyncgen_firstiter_hook
-        assert hooks.finalizer == either_loop._asyncgen_finalizer_hook
-
-    before = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(firstiter=first, finalizer=last)
-    try:
-        either_loop.run_until_complete(main())
-        assert sys.get_asyncgen_hooks() == (first, last)
-        either_loop.call_soon(lambda: 1 / 0)
-        either_loop.set_exception_handler(lambda loop, context: sys.exit(1))
-        with pytest.raises(SystemExit):
-            either_loop.run_forever()
-        assert sys.get_asyncgen_hooks() == (first, last)
-    finally:
-        sys.set_asyncgen_hooks(*before)
-        either_loop.set_exception_handler(None)
-
-
-def test_generator_dropped_in_another_thread(either_loop):
-    closed = []
-    box = []
-
-    async def begin():
-        box.append(numbers(closed))
-        await box[0].__anext__()
-
-    async def wait():
-        while not closed:
-            await asyncio.sleep(0)
-
-    either_loop.run_until_complete(begin())
-    thread = threading.Thread(target=box.clear)
-    thread.start()
-    thread.join()
-    either_loop.run_until_complete(wait())
-
-
-def test_generator_of_a_closed_loop_is_dropped_quietly(either_loop):
-    closed = []
-    box = []
-
-    async def begin():
-        box.append(numbers(closed))
-        await box[0].__anext__()
-
-    loop = type(either_loop)()
-    loop.run_until_complete(begin())
-    loop.close()
-    box.clear()
-    gc.collect()
-    assert closed == []
+def test_run_takes_a_native_sleep():
+    assert velodrome.run(velodrome.sleep(0, "result")) == "result"
 
 
 # -- The rest of the life ----------------------------------------------------------------------------------

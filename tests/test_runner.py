@@ -1,6 +1,7 @@
 """Runner and run: asyncio's answers, in asyncio's place or beside it."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import signal
@@ -11,6 +12,7 @@ import weakref
 import pytest
 import velodrome
 from differential.compare import outcome
+from differential.tasks import nothing
 
 BOTH = pytest.mark.parametrize("aio", [asyncio, velodrome], ids=["asyncio", "velodrome"])
 
@@ -24,6 +26,15 @@ def both(program):
     answers = [program(asyncio), program(velodrome)]
     assert answers[0] == answers[1]
     return answers[0]
+
+
+def theirs(**options):
+    return asyncio.Runner(loop_factory=asyncio.SelectorEventLoop, **options)
+
+
+@pytest.fixture(params=[theirs, velodrome.Runner], ids=["asyncio", "velodrome"])
+def runner_class(request):
+    return request.param
 
 
 def test_bad_arguments():
@@ -323,3 +334,140 @@ with asyncio.Runner(loop_factory=velodrome.new_event_loop) as runner:
 """
     refused = "asyncio.run() cannot be called from a running event loop"
     assert run_python(program).stdout.splitlines() == ["asked", "Loop", refused, "NoneType", refused]
+
+
+def test_a_runner_runs_several_in_one_context(runner_class):
+    variable = contextvars.ContextVar("variable", default=0)
+
+    async def add():
+        variable.set(variable.get() + 1)
+        return variable.get()
+
+    with runner_class() as runner:
+        loop = runner.get_loop()
+        assert [runner.run(add()), runner.run(add())] == [1, 2]
+        context = contextvars.copy_context()
+        assert runner.run(add(), context=context) == 1
+        assert context[variable] == 1
+        assert runner.get_loop() is loop
+    assert variable.get() == 0
+    assert loop.is_closed()
+
+
+def test_a_closed_runner_is_refused(runner_class):
+    runner = runner_class()
+    assert runner.run(nothing()) == "nothing"
+    runner.close()
+    runner.close()
+    for use in runner.get_loop, runner.__enter__:
+        with pytest.raises(RuntimeError, match="Runner is closed"):
+            use()
+
+
+def test_a_runner_that_was_never_used_makes_no_loop(runner_class):
+    runner = runner_class()
+    runner.close()
+    with pytest.raises(ValueError):
+        with runner_class():
+            raise ValueError
+
+
+def test_a_runner_cancels_what_is_left(runner_class):
+    said = []
+
+    async def left():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            said.append("cancelled")
+            raise
+
+    async def generate():
+        try:
+            yield
+        finally:
+            said.append("generator closed")
+
+    async def main():
+        asyncio.create_task(left())
+        generator = generate()
+        await anext(generator)
+        said.append(await asyncio.get_running_loop().run_in_executor(None, str, "executor"))
+        kept.append(generator)
+
+    kept = []
+    with runner_class() as runner:
+        runner.run(main())
+        assert said == ["executor"]
+    assert said == ["executor", "cancelled", "generator closed"]
+
+
+def test_a_runner_turns_ctrl_c_into_a_cancellation(runner_class):
+    said = []
+
+    async def main():
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            said.append("cancelled")
+            raise
+
+    before = signal.getsignal(signal.SIGINT)
+    with runner_class() as runner:
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(main())
+        assert said == ["cancelled"]
+        assert signal.getsignal(signal.SIGINT) is before
+        assert runner.run(nothing()) == "nothing"
+
+
+def test_a_second_ctrl_c_is_immediate(runner_class):
+    async def main():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("still here")
+
+    with runner_class() as runner, pytest.raises(KeyboardInterrupt):
+        runner.run(main())
+
+
+def test_a_programs_own_handler_of_ctrl_c_stays(runner_class):
+    said = []
+
+    async def main():
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0)
+        return "went on"
+
+    before = signal.signal(signal.SIGINT, lambda *_: said.append("own"))
+    try:
+        with runner_class() as runner:
+            assert runner.run(main()) == "went on"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert said == ["own"]
+
+
+def test_a_runner_refuses_to_run_within_itself(runner_class):
+    async def main(runner):
+        coroutine = nothing()
+        with contextlib.closing(coroutine):
+            with pytest.raises(RuntimeError, match="cannot be called from a running event loop"):
+                runner.run(coroutine)
+
+    with runner_class() as runner:
+        runner.run(main(runner))
+
+
+def test_velodromes_runner_makes_velodromes_loop():
+    with velodrome.Runner() as runner:
+        assert type(runner.get_loop()) is velodrome.Loop
+
+
+def test_asyncios_runner_takes_velodromes_loop():
+    with asyncio.Runner(loop_factory=velodrome.new_event_loop) as runner:
+        assert type(runner.get_loop()) is velodrome.Loop
+        assert runner.run(nothing()) == "nothing"
+    with asyncio.Runner(loop_factory=velodrome.Loop) as runner:
+        assert runner.run(nothing()) == "nothing"

@@ -1,0 +1,201 @@
+"""Importing the package: where it cannot run it says so, and it leaves asyncio as it is."""
+
+import asyncio
+import sys
+
+import pytest
+
+# -- Where it cannot run -----------------------------------------------------------------------------------
+
+IMPORT = "\ntry:\n    import velodrome\nexcept ImportError as error:\n    print(error)\n"
+
+
+@pytest.mark.parametrize(
+    "pretence, message",
+    [
+        (
+            "sys.version_info = Version(3, 10, 14)",
+            "velodrome runs on CPython 3.11 to 3.15, this is cpython 3.10",
+        ),
+        (
+            "sys.version_info = Version(3, 16, 0)",
+            "velodrome runs on CPython 3.11 to 3.15, this is cpython 3.16",
+        ),
+        ("sys.implementation.name = 'pypy'", "velodrome runs on CPython 3.11 to 3.15, this is pypy 3."),
+        ("sys.platform = 'win32'", "velodrome runs on Linux, this is win32"),
+        ("sys.platform = 'darwin'", "velodrome runs on Linux, this is darwin"),
+    ],
+)
+def test_an_unsupported_place_is_named_in_one_sentence(run_python, pretence, message):
+    prelude = "import asyncio, collections, sys\nVersion = collections.namedtuple('V', 'major minor micro')\n"
+    [line] = run_python(prelude + pretence + IMPORT).stdout.splitlines()
+    assert line.startswith(message)
+
+
+def test_a_missing_native_module_is_named_in_one_sentence(run_python):
+    """As in a checkout that was not built, or on an interpreter that the wheel is not for."""
+    code = "import sys\nsys.modules['velodrome._velodrome'] = None" + IMPORT
+    [line] = run_python(code).stdout.splitlines()
+    assert "velodrome" in line
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="concurrent.interpreters came with Python 3.14")
+def test_a_subinterpreter_is_refused_and_does_no_harm(run_python):
+    done = run_python(
+        """
+import velodrome
+from concurrent import interpreters
+
+async def main():
+    await velodrome.sleep(0)
+    return "works"
+
+other = interpreters.create()
+try:
+    other.exec("import velodrome")
+except interpreters.ExecutionFailed as error:
+    print(error.excinfo.type.__name__)
+else:
+    print("imported")
+other.close()
+print(velodrome.run(main()))
+"""
+    )
+    assert done.stdout.splitlines() == ["ImportError", "works"]
+
+
+def test_importing_it_once_more_is_harmless(run_python):
+    """Test runners do this: forget modules and import them afresh."""
+    done = run_python(
+        """
+import sys, gc
+import velodrome
+old, loop = velodrome, velodrome.new_event_loop()
+
+async def main(module):
+    await module.sleep(0)
+    task = module.create_task(module.sleep(0, "result"))
+    return await task
+
+task = loop.create_task(main(old))
+for name in [name for name in sys.modules if name.startswith("velodrome")]:
+    del sys.modules[name]
+import velodrome
+print(velodrome.run(main(velodrome)))
+print(loop.run_until_complete(task))
+loop.close()
+del loop, task, old
+gc.collect()
+print(velodrome.run(main(velodrome)))
+"""
+    )
+    assert done.stdout.split() == ["result"] * 3
+
+
+def test_importing_warns_of_nothing(run_python):
+    done = run_python("import velodrome", options=["-W", "error", "-X", "dev"])
+    assert done.stdout + done.stderr == ""
+
+
+# -- asyncio stays as it is --------------------------------------------------------------------------------
+
+SNAPSHOT = """
+import asyncio, contextvars, faulthandler, importlib, pkgutil, signal, sys, threading, warnings
+import concurrent.futures, inspect, types
+for module in pkgutil.iter_modules(asyncio.__path__):
+    if not module.name.startswith(("windows", "__main__", "tools")):
+        importlib.import_module(f"asyncio.{module.name}")
+import _asyncio
+
+def snapshot():
+    found = {}
+    modules = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "asyncio"}
+    modules["_asyncio"] = _asyncio
+    for module_name, module in modules.items():
+        for name, value in vars(module).items():
+            if name in ("__builtins__", "__warningregistry__"):
+                continue
+            found[module_name, name] = id(value)
+            if isinstance(value, type) and value.__module__.partition(".")[0] in ("asyncio", "_asyncio"):
+                for member, attribute in vars(value).items():
+                    # Caches of abstract classes, and what is made when it is first asked for.
+                    if not member.startswith(("_abc_", "__annot", "__static")):
+                        found[module_name, name, member] = id(attribute)
+    for number in signal.valid_signals():
+        found["signal", number] = signal.getsignal(number)
+    for hook in ("excepthook", "unraisablehook", "displayhook"):
+        found[hook] = getattr(sys, hook)
+    found["thread hook"] = threading.excepthook
+    found["generators"] = sys.get_asyncgen_hooks()
+    found["origins"] = sys.get_coroutine_origin_tracking_depth()
+    found["filters"] = list(warnings.filters)
+    found["threads"] = threading.active_count()
+    found["loop"] = asyncio._get_running_loop()
+    found["policy"] = asyncio.events._event_loop_policy
+    found["trace"] = sys.gettrace(), sys.getprofile()
+    return found
+
+async def main():
+    await velodrome.sleep(0)
+    async with asyncio.timeout(10):
+        await asyncio.gather(velodrome.create_task(asyncio.sleep(0)), asyncio.sleep(0.001))
+
+before = snapshot()
+"""
+
+
+def test_importing_patches_nothing(run_python):
+    done = run_python(
+        SNAPSHOT
+        + """
+import velodrome
+after = snapshot()
+print([key for key in before | after if before.get(key) != after.get(key)])
+"""
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_running_patches_nothing(run_python):
+    done = run_python(
+        SNAPSHOT
+        + """
+import velodrome
+velodrome.run(main())
+after = snapshot()
+print([key for key in before | after if before.get(key) != after.get(key)])
+"""
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_asyncio_goes_on_with_its_own_loop():
+    async def main():
+        return type(asyncio.get_running_loop()), type(asyncio.current_task())
+
+    with asyncio.Runner() as runner:
+        assert runner.run(main()) == (asyncio.SelectorEventLoop, asyncio.Task)
+
+
+def test_nothing_of_asyncio_is_patched(run_python):
+    code = """
+import asyncio, asyncio.tasks, asyncio.futures, asyncio.events, asyncio.base_events, _asyncio
+modules = [asyncio, asyncio.tasks, asyncio.futures, asyncio.events, asyncio.base_events, asyncio.runners]
+modules += [_asyncio]
+before = [dict(vars(module)) for module in modules]
+classes = [asyncio.BaseEventLoop, asyncio.AbstractEventLoop, asyncio.Handle, asyncio.SelectorEventLoop]
+of_classes = [dict(vars(each)) for each in classes]
+import velodrome
+async def main():
+    await velodrome.sleep(0)
+    await asyncio.create_task(asyncio.sleep(0))
+velodrome.run(main())
+for module, names in zip(modules, before):
+    for name, value in names.items():
+        assert vars(module)[name] is value, (module, name)
+for each, names in zip(classes, of_classes):
+    for name, value in names.items():
+        assert name.startswith("_abc") or vars(each)[name] is value, (each, name)
+print("untouched")
+"""
+    assert run_python(code).stdout == "untouched\n"
