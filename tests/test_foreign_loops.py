@@ -424,6 +424,7 @@ def test_debug_mode_of_a_foreign_loop(name):
     assert future._source_traceback[-1].name == "test_debug_mode_of_a_foreign_loop"
     assert task._source_traceback[-1].name == "test_debug_mode_of_a_foreign_loop"
     task._log_destroy_pending = False
+    task.get_coro().close()
 
 
 # -- Everybody's tasks on ours -----------------------------------------------------------------------------
