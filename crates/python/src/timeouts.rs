@@ -236,15 +236,14 @@ fn schedule(this: &Inst<Timeout>) -> Fallible<()> {
         .filter(|ours| !(ours.hooks().call_at || ours.hooks().call_soon || ours.hooks().time));
     if let Some(ours) = ours
         && let Some(seconds) = deadline_seconds(this)?
+        && (this.ahead.take() || seconds > crate::clock::seconds())
     {
-        if this.ahead.take() || seconds > crate::clock::seconds() {
-            ours.check_thread()?;
-            let at = crate::clock::at(seconds);
-            let key = ours.with_engine(|engine| engine.timer(at, Job::Expire(this.own())))?;
-            this.timer.set(Some(key));
-            this.handler.set(event_loop);
-            return Ok(());
-        }
+        ours.check_thread()?;
+        let at = crate::clock::at(seconds);
+        let key = ours.with_engine(|engine| engine.timer(at, Job::Expire(this.own())))?;
+        this.timer.set(Some(key));
+        this.handler.set(event_loop);
+        return Ok(());
     }
     let on_timeout = this.obj().get(&KNOWN.get().on_timeout)?;
     let when = deadline(this)?;
