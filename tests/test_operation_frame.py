@@ -4,10 +4,15 @@ import asyncio
 import inspect
 import io
 import re
+import socket
 import sys
 
 import pytest
 import velodrome
+from differential import worlds
+from differential.compare import one_turn
+
+either_loop = worlds.either_loop
 
 FRAME = [name for name in dir(sys._getframe()) if not name.startswith("_") and name != "clear"]
 
@@ -126,6 +131,41 @@ def shown(module, name, on_velodrome):
 @pytest.mark.parametrize("name", WAITING)
 def test_shows_what_asyncios_coroutine_shows(name):
     assert shown(velodrome, name, True) == shown(asyncio, name, False)
+
+
+CALLS = {
+    "sock_recv": (10,),
+    "sock_recv_into": (bytearray(10),),
+    "sock_recvfrom": (10,),
+    "sock_recvfrom_into": (bytearray(10),),
+    "sock_sendall": (b"data",),
+    "sock_sendto": (b"data", ("127.0.0.1", 9)),
+    "sock_accept": (),
+    "sock_connect": (("127.0.0.1", 9),),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_on_sockets_show_the_code_of_asyncios(either_loop, name):
+    function = getattr(asyncio.SelectorEventLoop, name)
+    with socket.socket() as sock:
+        coro = getattr(either_loop, name)(sock, *CALLS[name])
+        assert coro.cr_code is function.__code__
+        assert coro.cr_frame.f_globals is function.__globals__
+        coro.close()
+
+
+def test_a_task_that_waits_for_a_socket_stands_in_asyncios_code(either_loop):
+    one, other = socket.socketpair()
+    with one, other:
+        one.setblocking(False)
+        task = either_loop.create_task(either_loop.sock_recv(one, 10))
+        one_turn(either_loop)
+        (frame,) = task.get_stack()
+        assert frame.f_code.co_name == "sock_recv"
+        assert asyncio.selector_events.__file__ in repr(task)
+        other.send(b"data")
+        assert either_loop.run_until_complete(task) == b"data"
 
 
 def test_frame_has_what_frames_have():

@@ -49,7 +49,7 @@ impl Class for OperationFrame {
 }
 
 /// The modules whose functions operations stand for, with the classes and functions in which those are found.
-const MODULES: [(&std::ffi::CStr, &[&str]); 7] = [
+const MODULES: [(&std::ffi::CStr, &[&str]); 8] = [
     (
         c"asyncio.tasks",
         &["sleep", "wait", "_wait", "wait_for", "_cancel_and_wait", "as_completed", "_AsCompletedIterator"],
@@ -63,7 +63,11 @@ const MODULES: [(&std::ffi::CStr, &[&str]); 7] = [
     (c"asyncio.taskgroups", &["TaskGroup"]),
     (c"asyncio.threads", &["to_thread"]),
     (c"asyncio.streams", &["StreamReader", "StreamWriter", "FlowControlMixin"]),
+    (c"asyncio.selector_events", &[ASYNCIOS_LOOP]),
 ];
+
+/// The class of asyncio's in whose place ours is called `Loop`.
+const ASYNCIOS_LOOP: &str = "BaseSelectorEventLoop";
 
 /// The coroutines inside an operation that asyncio would have below it, by the stage that the operation is in.
 fn inside(qualname: &str, stage: u8) -> &'static [&'static str] {
@@ -89,7 +93,8 @@ fn look() -> Fallible<Ref> {
         if let Some(code) = function.get_if_there(&code_name)?
             && let Some(globals) = function.get_if_there(&globals_name)?
         {
-            let name = function.get(&*object::interned(c"__qualname__")?)?;
+            let name = function.get(&*object::interned(c"__qualname__")?)?.to_text();
+            let name = object::text(&name.replace(ASYNCIOS_LOOP, "Loop"))?;
             object::dict_set(&codes, &name, &*object::tuple(&[&code, &globals])?)?;
         }
         Ok(())
