@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import stat
+import sys
 import tempfile
 from pathlib import Path
 
@@ -373,6 +374,35 @@ def test_tls_over_a_unix_socket(either_loop, folder):
         server.close()
 
     either_loop.run_until_complete(main())
+
+
+def test_it_is_asyncio_that_looks_at_a_path_and_removes_it(folder, monkeypatch):
+    """BlockBuster tells by the file and the name of a function whether it may do that while a loop runs."""
+    callers = []
+
+    def noted(function):
+        def call(*arguments, **keywords):
+            code = sys._getframe(1).f_code
+            callers.append((function.__name__, code.co_filename, code.co_qualname))
+            return function(*arguments, **keywords)
+
+        return call
+
+    for name in ("stat", "unlink"):
+        monkeypatch.setattr(os, name, noted(getattr(os, name)))
+
+    def program(loop):
+        async def main():
+            path = fresh(folder)
+            for _ in range(2):
+                server = await loop.create_unix_server(Echo, path)
+                server.close()
+            return os.path.exists(path)
+
+        callers.clear()
+        return loop.run_until_complete(main()), list(callers)
+
+    check_same(program)
 
 
 def test_names_are_free_again(folder):

@@ -5,11 +5,10 @@ here: a transport for a connected socket, and readers and writers. So every keyw
 honoured as it is there.
 """
 
-import os
 import socket
 from asyncio import base_events, constants, selector_events, tasks, trsock, unix_events
-from asyncio.log import logger
 from functools import wraps
+from types import CellType, FunctionType
 
 from velodrome import _tls
 from velodrome._selector_view import SelectorView, TransportTable
@@ -42,7 +41,23 @@ def _or_closed(function):
     return create
 
 
-class Network:
+def _deriving(function, owner):
+    """Return one of asyncio's methods whose super() means what `owner` derives from.
+
+    Tools know asyncio's code by its file and its names. BlockBuster lets it look at the path of a Unix socket
+    and remove it while a loop runs, and nobody else.
+    """
+    cells = tuple(CellType(owner) for _ in function.__code__.co_freevars)
+    return FunctionType(function.__code__, function.__globals__, closure=cells)
+
+
+class _Listeners:
+    """What asyncio's loop for Unix reaches by super()."""
+
+    _stop_serving = _Selector._stop_serving
+
+
+class Network(_Listeners):
     """The part of the loop that makes connections."""
 
     # -- Transports --------------------------------------------------------------------------------
@@ -97,24 +112,6 @@ class Network:
     _create_server_getaddrinfo = _Base._create_server_getaddrinfo
     connect_accepted_socket = _Base.connect_accepted_socket
     _start_serving = _Selector._start_serving
-
-    def _stop_serving(self, sock):
-        # From 3.13 on, create_unix_server notes the paths that it is to clean up.
-        inode = self._unix_server_sockets.pop(sock, None)
-        path = sock.getsockname() if inode is not None else None
-        self._remove_reader(sock.fileno())
-        sock.close()
-        if path is None:
-            return
-        try:
-            # Somebody else may have put another socket there.
-            if os.stat(path).st_ino == inode:
-                os.unlink(path)
-        except FileNotFoundError:
-            pass
-        except OSError as exc:
-            logger.error("Unable to clean up listening UNIX socket %r: %r", path, exc)
-
     _accept_connection = _Selector._accept_connection
     _accept_connection2 = _Selector._accept_connection2
 
@@ -177,6 +174,10 @@ class Network:
     @property
     def _transports(self):
         return TransportTable(self)
+
+
+# From 3.13 on this one removes the path of a Unix socket.
+Network._stop_serving = _deriving(_Unix._stop_serving, Network)
 
 
 def _is_literal(host):
