@@ -12,7 +12,7 @@ import weakref
 import pytest
 import velodrome
 from differential import worlds
-from differential.compare import outcome, plain
+from differential.compare import garbage_stays_young, outcome, plain
 
 either_loop = worlds.either_loop
 BOTH = pytest.mark.parametrize("aio", [asyncio, velodrome], ids=["asyncio", "velodrome"])
@@ -232,6 +232,39 @@ def test_chained_futures_die_together(aio, loop):
     del theirs, ours
     gc.collect()
     assert [reference() for reference in references] == [None, None]
+
+
+@pytest.mark.parametrize("kept", ["none", "theirs", "ours"])
+def test_futures_that_were_chained_live_as_long_as_asyncios(kept):
+    """Without the garbage collector, which is late for an exception that holds a connection open."""
+
+    async def main(aio):
+        theirs = concurrent.futures.Future()
+        ours = aio.wrap_future(theirs)
+        theirs.set_result(None)
+        await ours
+        references = [weakref.ref(theirs), weakref.ref(ours)]
+        held = {"none": None, "theirs": theirs, "ours": ours}[kept]
+        del theirs, ours
+        await asyncio.sleep(0)
+        return [reference() is None for reference in references], held is None
+
+    with garbage_stays_young():
+        on_both(main)
+
+
+def test_the_future_of_a_coroutine_lives_as_long_as_asyncios():
+    async def main(aio):
+        theirs = aio.run_coroutine_threadsafe(asyncio.sleep(0), asyncio.get_running_loop())
+        while not theirs.done():
+            await asyncio.sleep(0)
+        reference = weakref.ref(theirs)
+        del theirs
+        await asyncio.sleep(0)
+        return reference() is None
+
+    with garbage_stays_young():
+        assert on_both(main) == ("returned", True)
 
 
 # -- run_coroutine_threadsafe --------------------------------------------------------------------------------

@@ -17,10 +17,15 @@ use crate::original::Code;
 use crate::state::state;
 use crate::waiters;
 
-/// What connects a source, whose outcome is handed on, with its destination.
+/// One of the two callbacks that connect a source, whose outcome is handed on, with its destination.
+///
+/// Each knows the other future only. Futures of `concurrent.futures` keep the callbacks that were called, so one
+/// that knew both would keep them, and an exception with its frames, until the garbage collector comes.
 #[derive(Debug)]
 pub struct Chain {
+    /// Of the destination's callback.
     source: Slot,
+    /// Of the source's callback.
     destination: Slot,
     /// Empty for futures of `concurrent.futures`.
     source_loop: Slot,
@@ -97,25 +102,32 @@ fn check(holds: bool) -> Fallible<()> {
 
 /// Chains two futures: the source's outcome becomes the destination's.
 pub fn chain(source: &Obj, destination: &Obj) -> Fallible<()> {
-    let this = Own::<Chain>::new()?;
+    let [of_destination, of_source] = [Own::<Chain>::new()?, Own::<Chain>::new()?];
+    let both = [&of_destination, &of_source];
     if is_future(source)? {
-        this.source_loop.set(loop_of(source)?);
+        let event_loop = loop_of(source)?;
+        for one in both {
+            one.source_loop.set(event_loop.clone());
+        }
     } else if !is_concurrent(source)? {
         return Err(Raised::type_error("A future is required for source argument"));
     }
     if is_future(destination)? {
-        this.destination_loop.set(loop_of(destination)?);
-        this.onto_loop.set(true);
+        let event_loop = loop_of(destination)?;
+        for one in both {
+            one.destination_loop.set(event_loop.clone());
+        }
+        of_source.onto_loop.set(true);
     } else if !is_concurrent(destination)? {
         return Err(Raised::type_error("A future is required for destination argument"));
     }
-    this.source.set(source.own());
-    this.destination.set(destination.own());
-    let [check_cancel, set_state] =
-        [&CALLABLES.get()[0], &CALLABLES.get()[1]].map(|method| crate::cpython::spec::bind(method, &this));
+    of_destination.source.set(source.own());
+    of_source.destination.set(destination.own());
+    let check_cancel = crate::cpython::spec::bind(&CALLABLES.get()[0], &of_destination)?;
+    let set_state = crate::cpython::spec::bind(&CALLABLES.get()[1], &of_source)?;
     let add_done_callback = &state().names.add_done_callback;
-    destination.call_method(add_done_callback, &[&*check_cancel?])?;
-    source.call_method(add_done_callback, &[&*set_state?]).map(drop)
+    destination.call_method(add_done_callback, &[&check_cancel])?;
+    source.call_method(add_done_callback, &[&set_state]).map(drop)
 }
 
 /// Whether what belongs to `event_loop` can be done here and now.
