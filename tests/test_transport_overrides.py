@@ -1,7 +1,9 @@
 """What a program changes on a socket or its transport, once the transport is made, counts from then on."""
 
 import asyncio
+import os
 import socket
+from unittest.mock import patch
 
 import pytest
 from differential.compare import check_same
@@ -107,3 +109,34 @@ def test_watching_that_a_transport_has_ended_is_over():
         return removed
 
     assert check_same(program) == ("returned", (False, False, False))
+
+
+async def of_a_stream(loop):
+    near, far = socket.socketpair()
+    far.close()
+    return (await loop.connect_accepted_socket(asyncio.Protocol, near))[0]
+
+
+async def of_datagrams(loop):
+    endpoint = loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+    return (await endpoint)[0]
+
+
+async def of_a_pipe(loop):
+    reader, writer = os.pipe()
+    os.close(writer)
+    return (await loop.connect_read_pipe(asyncio.Protocol, os.fdopen(reader, "rb")))[0]
+
+
+@pytest.mark.parametrize("connect", [of_a_stream, of_datagrams, of_a_pipe])
+def test_get_extra_info_replaced_in_asyncios_class(connect):
+    def program(loop):
+        transport = loop.run_until_complete(connect(loop))
+        with patch("asyncio.BaseTransport.get_extra_info", return_value="anything") as replaced:
+            told = transport.get_extra_info("sockname")
+        replaced.assert_called_with("sockname")
+        transport.close()
+        loop.run_until_complete(asyncio.sleep(0))
+        return told, transport.get_extra_info("nothing", "default")
+
+    assert check_same(program) == ("returned", ("anything", "default"))

@@ -30,7 +30,7 @@ use std::cell::Cell;
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
 
-use crate::cpython::object::{self, boolean, none};
+use crate::cpython::object::{self, boolean};
 use crate::cpython::{Args, Class, Fallible, Home, Inst, Own, Raised, Ref, Signature, Slot, Spec, Visitor};
 use crate::job::Job;
 use crate::state::state;
@@ -171,21 +171,6 @@ fn py_init(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<()> {
     stream::announce(this, protocol, true, waiter)
 }
 
-fn py_get_extra_info<T: Streaming>(this: &Inst<T>, args: Args<'_>) -> Fallible<Ref> {
-    let [name, default] = args.parse(&Signature {
-        function: "get_extra_info",
-        names: ["name", "default"],
-        positional: 2,
-        required: 1,
-    })?;
-    let name = name.unwrap_or(none());
-    let extra = this.extra_slot().get_or_none();
-    if !object::is_dict(&extra) {
-        return extra.call_method(&*object::interned(c"get")?, &[name, default.unwrap_or(none())]);
-    }
-    Ok(object::dict_get(&extra, name)?.unwrap_or_else(|| default.unwrap_or(none()).own()))
-}
-
 fn py_server(this: &Inst<SocketTransport>) -> Fallible<Ref> {
     Ok(this.server.get_or_none())
 }
@@ -217,9 +202,6 @@ pub fn define() -> Fallible<Ref> {
     let base = object::import(c"asyncio.transports")?.get(&*object::interned(c"_FlowControlMixin")?)?;
     crate::cpython::transport_slots::find_in_transport(&base)?;
     let mut methods = class_methods!(SocketTransport, "SocketTransport";
-        c"get_extra_info" => any py_get_extra_info,
-            c"get_extra_info($self, name, default=None)\n--\n\nReturn what is known of the connection by that name: \
-              'socket', 'sockname', 'peername'.";
         c"get_protocol" => none stream::py_get_protocol,
             c"get_protocol($self, /)\n--\n\nReturn the current protocol.";
         c"is_closing" => none stream::py_is_closing,

@@ -20,8 +20,8 @@ use crate::job::Job;
 use crate::state::state;
 
 use super::closing::{self, Closing};
+use super::flow;
 use super::stream::{self, Stream, Streaming, Writing};
-use super::{flow, py_get_extra_info};
 use kept::Datagrams;
 pub use receiving::run_readable;
 pub use sending::{run_writable, writable_handle};
@@ -191,9 +191,6 @@ pub fn define() -> Fallible<Ref> {
     let body = object::dict(&[(&*object::interned(c"__slots__")?, &*state().empty_tuple)])?;
     let base = mixin.class().call(&[&*name, &*bases, &*body])?;
     let mut methods = class_methods!(DatagramTransport, "DatagramTransport";
-        c"get_extra_info" => any py_get_extra_info,
-            c"get_extra_info($self, name, default=None)\n--\n\nReturn what is known of the endpoint by that name: \
-              'socket', 'sockname', 'peername'.";
         c"get_protocol" => none stream::py_get_protocol,
             c"get_protocol($self, /)\n--\n\nReturn the current protocol.";
         c"set_protocol" => any py_set_protocol,
