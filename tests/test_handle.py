@@ -36,6 +36,18 @@ def test_handle_is_one_of_asyncios(either_loop, way):
     assert isinstance(handle, asyncio.TimerHandle) == (way in (WAYS["call_later"], WAYS["call_at"]))
 
 
+@ways
+def test_handle_is_one_of_what_takes_the_name_of_asyncios(either_loop, way):
+    """So isinstance() and issubclass() answer alike where velodrome is installed."""
+    handle = way(either_loop, note)
+    for name in "Handle", "TimerHandle":
+        ours, asyncios = getattr(velodrome, name), getattr(asyncio, name)
+        assert isinstance(handle, ours) == isinstance(handle, asyncios)
+        assert issubclass(type(handle), ours) == issubclass(type(handle), asyncios)
+    assert issubclass(velodrome.TimerHandle, velodrome.Handle)
+    assert not issubclass(velodrome.Handle, velodrome.TimerHandle)
+
+
 def test_handles_of_ours_are_ours(loop):
     assert type(loop.call_soon(note)) is velodrome.Handle
     assert type(loop.call_later(1, note)) is velodrome.TimerHandle

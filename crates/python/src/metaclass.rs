@@ -1,22 +1,29 @@
-//! The metaclass of `Future` and `Task`.
+//! The metaclass of `Future` and `Task`, and of `Handle` and `TimerHandle`.
 //!
 //! `velodrome.Task` derives from `_asyncio.Task` and `velodrome.Future` from `_asyncio.Future`, each with fields of
 //! its own, so one cannot derive from the other as well: their layouts conflict. What a program asks,
 //! `isinstance(task, velodrome.Future)`, is answered here instead. asyncio's own tasks and futures count too, so
-//! that old and new ones mix where `asyncio.Future` has become ours.
+//! that old and new ones mix where `asyncio.Future` has become ours. Handles are the same case: `velodrome.TimerHandle`
+//! derives from asyncio's, and not from `velodrome.Handle`.
 
 use crate::cpython::object::{self, Obj, Ref, boolean};
 use crate::cpython::{Class, Fallible};
 use crate::future::Future;
+use crate::handle::Handle;
 use crate::state::state;
 use crate::task::Task;
+use crate::timer_handle::TimerHandle;
 
-/// asyncio's class behind exactly one of our two classes.
+/// asyncio's class behind exactly one of our four classes.
 fn behind(class: &Obj) -> Option<&'static Obj> {
     if class.is(Future::home().class()) {
         Some(&state().future_class)
     } else if class.is(Task::home().class()) {
         Some(&state().task_class)
+    } else if class.is(Handle::home().class()) {
+        Some(&state().handle_class)
+    } else if class.is(TimerHandle::home().class()) {
+        Some(&state().timer_handle_class)
     } else {
         None
     }
@@ -38,8 +45,8 @@ fn subclass_check(class: &Obj, candidate: &Obj) -> Fallible<Ref> {
     crate::cpython::metaclass::subclass_check(class, candidate)
 }
 
-/// Makes the metaclass, and makes it that of both classes.
-pub fn define(future: &Obj, task: &Obj) -> Fallible<Ref> {
+/// Makes the metaclass, and makes it that of these classes.
+pub fn define(classes: &[&Obj]) -> Fallible<Ref> {
     let metaclass = crate::cpython::metaclass::define(vec![
         metaclass_method!(
             "FutureMeta",
@@ -54,8 +61,9 @@ pub fn define(future: &Obj, task: &Obj) -> Fallible<Ref> {
             c"Whether a class is one of futures."
         ),
     ])?;
-    crate::cpython::spec::set_metaclass(future, &metaclass);
-    crate::cpython::spec::set_metaclass(task, &metaclass);
+    for class in classes {
+        crate::cpython::spec::set_metaclass(class, &metaclass);
+    }
     let _ = object::none;
     Ok(metaclass)
 }

@@ -28,12 +28,14 @@ fn fill(module: &Module<'_>, minor: u8, micro: u8) -> Fallible<()> {
 
     let future_class = future::define()?;
     let task_class = task::define()?;
-    crate::metaclass::define(&future_class, &task_class)?;
+    let handle_class = handle::define()?;
+    let timer_handle_class = timer_handle::define()?;
+    crate::metaclass::define(&[&future_class, &task_class, &handle_class, &timer_handle_class])?;
     module.add(c"Future", &future_class)?;
     module.add(c"FutureIter", &*future_iter::define()?)?;
     module.add(c"Task", &task_class)?;
-    module.add(c"Handle", &*handle::define()?)?;
-    module.add(c"TimerHandle", &*timer_handle::define()?)?;
+    module.add(c"Handle", &handle_class)?;
+    module.add(c"TimerHandle", &timer_handle_class)?;
     if let Some(class) = thread_safe_handle::define()? {
         module.add(c"ThreadSafeHandle", &class)?;
     }
