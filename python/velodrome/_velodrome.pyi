@@ -41,12 +41,12 @@ __version__: str
 # `isinstance(task, Future)` holds for every future and task, asyncio's own included, although Task does not
 # derive from this Future; type checkers see the common base, asyncio.Future.
 @type_check_only
-class _FutureMeta(type):
+class _AsyncioMeta(type):
     def __instancecheck__(self, instance: object, /) -> bool: ...
     def __subclasscheck__(self, subclass: type, /) -> bool: ...
 
 @disjoint_base
-class Future(asyncio.Future[_T], metaclass=_FutureMeta):
+class Future(asyncio.Future[_T], metaclass=_AsyncioMeta):
     @property
     def _result(self) -> _T | None: ...
     @property
@@ -55,7 +55,7 @@ class Future(asyncio.Future[_T], metaclass=_FutureMeta):
     def _make_cancelled_error(self) -> asyncio.CancelledError: ...
 
 @disjoint_base
-class Task(asyncio.Task[_T_co], metaclass=_FutureMeta):
+class Task(asyncio.Task[_T_co], metaclass=_AsyncioMeta):
     @property
     def _result(self) -> _T_co | None: ...
     @property
@@ -84,10 +84,10 @@ class FutureIter(Generator[Any, None, Any]):
     def throw(self, typ: BaseException, val: None = None, tb: TracebackType | None = None, /) -> Any: ...
     def close(self) -> None: ...
 
-class Handle(asyncio.Handle): ...
+class Handle(asyncio.Handle, metaclass=_AsyncioMeta): ...
 
 @disjoint_base
-class TimerHandle(asyncio.TimerHandle): ...
+class TimerHandle(asyncio.TimerHandle, metaclass=_AsyncioMeta): ...
 
 @disjoint_base
 class LoopCore:

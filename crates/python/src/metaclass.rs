@@ -6,7 +6,7 @@
 //! that old and new ones mix where `asyncio.Future` has become ours. Handles are the same case: `velodrome.TimerHandle`
 //! derives from asyncio's, and not from `velodrome.Handle`.
 
-use crate::cpython::object::{self, Obj, Ref, boolean};
+use crate::cpython::object::{Obj, Ref, boolean};
 use crate::cpython::{Class, Fallible};
 use crate::future::Future;
 use crate::handle::Handle;
@@ -49,21 +49,20 @@ fn subclass_check(class: &Obj, candidate: &Obj) -> Fallible<Ref> {
 pub fn define(classes: &[&Obj]) -> Fallible<Ref> {
     let metaclass = crate::cpython::metaclass::define(vec![
         metaclass_method!(
-            "FutureMeta",
+            "AsyncioMeta",
             c"__instancecheck__",
             instance_check,
-            c"Whether an object is a future."
+            c"Whether an object is what asyncio's class of this name stands for."
         ),
         metaclass_method!(
-            "FutureMeta",
+            "AsyncioMeta",
             c"__subclasscheck__",
             subclass_check,
-            c"Whether a class is one of futures."
+            c"Whether a class is, or derives from, asyncio's class of this name."
         ),
     ])?;
     for class in classes {
         crate::cpython::spec::set_metaclass(class, &metaclass);
     }
-    let _ = object::none;
     Ok(metaclass)
 }

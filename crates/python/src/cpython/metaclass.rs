@@ -12,7 +12,7 @@ use super::spec::{Anything, Method, leak_methods, slot};
 pub fn define(methods: Vec<Method<Anything>>) -> Fallible<Ref> {
     let mut slots = [slot(ffi::Py_tp_methods, leak_methods(methods)), slot(0, std::ptr::null_mut())];
     let mut description = ffi::PyType_Spec {
-        name: c"velodrome.FutureMeta".as_ptr(),
+        name: c"velodrome.AsyncioMeta".as_ptr(),
         basicsize: 0,
         itemsize: 0,
         flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE) as c_uint,
