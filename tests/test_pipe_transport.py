@@ -6,32 +6,14 @@ import os
 import threading
 
 import pytest
+from differential import connection as connections
 from differential import pipe
 from differential.compare import one_turn
-from differential.connection import trail
+from differential.connection import FAILURES, once, raising, trail
 from differential.pipe import reading, writing
 
-debug = pipe.debug
+debug = connections.debug
 made_of = pipe.made_of
-
-FAILURES = [ValueError, OSError, KeyboardInterrupt, SystemExit, asyncio.CancelledError]
-
-
-def raising(error):
-    def fail(connection, *arguments):
-        raise error("on purpose")
-
-    return fail
-
-
-def once(action):
-    """Act in the first of the calls only."""
-
-    def act(connection, *arguments):
-        connection.on.clear()
-        return action(connection)
-
-    return act
 
 
 # -- Reading -----------------------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ import weakref
 import pytest
 import velodrome
 from differential import compare, pipe
+from differential import connection as connections
 from differential.compare import on_both, one_turn, outcome
 
-debug = pipe.debug
+debug = connections.debug
 
 CONNECT = ["connect_read_pipe", "connect_write_pipe"]
 

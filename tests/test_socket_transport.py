@@ -3,7 +3,6 @@ the same iterations, order and contexts, and the same reports, whatever is done 
 
 import asyncio
 import gc
-import logging
 import pickle
 import socket
 import sys
@@ -13,38 +12,13 @@ import weakref
 
 import pytest
 import velodrome
-from differential.connection import Connection, same, trail
+from differential import connection as connections
+from differential.connection import FAILURES, Connection, once, raising, same, trail
 
-FAILURES = [ValueError, OSError, KeyboardInterrupt, SystemExit, asyncio.CancelledError]
-
-
-def raising(error):
-    def fail(connection, *arguments):
-        raise error("on purpose")
-
-    return fail
-
-
-def once(action):
-    """Act in the first of the calls only."""
-
-    def act(connection, *arguments):
-        connection.on.clear()
-        return action(connection)
-
-    return act
+debug = connections.debug
 
 
 # -- What the protocol is called for -----------------------------------------------------------------------
-
-
-@pytest.fixture(params=[False, True], ids=["quiet", "debug"])
-def debug(request):
-    logger = logging.getLogger("asyncio")
-    level = logger.level
-    logger.setLevel(logging.DEBUG if request.param else level)
-    yield request.param
-    logger.setLevel(level)
 
 
 def whole_life(connection):

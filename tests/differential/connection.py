@@ -7,10 +7,32 @@ import re
 import socket
 from contextlib import suppress
 
+import pytest
+
 from .compare import check_same, outcome, plain, turns
 
 #: Says in which context a method of the protocol was called: each call adds its name to its context.
 trail = contextvars.ContextVar("trail", default="")
+
+#: What a method of a protocol may raise: what is reported, and what stops the loop.
+FAILURES = [ValueError, OSError, KeyboardInterrupt, SystemExit, asyncio.CancelledError]
+
+
+def raising(error):
+    def fail(connection, *arguments):
+        raise error("on purpose")
+
+    return fail
+
+
+def once(action):
+    """Act in the first of the calls only."""
+
+    def act(connection, *arguments):
+        connection.on.clear()
+        return action(connection)
+
+    return act
 
 
 class Connection:
@@ -170,3 +192,12 @@ def same(program, *arguments, debug=False, kind=Connection, **options):
         return notes
 
     return check_same(run)[1]
+
+
+@pytest.fixture(params=[False, True], ids=["quiet", "debug"])
+def debug(request):
+    logger = logging.getLogger("asyncio")
+    level = logger.level
+    logger.setLevel(logging.DEBUG if request.param else level)
+    yield request.param
+    logger.setLevel(level)

@@ -1,6 +1,5 @@
 """One end of a pipe as a transport, whose protocol notes every call, to be compared between two loops."""
 
-import logging
 import os
 import pty
 import socket
@@ -100,15 +99,6 @@ class WritePipe(Connection):
 
     def _end(self):
         self.transport.close()  # which asyncio's abort() is not safe to call after
-
-
-@pytest.fixture(params=[False, True], ids=["quiet", "debug"])
-def debug(request):
-    logger = logging.getLogger("asyncio")
-    level = logger.level
-    logger.setLevel(logging.DEBUG if request.param else level)
-    yield request.param
-    logger.setLevel(level)
 
 
 @pytest.fixture(params=KINDS)
