@@ -46,7 +46,7 @@ fn subclass_check(class: &Obj, candidate: &Obj) -> Fallible<Ref> {
 }
 
 /// Makes the metaclass, and makes it that of these classes.
-pub fn define(classes: &[&Obj]) -> Fallible<Ref> {
+pub fn define(classes: &[&Obj]) -> Fallible<()> {
     let metaclass = crate::cpython::metaclass::define(vec![
         metaclass_method!(
             "AsyncioMeta",
@@ -64,5 +64,5 @@ pub fn define(classes: &[&Obj]) -> Fallible<Ref> {
     for class in classes {
         crate::cpython::spec::set_metaclass(class, &metaclass);
     }
-    Ok(metaclass)
+    Ok(())
 }

@@ -23,7 +23,7 @@ use crate::task::{self, Task};
 #[derive(Debug)]
 pub struct Timeout {
     phase: Cell<Phase>,
-    /// The deadline, None included; or its `seconds`, of which no object is made before somebody asks.
+    /// The deadline, empty for None; or its `seconds`, of which no object is made before somebody asks.
     when: Slot,
     seconds: Cell<Option<f64>>,
     task: Slot,
@@ -142,14 +142,17 @@ fn with_timeout<R>(
 #[inline]
 fn create(when: Option<Ref>) -> Fallible<Own<Timeout>> {
     let this = Own::<Timeout>::new()?;
-    set_deadline(&this, when.unwrap_or_else(|| none().own()));
+    set_deadline(&this, when.as_deref());
     Ok(this)
 }
 
-fn set_deadline(this: &Inst<Timeout>, when: Ref) {
+fn set_deadline(this: &Inst<Timeout>, when: Option<&Obj>) {
     this.seconds.set(None);
     this.ahead.set(false);
-    this.when.set(when);
+    match when.filter(|when| !when.is_none()) {
+        Some(when) => this.when.set(when.own()),
+        None => this.when.clear(),
+    }
 }
 
 /// The deadline, or None.
@@ -225,7 +228,7 @@ pub fn enter(this: &Inst<Timeout>) -> Fallible<Step> {
 
 /// Has the timeout fire at its deadline, or soon if that is past.
 fn schedule(this: &Inst<Timeout>) -> Fallible<()> {
-    if this.seconds.get().is_none() && this.when.holds(none()) {
+    if this.seconds.get().is_none() && this.when.is_empty() {
         return Ok(());
     }
     let Some(event_loop) = crate::registry::running_loop()? else {
@@ -345,7 +348,7 @@ fn py_init(this: &Inst<Timeout>, args: Args<'_>) -> Fallible<()> {
     let [when] =
         args.parse(&Signature { function: "Timeout.__init__", names: ["when"], positional: 1, required: 1 })?;
     this.phase.set(Phase::Created);
-    set_deadline(this, when.unwrap_or(none()).own());
+    set_deadline(this, when);
     Ok(())
 }
 
@@ -364,7 +367,7 @@ fn py_reschedule(this: &Inst<Timeout>, args: Args<'_>) -> Fallible<Ref> {
             return Err(Raised::runtime_error(&format!("Cannot change state of {phase} Timeout")));
         }
     }
-    set_deadline(this, when.unwrap_or(none()).own());
+    set_deadline(this, when);
     unschedule(this)?;
     schedule(this)?;
     Ok(none().own())

@@ -45,11 +45,7 @@ pub fn py_wait_for(args: Args<'_>) -> Fallible<Ref> {
 
 fn begin(operation: &Inst<Operation>) -> Fallible<Step> {
     let delay = operation.second.take().unwrap_or_else(|| none().own());
-    let at_once = match delay.plain_number()? {
-        Some(seconds) => seconds <= 0.0,
-        None => !delay.is_none() && delay.is_at_most(&state().zero)?,
-    };
-    if at_once {
+    if !delay.is_none() && delay.is_at_most(&state().zero)? {
         operation.stage.set(CANCELLED);
         return without_time(operation, None);
     }

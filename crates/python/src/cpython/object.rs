@@ -165,6 +165,9 @@ impl Obj {
 
     /// `self <= other`.
     pub fn is_at_most(&self, other: &Obj) -> Fallible<bool> {
+        if let (Some(number), Some(most)) = (self.plain_number()?, other.plain_number()?) {
+            return Ok(number <= most);
+        }
         // SAFETY: plain call with live arguments.
         truth(unsafe { ffi::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), ffi::Py_LE) })
     }

@@ -8,9 +8,10 @@ use crate::cpython::{Fallible, Raised};
 #[derive(Debug)]
 pub enum Separators {
     Byte(u8),
-    Longer {
+    /// One that is longer, or several of any length.
+    Any {
         shortest: Ref,
-        /// Longer ones, in order.
+        /// The others, the longest last.
         others: Vec<Ref>,
     },
 }
@@ -29,7 +30,7 @@ impl Separators {
             return Ok(match bytes::of_exact(argument) {
                 None | Some([]) => None,
                 Some([byte]) => Some(Separators::Byte(*byte)),
-                Some(_) => Some(Separators::Longer { shortest: argument.own(), others: Vec::new() }),
+                Some(_) => Some(Separators::Any { shortest: argument.own(), others: Vec::new() }),
             });
         }
         let mut separators = argument.items()?;
@@ -41,7 +42,7 @@ impl Separators {
         }
         separators.sort_by_key(|separator| length(separator));
         let shortest = separators.remove(0);
-        Ok(Some(Separators::Longer { shortest, others: separators }))
+        Ok(Some(Separators::Any { shortest, others: separators }))
     }
 
     /// The lengths of the shortest and of the longest.
@@ -49,7 +50,7 @@ impl Separators {
     pub fn lengths(&self) -> (usize, usize) {
         match self {
             Separators::Byte(_) => (1, 1),
-            Separators::Longer { shortest, others } => {
+            Separators::Any { shortest, others } => {
                 (length(shortest), length(others.last().unwrap_or(shortest)))
             }
         }
@@ -64,7 +65,7 @@ impl Separators {
                 let start = offset + memchr::memchr(*byte, rest)?;
                 return Some(Match { start, end: start + 1 });
             }
-            Separators::Longer { shortest, others } => (shortest, others),
+            Separators::Any { shortest, others } => (shortest, others),
         };
         let mut first: Option<Match> = None;
         for separator in std::iter::once(shortest).chain(others) {
