@@ -7,6 +7,7 @@ programs read there, are listed.
 import asyncio
 import concurrent.futures
 import sys
+from abc import ABCMeta
 from asyncio import _CoroutineLike
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sized
@@ -41,7 +42,7 @@ __version__: str
 # `isinstance(task, Future)` holds for every future and task, asyncio's own included, although Task does not
 # derive from this Future; type checkers see the common base, asyncio.Future.
 @type_check_only
-class _AsyncioMeta(type):
+class _AsyncioMeta(ABCMeta):
     def __instancecheck__(self, instance: object, /) -> bool: ...
     def __subclasscheck__(self, subclass: type, /) -> bool: ...
 

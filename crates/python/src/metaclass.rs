@@ -5,8 +5,14 @@
 //! `isinstance(task, velodrome.Future)`, is answered here instead. asyncio's own tasks and futures count too, so
 //! that old and new ones mix where `asyncio.Future` has become ours. Handles are the same case: `velodrome.TimerHandle`
 //! derives from asyncio's, and not from `velodrome.Handle`.
+//!
+//! asyncio's classes have no metaclass of their own, so programs derive from one of them and from an abstract class. That works only
+//! where one metaclass derives from the other: ours does from `abc.ABCMeta`, which knows whatever programs derive.
+//!
+//! asyncio's classes have no metaclass, so programs derive from one of them and from an abstract class. That works only
+//! if one metaclass derives from the other: ours does from `abc.ABCMeta`, which makes and knows what programs derive.
 
-use crate::cpython::object::{Obj, Ref, boolean};
+use crate::cpython::object::{Obj, Ref, boolean, interned};
 use crate::cpython::{Class, Fallible};
 use crate::future::Future;
 use crate::handle::Handle;
@@ -33,21 +39,20 @@ fn instance_check(class: &Obj, instance: &Obj) -> Fallible<Ref> {
     if let Some(base) = behind(class) {
         return Ok(boolean(instance.derives_from(base) || instance.is_instance(base)?).own());
     }
-    crate::cpython::metaclass::instance_check(class, instance)
+    state().abstract_meta.get(&*interned(c"__instancecheck__")?)?.call(&[class, instance])
 }
 
 fn subclass_check(class: &Obj, candidate: &Obj) -> Fallible<Ref> {
-    if let Some(base) = behind(class)
-        && candidate.is_subtype_of(base)
-    {
-        return Ok(boolean(true).own());
+    match behind(class) {
+        Some(base) if candidate.is_subtype_of(base) => Ok(boolean(true).own()),
+        Some(_) => crate::cpython::metaclass::subclass_check(class, candidate),
+        None => state().abstract_meta.get(&*interned(c"__subclasscheck__")?)?.call(&[class, candidate]),
     }
-    crate::cpython::metaclass::subclass_check(class, candidate)
 }
 
 /// Makes the metaclass, and makes it that of these classes.
 pub fn define(classes: &[&Obj]) -> Fallible<()> {
-    let metaclass = crate::cpython::metaclass::define(vec![
+    let methods = vec![
         metaclass_method!(
             "AsyncioMeta",
             c"__instancecheck__",
@@ -60,7 +65,8 @@ pub fn define(classes: &[&Obj]) -> Fallible<()> {
             subclass_check,
             c"Whether a class is, or derives from, asyncio's class of this name."
         ),
-    ])?;
+    ];
+    let metaclass = crate::cpython::metaclass::define(&state().abstract_meta, methods)?;
     for class in classes {
         crate::cpython::spec::set_metaclass(class, &metaclass);
     }

@@ -143,6 +143,8 @@ pub struct State {
     pub context_keyword: Ref,
     pub msg_keyword: Ref,
     pub registers: Registers,
+    /// `abc.ABCMeta`.
+    pub abstract_meta: Ref,
     pub cancelled_error: Ref,
     pub deque_class: Ref,
     pub invalid_state_error: Ref,
@@ -234,6 +236,7 @@ impl State {
             msg_keyword: object::tuple(&[&*object::interned(c"msg")?])?,
             names,
             registers,
+            abstract_meta: of(c"abc", c"ABCMeta")?,
             cancelled_error: of(c"asyncio.exceptions", c"CancelledError")?,
             deque_class: of(c"collections", c"deque")?,
             invalid_state_error: of(c"asyncio.exceptions", c"InvalidStateError")?,

@@ -1,6 +1,6 @@
 //! Making a metaclass, and what `type` itself answers.
 
-use std::ffi::{CStr, c_uint};
+use std::ffi::c_uint;
 
 use pyo3::ffi;
 
@@ -8,8 +8,8 @@ use super::object::{Obj, Ref, interned};
 use super::raised::Fallible;
 use super::spec::{Anything, Method, leak_methods, slot};
 
-/// A class derived from `type` with these methods and no fields.
-pub fn define(methods: Vec<Method<Anything>>) -> Fallible<Ref> {
+/// A metaclass derived from `base` with these methods and no fields.
+pub fn define(base: &Obj, methods: Vec<Method<Anything>>) -> Fallible<Ref> {
     let mut slots = [slot(ffi::Py_tp_methods, leak_methods(methods)), slot(0, std::ptr::null_mut())];
     let mut description = ffi::PyType_Spec {
         name: c"velodrome.AsyncioMeta".as_ptr(),
@@ -18,26 +18,15 @@ pub fn define(methods: Vec<Method<Anything>>) -> Fallible<Ref> {
         flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE) as c_uint,
         slots: slots.as_mut_ptr(),
     };
-    // SAFETY: the description is complete and ends with a zero slot; sizes are inherited from `type`.
-    unsafe {
-        Ref::from_owned(ffi::PyType_FromSpecWithBases(&mut description, (&raw mut ffi::PyType_Type).cast()))
-    }
+    // SAFETY: the description is complete and ends with a zero slot; sizes are inherited from the base, which is a class.
+    unsafe { Ref::from_owned(ffi::PyType_FromSpecWithBases(&mut description, base.as_ptr())) }
 }
 
-/// `type.__instancecheck__(class, instance)`: what there is without a metaclass's opinion.
-pub fn instance_check(class: &Obj, instance: &Obj) -> Fallible<Ref> {
-    plain(c"__instancecheck__", class, instance)
-}
-
-/// `type.__subclasscheck__(class, candidate)`.
+/// `type.__subclasscheck__(class, candidate)`: what there is without a metaclass's opinion.
 pub fn subclass_check(class: &Obj, candidate: &Obj) -> Fallible<Ref> {
-    plain(c"__subclasscheck__", class, candidate)
-}
-
-fn plain(name: &CStr, class: &Obj, other: &Obj) -> Fallible<Ref> {
     // SAFETY: `type` is a static object.
     let type_itself = unsafe { Obj::from_ptr((&raw mut ffi::PyType_Type).cast()) };
-    type_itself.get(&*interned(name)?)?.call(&[class, other])
+    type_itself.get(&*interned(c"__subclasscheck__")?)?.call(&[class, candidate])
 }
 
 /// One method of a metaclass: `fn(class, argument)`.
