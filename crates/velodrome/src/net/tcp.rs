@@ -4,9 +4,9 @@ use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrAny};
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrAny};
 
-use super::connect::{ToAddress, addresses, connected};
+use super::connect::{SEND, ToAddress, addresses, connected};
 use crate::AsyncFd;
 use crate::stream::{over_fd, readable, writable};
 
@@ -93,7 +93,7 @@ impl TcpStream {
     }
 
     fn write_once(io: &std::net::TcpStream, data: &[u8]) -> io::Result<usize> {
-        Ok(rustix::net::send(io, data, SendFlags::NOSIGNAL)?)
+        Ok(rustix::net::send(io, data, SEND)?)
     }
 }
 

@@ -6,9 +6,9 @@ use std::net::Shutdown;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketAddrUnix};
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrAny, SocketAddrUnix};
 
-use super::connect::connected;
+use super::connect::{SEND, connected};
 use crate::AsyncFd;
 use crate::stream::{over_fd, readable, writable};
 
@@ -93,7 +93,7 @@ impl UnixStream {
     }
 
     fn write_once(io: &std::os::unix::net::UnixStream, data: &[u8]) -> io::Result<usize> {
-        Ok(rustix::net::send(io, data, SendFlags::NOSIGNAL)?)
+        Ok(rustix::net::send(io, data, SEND)?)
     }
 }
 
