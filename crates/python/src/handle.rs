@@ -66,7 +66,7 @@ pub fn clear_slots<T: HandleLayout>(this: &Inst<T>) {
     this.context_slot().clear();
 }
 
-/// Fills asyncio's slots, as its `__init__` does.
+/// Fills the slots of a new handle, as asyncio's `__init__` does.
 #[inline]
 pub fn fill<T: HandleLayout>(
     this: &Inst<T>,
@@ -75,17 +75,17 @@ pub fn fill<T: HandleLayout>(
     arguments: Ref,
     context: Ref,
 ) -> Fallible<()> {
-    this.callback_slot().set(callback.own());
-    this.args_slot().set(arguments);
-    this.cancelled_slot().set(boolean(false).own());
-    this.loop_slot().set(event_loop.own());
-    this.repr_slot().set(none().own());
-    this.context_slot().set(context);
+    this.callback_slot().fill(callback.own());
+    this.args_slot().fill(arguments);
+    this.cancelled_slot().fill(boolean(false).own());
+    this.loop_slot().fill(event_loop.own());
+    this.repr_slot().fill(none().own());
+    this.context_slot().fill(context);
     let traceback = match Inst::<EventLoop>::of(event_loop).is_some_and(|ours| ours.is_debug()) {
         true => state().extract_stack()?,
         false => none().own(),
     };
-    this.source_traceback_slot().set(traceback);
+    this.source_traceback_slot().fill(traceback);
     Ok(())
 }
 

@@ -43,6 +43,13 @@ impl Slot {
         drop(self.0.replace(Some(object)));
     }
 
+    /// Puts an object into a slot that is known to be empty, which is not looked at again.
+    #[inline]
+    pub fn fill(&self, object: Ref) {
+        debug_assert!(self.is_empty());
+        std::mem::forget(self.0.replace(Some(object)));
+    }
+
     /// Takes out what is there.
     #[inline]
     pub fn take(&self) -> Option<Ref> {
