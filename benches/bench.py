@@ -183,16 +183,19 @@ def main():
 
     times, latencies, failures = collect_servers(arguments, working)
 
-    minima, memory = samples.each(ROWS, min), samples.each(MEMORY_ROWS, min)
+    alone = {key: row for key, row in ROWS.items() if not row.others}
+    together = {key: row for key, row in ROWS.items() if row.others}
+    operations = samples.each(alone, min) | samples.each(together, statistics.median)
+    memory = samples.each(MEMORY_ROWS, min)
     served, latency = reduced(times, min), reduced(latencies, statistics.median)
     judge = arguments.gates or arguments.strict or arguments.output
-    judged = gates.gates(minima, memory, served, latency) if judge and "velodrome" in working else []
+    judged = gates.gates(operations, memory, served, latency) if judge and "velodrome" in working else []
     results = {
         "python": tables.python_version(),
         "machine": tables.machine(),
         "versions": ", ".join(f"{name} {loops.version(name)}" for name in working if name != "asyncio") + ".",
         "tasks": arguments.tasks,
-        "minima": minima,
+        "operations": operations,
         "memory": memory,
         "servers": served,
         "latency": latency,
@@ -204,6 +207,7 @@ def main():
     if arguments.output:
         tables.write_section(arguments.output, section)
     if arguments.json:
+        results["minima"] = samples.each(ROWS, min)
         results["medians"] = samples.each(ROWS, statistics.median)
         results["rounds"] = samples.values | times
         results["gates"] = [vars(gate) for gate in judged]

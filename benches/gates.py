@@ -75,11 +75,15 @@ BELOW_ALL = ["streams_1k", "lines_1k", "streams_100k", "frames_1k", "frames_100k
 BYTES_PER_TASK = 600
 
 
-def gates(minima, memory, servers, latency):
+def gates(operations, memory, servers, latency):
     """Judge what was measured, each as {row: {contender: value}}: nanoseconds, and bytes for memory."""
     return [
-        *(_times_uvloop(minima[key], key, own, times) for key, own, times in TIMES_UVLOOP if key in minima),
-        *(_ahead(minima[key], row) for key, row in ROWS.items() if row.loop and key in minima),
+        *(
+            _times_uvloop(operations[key], key, own, times)
+            for key, own, times in TIMES_UVLOOP
+            if key in operations
+        ),
+        *(_ahead(operations[key], row) for key, row in ROWS.items() if row.loop and key in operations),
         *(_server(servers[key], key, *rest) for key, *rest in SERVERS if key in servers),
         *(_below_all(servers[key], key) for key in BELOW_ALL if key in servers),
         *(_latency(latency[key], row) for key, row in SERVER_ROWS.items() if key in latency),

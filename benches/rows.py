@@ -26,17 +26,18 @@ class Row:
     own: tuple[str, ...]  # names of asyncio that the row is about, and that velodrome may have of its own
     loop: bool  # whether the loop does anything; if not, only the pieces above it are compared
     cpu: bool  # processor time rather than time on the clock, for what also waits
+    others: bool  # whether another thread or process takes part: then the median of the rounds counts
 
 
 ROWS: dict[str, Row] = {}
 
 
-def row(name, n, *, own=(), loop=True, cpu=False):
+def row(name, n, *, own=(), loop=True, cpu=False, others=False):
     """Make a row of a function."""
 
     def register(measure):
         key = measure.__name__
-        ROWS[key] = Row(key, name, n, measure, tuple(own), loop, cpu)
+        ROWS[key] = Row(key, name, n, measure, tuple(own), loop, cpu, others)
         return measure
 
     return register
@@ -439,7 +440,7 @@ async def threadsafe_own_thread(aio, n):
         await turn(loop)
 
 
-@row("`call_soon_threadsafe`, round trip to another thread", 500)
+@row("`call_soon_threadsafe`, round trip to another thread", 500, others=True)
 async def threadsafe_round_trip(aio, n):
     loop = aio.get_running_loop()
     asked = SimpleQueue()
@@ -458,21 +459,21 @@ async def threadsafe_round_trip(aio, n):
     thread.join()
 
 
-@row("`run_in_executor`, round trip", 500)
+@row("`run_in_executor`, round trip", 500, others=True)
 async def run_in_executor(aio, n):
     loop = aio.get_running_loop()
     for _ in range(n):
         await loop.run_in_executor(None, nothing)
 
 
-@row("subprocess, started and awaited", 10, cpu=True)
+@row("subprocess, started and awaited", 10, cpu=True, others=True)
 async def subprocess_exec(aio, n):
     for _ in range(n):
         process = await aio.create_subprocess_exec("/bin/true")
         await process.wait()
 
 
-@row("1 KiB to a subprocess and back", 200, cpu=True)
+@row("1 KiB to a subprocess and back", 200, cpu=True, others=True)
 async def subprocess_pipes(aio, n):
     process = await aio.create_subprocess_exec("cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     message = bytes(1024)

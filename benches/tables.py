@@ -23,6 +23,9 @@ How to read the tables:
 - Nanoseconds per operation, the least of many rounds. Every loop has processes of its own; each measures
   a few rounds of every row, and the loops take turns, so that a slow spell of the machine meets all of
   them. Even so, least values repeat only to within some per cent.
+- A row marked ¹ is the median of the rounds instead: another thread or process takes part, and how long the
+  shortest round takes depends on where the kernel happened to put both. Its least values differ by half from
+  one measurement to the next, its medians by some per cent.
 - All columns but the last run the same code on the standard library's own `sleep`, `gather`, `Lock`, ...:
   nothing is installed into asyncio. In the last column velodrome's own (`velodrome.sleep`, ...) are in
   their place, in the rows that are about something of which velodrome has its own.
@@ -64,7 +67,11 @@ def measurements(rows, measured, columns, ratios):
         if not values:
             continue
         least = min(values.values())
-        name = row.name + ("" if getattr(row, "loop", True) else " °")
+        name = (
+            row.name
+            + ("" if getattr(row, "loop", True) else " °")
+            + (" ¹" if getattr(row, "others", False) else "")
+        )
         cells = [name]
         for column in columns:
             text = number(values[column]) if column in values else ""
@@ -78,13 +85,13 @@ def measurements(rows, measured, columns, ratios):
 
 def report(results):
     """Format a whole measurement, as a section of docs/performance.md."""
-    everything = {**results["minima"], **results["memory"]}
+    everything = {**results["operations"], **results["memory"]}
     columns = [c.name for c in CONTENDERS if any(c.name in values for values in everything.values())]
     pairs = [("uvloop", "velodrome"), ("uvloop", "velodrome's own")]
     ratios = [pair for pair in pairs if set(pair) <= set(columns)]
     parts = [f"## CPython {results['python']}", f"{results['machine']}\n{results['versions']}"]
-    if results["minima"]:
-        parts += ["### Nanoseconds per operation", measurements(ROWS, results["minima"], columns, ratios)]
+    if results["operations"]:
+        parts += ["### Nanoseconds per operation", measurements(ROWS, results["operations"], columns, ratios)]
     if results["servers"]:
         served = [c.name for c in CONTENDERS if any(c.name in v for v in results["servers"].values())]
         served += [LIMIT] if any(LIMIT in values for values in results["servers"].values()) else []
