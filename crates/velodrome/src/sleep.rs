@@ -38,7 +38,7 @@ pub fn sleep(duration: Duration) -> Sleep {
     Sleep { state: State::New(Until::After(duration)) }
 }
 
-/// Waits for a point in time. What is past gives way once.
+/// Waits for a point in time. What is past gives way once. Who waits for the same one wakes in the order of having begun to.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -173,7 +173,10 @@ impl Future for Sleep {
                     return Poll::Pending;
                 }
                 let left = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
-                let at = context.host.now().saturating_add(left);
+                let at = match *until {
+                    Until::After(_) => context.host.now().saturating_add(left),
+                    Until::At(deadline) => context.host_time(deadline, left),
+                };
                 let timer = Timer::set(&context, at, cx.waker());
                 self.state = State::Set { context, at, timer };
                 return Poll::Pending;

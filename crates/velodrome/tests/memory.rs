@@ -25,9 +25,16 @@ fn memory_of_a_burst_of_tasks_is_given_back_when_the_loop_waits() {
         for task in tasks {
             task.await.unwrap();
         }
-        sleep(Duration::from_millis(1)).await;
-        let left = bytes() - before;
-        assert!(left < needed / 2, "{left} bytes are left of {needed}");
+        // A machine that is busy elsewhere may find the time over before the loop waits for it, once or twice.
+        let mut left = bytes() - before;
+        for _ in 0..1_000 {
+            if left < needed / 2 {
+                return;
+            }
+            sleep(Duration::from_millis(1)).await;
+            left = bytes() - before;
+        }
+        panic!("{left} bytes are left of {needed}");
     });
 }
 

@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::future::{Future as _, poll_fn};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use velodrome::{Event, Future, Lock, Queue, Semaphore, create_task, gather, run, sleep, yield_now};
+use velodrome::{Event, Future, Lock, Queue, Semaphore, create_task, gather, run, sleep_until, yield_now};
 
 #[derive(Clone, Default)]
 struct Trace(Rc<RefCell<Vec<String>>>);
@@ -152,10 +152,12 @@ fn setting_a_future_or_an_event_lets_the_setter_go_on() {
 fn timers_ring_in_the_order_of_their_times_and_of_being_set() {
     let trace = Trace::default();
     run(async {
+        // From one moment on, and late enough that all are set before the first one rings.
+        let start = Instant::now() + Duration::from_millis(200);
         gather([(3, "d"), (1, "a"), (2, "b"), (2, "c")].map(|(delay, name)| {
             let trace = trace.clone();
             async move {
-                sleep(Duration::from_millis(delay * 3)).await;
+                sleep_until(start + Duration::from_millis(delay)).await;
                 trace.say(name);
             }
         }))
@@ -163,6 +165,25 @@ fn timers_ring_in_the_order_of_their_times_and_of_being_set() {
         .unwrap();
     });
     assert_eq!(trace.told(), "a b c d");
+}
+
+#[test]
+fn all_who_wait_for_one_moment_wake_in_the_order_in_which_they_came() {
+    let trace = Rc::new(RefCell::new(Vec::new()));
+    run(async {
+        let moment = Instant::now() + Duration::from_millis(200);
+        gather((0..300).map(|number| {
+            let trace = Rc::clone(&trace);
+            async move {
+                sleep_until(moment).await;
+                trace.borrow_mut().push(number);
+            }
+        }))
+        .await
+        .unwrap();
+        assert!(Instant::now() >= moment);
+    });
+    assert!(trace.borrow().iter().copied().eq(0..300));
 }
 
 #[test]
