@@ -491,6 +491,7 @@ def test_debug_mode(caplog):
         caplog.clear()
         caplog.set_level("DEBUG", "asyncio")
         loop.set_debug(True)
+        loop.slow_callback_duration = 60  # however busy the machine is
 
         async def main():
             process = await asyncio.create_subprocess_exec("sleep", "100", stdin=PIPE, stdout=PIPE)
