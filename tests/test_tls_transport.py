@@ -385,9 +385,9 @@ def test_debug_mode_says_as_much(caplog):
 
     def records(loop):
         async def main():
-            loop = asyncio.get_running_loop()
-            loop.set_debug(True)
-            loop.slow_callback_duration = 60  # however busy the machine is
+            running = asyncio.get_running_loop()
+            running.set_debug(True)
+            running.slow_callback_duration = 60  # however busy the machine is
             ours, theirs = socket.socketpair()
             recorder = Recorder()
             try:

@@ -8,9 +8,6 @@
 //!
 //! asyncio's classes have no metaclass of their own, so programs derive from one of them and from an abstract class. That works only
 //! where one metaclass derives from the other: ours does from `abc.ABCMeta`, which knows whatever programs derive.
-//!
-//! asyncio's classes have no metaclass, so programs derive from one of them and from an abstract class. That works only
-//! if one metaclass derives from the other: ours does from `abc.ABCMeta`, which makes and knows what programs derive.
 
 use crate::cpython::object::{Obj, Ref, boolean, interned};
 use crate::cpython::{Class, Fallible};

@@ -6,9 +6,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Instant;
 
 use crate::abi::{CellRef, HostRef, LocalHost};
+use crate::clocks::Clocks;
 use crate::roster::Roster;
 
 thread_local! {
@@ -24,22 +24,13 @@ pub(crate) struct Context {
     pub(crate) tasks: RefCell<Roster>,
     /// How often somebody else's loop has said that it is about to close.
     pub(crate) closing: Cell<u32>,
-    clocks: Cell<Option<Clocks>>,
+    /// An instant, as the host's clock shows it.
+    pub(crate) clocks: Clocks,
 }
-
-/// An instant, and what the host's clock showed then or a little later.
-#[derive(Clone, Copy, Debug)]
-struct Clocks {
-    instant: Instant,
-    host: u64,
-}
-
-/// A host's clock that is further off than this was set, or is no clock of this world.
-const OFF: u64 = 1_000_000_000;
 
 impl Context {
     pub(crate) fn new(host: LocalHost) -> Rc<Self> {
-        Rc::new(Context { host, tasks: RefCell::default(), closing: Cell::new(0), clocks: Cell::new(None) })
+        Rc::new(Context { host, tasks: RefCell::default(), closing: Cell::new(0), clocks: Clocks::default() })
     }
 
     /// The present one.
@@ -106,37 +97,6 @@ impl Context {
             return None;
         }
         Self::guest(|context| context.host.host() == host).map(|context| context.enter())
-    }
-
-    /// What the host's clock will show in so many nanoseconds, at this instant, and never before it. Two instants keep their
-    /// order, and the same one is the same time whenever it is asked for: the clocks are compared once, and not each time anew.
-    pub(crate) fn host_time(&self, instant: Instant, nanoseconds: u64) -> u64 {
-        let roughly = self.host.now().saturating_add(nanoseconds);
-        let by = |clocks: Clocks| {
-            let since = instant.saturating_duration_since(clocks.instant).as_nanos();
-            clocks.host.saturating_add(u64::try_from(since).unwrap_or(u64::MAX))
-        };
-        match self.clocks.get().map(by) {
-            Some(time) if time.abs_diff(roughly) < OFF => time,
-            _ => {
-                let clocks = self.compare_clocks();
-                self.clocks.set(Some(clocks));
-                by(clocks)
-            }
-        }
-    }
-
-    #[cold]
-    fn compare_clocks(&self) -> Clocks {
-        let read = || {
-            let instant = Instant::now();
-            let host = self.host.now();
-            (instant.elapsed(), Clocks { instant, host })
-        };
-        // Where the two readings took least nothing came between them.
-        let (_, clocks) =
-            (0..8).map(|_| read()).fold(read(), |least, next| if next.0 < least.0 { next } else { least });
-        clocks
     }
 
     /// All tasks that are not done.

@@ -50,6 +50,7 @@ mod async_fd;
 mod blocking;
 mod body;
 mod cancellation;
+mod clocks;
 mod context;
 mod event_loop;
 mod future;

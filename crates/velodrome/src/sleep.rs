@@ -175,7 +175,7 @@ impl Future for Sleep {
                 let left = u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
                 let at = match *until {
                     Until::After(_) => context.host.now().saturating_add(left),
-                    Until::At(deadline) => context.host_time(deadline, left),
+                    Until::At(deadline) => context.clocks.time_of(deadline, left, &context.host),
                 };
                 let timer = Timer::set(&context, at, cx.waker());
                 self.state = State::Set { context, at, timer };

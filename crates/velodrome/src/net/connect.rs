@@ -5,17 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SendFlags, SocketAddrAny, SocketType, connect, sockopt};
+use rustix::net::{AddressFamily, SocketAddrAny, connect, sockopt};
 
+use super::socket::stream_socket;
 use crate::AsyncFd;
 use crate::blocking::spawn_blocking;
-
-/// Sending to a peer that is gone is an error, and no signal.
-#[cfg(not(target_vendor = "apple"))]
-pub(super) const SEND: SendFlags = SendFlags::NOSIGNAL;
-/// The same; Apple's systems have an option of the socket for it, which `std` sets as well.
-#[cfg(target_vendor = "apple")]
-pub(super) const SEND: SendFlags = SendFlags::empty();
 
 /// What a socket can be bound or connected to: an address, or a name that has to be looked up.
 ///
@@ -101,23 +95,6 @@ pub(super) async fn addresses(name: impl ToAddress) -> io::Result<Vec<SocketAddr
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the name stands for no address"));
     }
     Ok(found)
-}
-
-/// A socket that does not block.
-#[cfg(not(target_vendor = "apple"))]
-fn stream_socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
-    use rustix::net::{SocketFlags, socket_with};
-    socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
-}
-
-/// A socket that does not block.
-#[cfg(target_vendor = "apple")]
-fn stream_socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
-    let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
-    rustix::io::ioctl_fionbio(&socket, true)?;
-    sockopt::set_socket_nosigpipe(&socket, true)?;
-    Ok(socket)
 }
 
 /// A connected stream socket.

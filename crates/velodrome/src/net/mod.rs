@@ -26,6 +26,7 @@
 //! ```
 
 mod connect;
+mod socket;
 mod tcp;
 mod udp;
 mod unix;

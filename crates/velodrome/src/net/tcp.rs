@@ -6,7 +6,8 @@ use std::net::{Shutdown, SocketAddr};
 
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrAny};
 
-use super::connect::{SEND, ToAddress, addresses, connected};
+use super::connect::{ToAddress, addresses, connected};
+use super::socket::SEND;
 use crate::AsyncFd;
 use crate::stream::{over_fd, readable, writable};
 

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrAny, SocketAddrUnix};
 
-use super::connect::{SEND, connected};
+use super::connect::connected;
+use super::socket::SEND;
 use crate::AsyncFd;
 use crate::stream::{over_fd, readable, writable};
 
