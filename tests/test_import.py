@@ -1,8 +1,13 @@
 """Importing the package: where it cannot run it says so, and it leaves asyncio as it is."""
 
 import asyncio
+import faulthandler
+import os
+import shutil
+import subprocess
 import sys
 
+import compiled
 import pytest
 
 # -- Where it cannot run -----------------------------------------------------------------------------------
@@ -24,6 +29,10 @@ IMPORT = "\ntry:\n    import velodrome\nexcept ImportError as error:\n    print(
         ("sys.implementation.name = 'pypy'", "velodrome runs on CPython 3.11 to 3.15, this is pypy 3."),
         ("sys.platform = 'win32'", "velodrome runs on Linux, this is win32"),
         ("sys.platform = 'darwin'", "velodrome runs on Linux, this is darwin"),
+        (
+            "sys.abiflags = 't'",
+            "velodrome needs a CPython with the GIL, this is a free-threaded build",
+        ),
     ],
 )
 def test_an_unsupported_place_is_named_in_one_sentence(run_python, pretence, message):
@@ -37,6 +46,29 @@ def test_a_missing_native_module_is_named_in_one_sentence(run_python):
     code = "import sys\nsys.modules['velodrome._velodrome'] = None" + IMPORT
     [line] = run_python(code).stdout.splitlines()
     assert "velodrome" in line
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_build_for_a_free_threaded_interpreter_is_refused_in_one_sentence(tmp_path):
+    cargo = shutil.which("cargo") or shutil.which("cargo", path=os.path.expanduser("~/.cargo/bin"))
+    if cargo is None:
+        pytest.skip("building needs cargo")
+    faulthandler.cancel_dump_traceback_later()  # the limit is the one above
+    described = tmp_path / "interpreter"
+    described.write_text(
+        "implementation=CPython\nversion=3.14\nshared=true\ntarget_abi=CPython-free_threaded-3.14\n"
+        "build_flags=Py_GIL_DISABLED\nsuppress_build_script_link_lines=false\n"
+    )
+    environ = os.environ | {
+        "CARGO_TARGET_DIR": str(compiled.folder("free-threaded")),
+        "PYO3_CONFIG_FILE": str(described),
+    }
+    command = [cargo, "check", "--locked", "--manifest-path", str(compiled.ROOT / "crates/python/Cargo.toml")]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert done.returncode != 0
+    [line] = [line for line in done.stderr.splitlines() if "velodrome-python@" in line]
+    assert line.endswith("velodrome needs a CPython with the GIL, this is a free-threaded build")
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="concurrent.interpreters came with Python 3.14")

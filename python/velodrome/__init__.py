@@ -20,6 +20,8 @@ if _sys.implementation.name != "cpython" or not ((3, 11) <= _sys.version_info < 
     )
 if _sys.platform != "linux":
     raise ImportError(f"velodrome runs on Linux, this is {_sys.platform}")
+if "t" in _sys.abiflags:
+    raise ImportError("velodrome needs a CPython with the GIL, this is a free-threaded build")
 
 from velodrome._loop import Loop, new_event_loop
 from velodrome._streams import (
