@@ -50,6 +50,14 @@ impl Slot {
         std::mem::forget(self.0.replace(Some(object)));
     }
 
+    /// Puts in what an attribute is set to, of which nothing is held if that is `None`, or if it is deleted.
+    pub fn assign(&self, value: Option<&Obj>) {
+        match value.filter(|value| !value.is_none()) {
+            Some(value) => self.set(value.own()),
+            None => self.clear(),
+        }
+    }
+
     /// Takes out what is there.
     #[inline]
     pub fn take(&self) -> Option<Ref> {

@@ -32,7 +32,7 @@ pub fn giving_up(this: &Inst<TaskGroup>, step: Fallible<Step>) -> Fallible<Step>
     if KNOWN.get().gives_up && !matches!(step, Ok(Step::Await(_))) {
         this.parent_task.clear();
         this.base_error.clear();
-        drop(this.errors.take());
+        this.errors.set(none().own());
     }
     step
 }
@@ -41,7 +41,7 @@ pub fn begin_exit(operation: &Inst<Operation>, this: &Inst<TaskGroup>) -> Fallib
     let known = KNOWN.get();
     this.exiting.set(true);
     if let Some(exception) = operation.first.get()
-        && stops_the_loop(&exception)
+        && is_base_error(this, &exception)?
         && this.base_error.is_empty()
     {
         this.base_error.set(exception);
@@ -55,7 +55,7 @@ pub fn begin_exit(operation: &Inst<Operation>, this: &Inst<TaskGroup>) -> Fallib
         operation.second.clear();
     }
     if operation.stage.get() & RAISED != 0 && !this.aborting.get() {
-        abort(this)?;
+        call_abort(this)?;
     }
     wait_or_end(operation, this)
 }
@@ -74,7 +74,7 @@ pub fn resume_exit(
         }
         if !this.aborting.get() {
             operation.second.set(exception);
-            abort(this)?;
+            call_abort(this)?;
         }
     }
     this.on_completed.clear();
@@ -82,7 +82,7 @@ pub fn resume_exit(
 }
 
 pub fn wait_or_end(operation: &Inst<Operation>, this: &Inst<TaskGroup>) -> Fallible<Step> {
-    if this.tasks.borrow().is_empty() {
+    if this.tasks.is_empty()? {
         return end_exit(operation, this);
     }
     let event_loop = this.event_loop.get_or_none();
@@ -105,19 +105,17 @@ pub fn end_exit(operation: &Inst<Operation>, this: &Inst<TaskGroup>) -> Fallible
             operation.second.set(pending);
         }
     }
-    let has_errors = this.errors.borrow().as_ref().is_some_and(|errors| !errors.is_empty());
     if let Some(cancelled) = operation.second.get()
-        && !has_errors
+        && !this.has_errors()?
     {
         return Err(Raised::raise(&cancelled));
     }
     let stage = operation.stage.get();
     if stage & RAISED != 0 && stage & CANCELLED == 0 {
         let exception = operation.first.get_or_none();
-        this.errors.borrow_mut().get_or_insert_default().push(exception);
+        this.add_error(&exception)?;
     }
-    let errors = this.errors.borrow().clone().unwrap_or_default();
-    if errors.is_empty() {
+    if !this.has_errors()? {
         let swallows = known.has_cancel;
         return Ok(Step::Done(if swallows { object::boolean(true).own() } else { none().own() }));
     }
@@ -130,13 +128,14 @@ pub fn end_exit(operation: &Inst<Operation>, this: &Inst<TaskGroup>) -> Fallible
     }
     if known.has_cancel
         && stage & EXITED != 0
-        && errors.len() == 1
+        && this.errors()?.length()? == 1
         && let Some(exception) = operation.first.get()
     {
         return Err(Raised::raise(&exception));
     }
-    drop(this.errors.take());
-    let group = known.exception_group.call(&[&known.message, &*object::list_of(errors)?])?;
+    let errors = this.errors()?;
+    this.errors.set(none().own());
+    let group = known.exception_group.call(&[&known.message, &errors])?;
     Err(Raised::raise_from_none(&group))
 }
 
@@ -158,11 +157,26 @@ pub fn cancelling(parent: &Obj) -> Fallible<i64> {
     }
 }
 
+/// `self._is_base_error(exception)`.
+pub fn is_base_error(this: &Inst<TaskGroup>, exception: &Obj) -> Fallible<bool> {
+    if this.is_plain() {
+        return Ok(stops_the_loop(exception));
+    }
+    this.obj().call_method(&KNOWN.get().is_base_error, &[exception])?.truthy()
+}
+
+/// `self._abort()`.
+pub fn call_abort(this: &Inst<TaskGroup>) -> Fallible<()> {
+    if this.is_plain() {
+        return abort(this);
+    }
+    this.obj().call_method(&KNOWN.get().abort, &[]).map(drop)
+}
+
 /// Cancels every task that is not done.
 pub fn abort(this: &Inst<TaskGroup>) -> Fallible<()> {
     this.aborting.set(true);
-    let tasks = this.tasks.borrow().list();
-    for task in tasks {
+    for task in this.tasks.list()? {
         if !waiters::is_done(&task)? {
             task::cancel_any(&task, None)?;
         }
@@ -176,11 +190,11 @@ pub fn cancel(this: &Inst<TaskGroup>) -> Fallible<()> {
         this.cancel_on_enter.set(true);
         return Ok(());
     }
-    if this.exiting.get() && this.tasks.borrow().is_empty() {
+    if this.exiting.get() && this.tasks.is_empty()? {
         return Ok(());
     }
     if !this.aborting.get() {
-        abort(this)?;
+        call_abort(this)?;
         if let Some(parent) = this.parent_task.get()
             && !this.parent_cancel_requested.replace(true)
         {

@@ -10,6 +10,8 @@ pub struct Known {
     pub current_task: Ref,
     pub uncancel: Ref,
     pub cancelling: Ref,
+    pub abort: Ref,
+    pub is_base_error: Ref,
     pub exception_group: Ref,
     pub message: Ref,
     /// Classes derived from `CancelledError` count as cancellation (from 3.13 on).
@@ -65,6 +67,8 @@ pub fn look() -> Fallible<Known> {
         current_task: object::interned(c"current_task")?,
         uncancel: object::interned(c"uncancel")?,
         cancelling: object::interned(c"cancelling")?,
+        abort: object::interned(c"_abort")?,
+        is_base_error: object::interned(c"_is_base_error")?,
         exception_group: object::import(c"builtins")?.get(&*object::interned(c"BaseExceptionGroup")?)?,
         message: object::text("unhandled errors in a TaskGroup")?,
         derived_cancellations: has(&exit_names, "issubclass"),

@@ -1,7 +1,6 @@
 //! The tasks of a group: how they get in, and what their end does.
 
 use crate::cpython::object::{self, none};
-use crate::cpython::raised::stops_the_loop;
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref, Signature};
 use crate::ensure_future::spawn;
 use crate::future::{self, FutureLike, Progress};
@@ -10,7 +9,7 @@ use crate::registry;
 use crate::state::state;
 use crate::task::{self, Task};
 use crate::task_group::TaskGroup;
-use crate::task_group::exit::abort;
+use crate::task_group::exit::{call_abort, is_base_error};
 use crate::task_group::known::KNOWN;
 use crate::waiters;
 
@@ -24,7 +23,7 @@ pub fn create_task(this: &Inst<TaskGroup>, args: Args<'_>) -> Fallible<Ref> {
     };
     let refusal = if !this.entered.get() {
         Some("has not been entered")
-    } else if this.exiting.get() && this.tasks.borrow().is_empty() {
+    } else if this.exiting.get() && this.tasks.is_empty()? {
         Some("is finished")
     } else if this.aborting.get() {
         Some("is shutting down")
@@ -48,7 +47,7 @@ pub fn create_task(this: &Inst<TaskGroup>, args: Args<'_>) -> Fallible<Ref> {
         call_on_task_done(this, &task)?;
         return Ok(task);
     }
-    this.tasks.borrow_mut().insert(&task);
+    this.tasks.insert(&task)?;
     if this.is_plain() {
         listen(&task, Listener::Group(this.own()))?;
     } else {
@@ -94,14 +93,13 @@ pub fn call_on_task_done(this: &Inst<TaskGroup>, task: &Obj) -> Fallible<()> {
 }
 
 pub fn on_task_done(this: &Inst<TaskGroup>, task: &Obj) -> Fallible<()> {
-    let removed = this.tasks.borrow_mut().remove(task);
-    drop(removed);
+    this.tasks.discard(task)?;
     let parent = this.parent_task.get();
     if let Some(parent) = &parent {
         registry::forget_awaited(task, parent)?;
     }
     if let Some(future) = this.on_completed.get()
-        && this.tasks.borrow().is_empty()
+        && this.tasks.is_empty()?
         && !waiters::is_done(&future)?
     {
         waiters::set_result(&future, object::boolean(true))?;
@@ -119,8 +117,8 @@ pub fn on_task_done(this: &Inst<TaskGroup>, task: &Obj) -> Fallible<()> {
     if exception.is_none() {
         return Ok(());
     }
-    this.errors.borrow_mut().get_or_insert_default().push(exception.clone());
-    if stops_the_loop(&exception) && this.base_error.is_empty() {
+    this.add_error(&exception)?;
+    if is_base_error(this, &exception)? && this.base_error.is_empty() {
         this.base_error.set(exception.clone());
     }
     let parent = parent.unwrap_or_else(|| none().own());
@@ -128,7 +126,7 @@ pub fn on_task_done(this: &Inst<TaskGroup>, task: &Obj) -> Fallible<()> {
         return report_orphan(this, task, &parent, &exception);
     }
     if !this.aborting.get() && !this.parent_cancel_requested.get() {
-        abort(this)?;
+        call_abort(this)?;
         this.parent_cancel_requested.set(true);
         task::cancel_any(&parent, None)?;
     }

@@ -6,6 +6,7 @@ use crate::cpython::{Args, Fallible, Inst, Obj, Own, Ref, Signature, Spec};
 use crate::operation;
 use crate::original::Code;
 use crate::state::state;
+use crate::task_group::attributes::attributes;
 use crate::task_group::exit::{CANCELLED, EXIT, EXITED, RAISED, abort, cancel};
 use crate::task_group::known::{KNOWN, look};
 use crate::task_group::members::{create_task, on_task_done};
@@ -61,59 +62,14 @@ fn py_is_base_error(_this: &Inst<TaskGroup>, exception: &Obj) -> Fallible<Ref> {
     Ok(object::boolean(stops_the_loop(exception)).own())
 }
 
-fn py_tasks(this: &Inst<TaskGroup>) -> Fallible<Ref> {
-    let tasks = this.tasks.borrow().list();
-    let set = object::new_set()?;
-    for task in tasks {
-        object::set_add(&set, &task)?;
-    }
-    Ok(set)
-}
-
-fn py_errors(this: &Inst<TaskGroup>) -> Fallible<Ref> {
-    let errors = this.errors.borrow().clone();
-    match errors {
-        Some(errors) => object::list_of(errors),
-        None => Ok(none().own()),
-    }
-}
-
-macro_rules! flags {
-    ($($name:ident $field:ident;)*) => {$(
-        fn $name(this: &Inst<TaskGroup>) -> Fallible<Ref> {
-            Ok(object::boolean(this.$field.get()).own())
-        }
-    )*};
-}
-
-flags! {
-    py_entered entered;
-    py_exiting exiting;
-    py_aborting aborting;
-    py_parent_cancel_requested parent_cancel_requested;
-}
-
-fn py_loop(this: &Inst<TaskGroup>) -> Fallible<Ref> {
-    Ok(this.event_loop.get_or_none())
-}
-
-fn py_parent_task(this: &Inst<TaskGroup>) -> Fallible<Ref> {
-    Ok(this.parent_task.get_or_none())
-}
-
-fn py_base_error(this: &Inst<TaskGroup>) -> Fallible<Ref> {
-    Ok(this.base_error.get_or_none())
-}
-
 fn py_repr(this: &Inst<TaskGroup>) -> Fallible<Ref> {
     let mut text = String::from("<TaskGroup");
-    let tasks = this.tasks.borrow().len();
+    let tasks = this.tasks.len()?;
     if tasks > 0 {
         text += &format!(" tasks={tasks}");
     }
-    let errors = this.errors.borrow().as_ref().map_or(0, Vec::len);
-    if errors > 0 {
-        text += &format!(" errors={errors}");
+    if this.has_errors()? {
+        text += &format!(" errors={}", this.errors()?.length()?);
     }
     if this.aborting.get() {
         text += " cancelling";
@@ -166,17 +122,7 @@ pub fn define() -> Fallible<Ref> {
               group:\n        group.create_task(...)",
         ),
         methods,
-        attributes: class_attributes!(TaskGroup, "TaskGroup";
-            c"_entered" => py_entered;
-            c"_exiting" => py_exiting;
-            c"_aborting" => py_aborting;
-            c"_parent_cancel_requested" => py_parent_cancel_requested;
-            c"_loop" => py_loop;
-            c"_parent_task" => py_parent_task;
-            c"_base_error" => py_base_error;
-            c"_tasks" => py_tasks;
-            c"_errors" => py_errors;
-        ),
+        attributes: attributes(),
         slots: class_slots!(TaskGroup, "TaskGroup"; init py_init, repr py_repr),
     })
 }

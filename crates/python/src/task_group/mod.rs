@@ -2,25 +2,32 @@
 //!
 //! What differs between versions is asked of asyncio's own class at import ([`Known`]), because patch releases
 //! differ too.
+//!
+//! Derived classes override what a group does when a task fails (`_abort`, `_on_task_done`, `_is_base_error`): a group
+//! that is not of exactly this class, or has attributes of its own, goes through its methods.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
+use crate::cpython::object;
 use crate::cpython::{Class, Fallible, Home, Inst, Obj, Raised, Ref, Slot, Visitor};
-use crate::identity::IdentitySet;
 use crate::listener::{Listens, Told};
 use crate::operation::{Kind, Operation, Step};
 use crate::registry;
+use crate::state::state;
 
+mod attributes;
 mod exit;
 mod known;
 mod members;
 mod methods;
+mod tasks;
 
 pub use methods::define;
 
 use exit::cancel;
 use known::KNOWN;
 use members::on_task_done;
+use tasks::Tasks;
 
 /// The class `TaskGroup`.
 #[derive(Debug)]
@@ -37,8 +44,9 @@ pub struct TaskGroup {
     on_completed: Slot,
     /// The last cancellation that arrived during the exit.
     pending: Slot,
-    tasks: RefCell<IdentitySet>,
-    errors: RefCell<Option<Vec<Ref>>>,
+    tasks: Tasks,
+    /// A list, made when it is needed; `None` once it is given up.
+    errors: Slot,
     told: Told,
 }
 
@@ -64,33 +72,39 @@ impl Class for TaskGroup {
             base_error: Slot::empty(),
             on_completed: Slot::empty(),
             pending: Slot::empty(),
-            tasks: RefCell::default(),
-            errors: RefCell::new(Some(Vec::new())),
+            tasks: Tasks::default(),
+            errors: Slot::empty(),
             told: Told::default(),
         }
     }
 
     fn traverse(this: &Inst<TaskGroup>, visitor: &mut Visitor<'_>) {
-        for slot in [&this.event_loop, &this.parent_task, &this.base_error, &this.on_completed, &this.pending]
-        {
+        for slot in [
+            &this.event_loop,
+            &this.parent_task,
+            &this.base_error,
+            &this.on_completed,
+            &this.pending,
+            &this.errors,
+        ] {
             visitor.slot(slot);
         }
-        if let Ok(tasks) = this.tasks.try_borrow() {
-            tasks.traverse(visitor);
-        }
-        if let Ok(Some(errors)) = this.errors.try_borrow().as_deref() {
-            errors.iter().for_each(|error| visitor.object(error));
-        }
+        this.tasks.traverse(visitor);
         this.told.traverse(visitor);
     }
 
     fn clear(this: &Inst<TaskGroup>) {
-        for slot in [&this.event_loop, &this.parent_task, &this.base_error, &this.on_completed, &this.pending]
-        {
+        for slot in [
+            &this.event_loop,
+            &this.parent_task,
+            &this.base_error,
+            &this.on_completed,
+            &this.pending,
+            &this.errors,
+        ] {
             slot.clear();
         }
-        drop(this.tasks.take());
-        drop(this.errors.take());
+        this.tasks.clear();
         this.told.clear();
     }
 }
@@ -105,6 +119,31 @@ impl Listens for TaskGroup {
     #[inline]
     fn hear(this: &Inst<TaskGroup>, task: &Obj) -> Fallible<()> {
         on_task_done(this, task)
+    }
+}
+
+impl Inst<TaskGroup> {
+    /// `_errors`.
+    fn errors(&self) -> Fallible<Ref> {
+        if self.errors.is_empty() {
+            self.errors.set(object::list(&[])?);
+        }
+        Ok(self.errors.get_or_none())
+    }
+
+    fn has_errors(&self) -> Fallible<bool> {
+        match self.errors.get() {
+            Some(errors) => errors.truthy(),
+            None => Ok(false),
+        }
+    }
+
+    /// `_errors.append(error)`.
+    fn add_error(&self, error: &Obj) -> Fallible<()> {
+        if self.errors.holds(object::none()) {
+            self.errors.clear();
+        }
+        self.errors()?.call_method(&state().names.append, &[error]).map(drop)
     }
 }
 
