@@ -281,3 +281,177 @@ def test_a_free_lock_takes_no_turn_of_the_loop(loop):
     task = loop.create_task(main())
     turns(loop, 1)
     assert task.done()
+
+
+async def rest(number):
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def wake_by_hand(module):
+    class Adjustable(module.Semaphore):
+        def grow(self, count):
+            for _ in range(count):
+                self._value += 1
+                self._wake_up_next()
+
+    return Adjustable(0), lambda semaphore: semaphore.grow(2)
+
+
+def wake_the_last(module):
+    class Stack(module.Semaphore):
+        def _wake_up_next(self):
+            for future in reversed(self._waiters or ()):
+                if not future.done():
+                    self._value -= 1
+                    future.set_result(True)
+                    return True
+            return False
+
+    return Stack(0), lambda semaphore: (semaphore.release(), semaphore.release())
+
+
+def wake_the_last_of_a_lock(module):
+    class Stack(module.Lock):
+        def _wake_up_first(self):
+            if self._waiters and not self._waiters[-1].done():
+                self._waiters[-1].set_result(True)
+
+    lock = Stack()
+    lock._locked = True
+    return lock, lambda lock: lock.release()
+
+
+def wake_after_a_release_by_hand(module):
+    lock = module.Lock()
+    lock._locked = True
+
+    def release(lock):
+        lock._locked = False
+        lock._wake_up_first()
+
+    return lock, release
+
+
+@pytest.mark.parametrize(
+    "make", [wake_by_hand, wake_the_last, wake_the_last_of_a_lock, wake_after_a_release_by_hand]
+)
+def test_a_derived_lock_decides_whom_it_wakes(make):
+    async def program(module):
+        lock, release = make(module)
+        order = []
+
+        async def wait(number):
+            await lock.acquire()
+            order.append(number)
+
+        tasks = [asyncio.create_task(wait(number)) for number in range(4)]
+        await rest(2)
+        release(lock)
+        await rest(3)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return order
+
+    assert same(run(program))[0] == "returned"
+
+
+def test_a_bound_can_be_moved():
+    class Bounds:
+        def __init__(self, value):
+            self._bound_value = value
+            super().__init__(value)
+
+    def program(module):
+        bounded = module.BoundedSemaphore(1)
+        bounded._bound_value = 2
+        bounded.release()
+        # Only a bounded semaphore minds such an attribute.
+        unbounded = type("Unbounded", (Bounds, module.Semaphore), {})(1)
+        unbounded.release()
+        answers = [bounded._value, bounded._bound_value, unbounded._value, unbounded._bound_value]
+        return answers, hasattr(module.Semaphore(), "_bound_value"), outcome(bounded.release)
+
+    assert same(program)[0] == "returned"
+
+
+@pytest.mark.parametrize("count", [0, 1, 1.5, 2, True, -1, float("inf"), float("-inf"), 2**70])
+@pytest.mark.parametrize("derived", [False, True])
+def test_so_many_are_notified(count, derived):
+    async def program(module):
+        condition = type("Derived", (module.Condition,), {})() if derived else module.Condition()
+        notified = []
+
+        async def wait(number):
+            async with condition:
+                await condition.wait()
+                notified.append(number)
+
+        tasks = [asyncio.create_task(wait(number)) for number in range(3)]
+        await rest(3)
+        async with condition:
+            condition.notify(count)
+        await rest(5)
+        found = list(notified)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return found
+
+    assert same(run(program))[0] == "returned"
+
+
+@pytest.mark.skipif(not hasattr(asyncio.Condition, "_notify"), reason="asyncio's has no such method")
+def test_a_derived_condition_decides_whom_it_notifies():
+    async def program(module):
+        class All(module.Condition):
+            def _notify(self, count):
+                super()._notify(len(self._waiters))
+
+        condition, notified = All(), []
+
+        async def wait(number):
+            async with condition:
+                await condition.wait()
+                notified.append(number)
+
+        tasks = [asyncio.create_task(wait(number)) for number in range(3)]
+        await rest(3)
+        async with condition:
+            condition.notify()
+        await asyncio.wait(tasks)
+        return notified
+
+    assert same(run(program))[0] == "returned"
+
+
+def test_parties_can_change_while_tasks_wait():
+    async def program(module):
+        barrier = module.Barrier(4)
+        tasks = [asyncio.create_task(barrier.wait()) for _ in range(2)]
+        await rest(3)
+        barrier._parties -= 1
+        found = [repr(barrier).partition("[")[2], barrier.parties, barrier._count]
+        return found, await barrier.wait(), await asyncio.gather(*tasks)
+
+    assert same(run(program))[0] == "returned"
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (lambda module: module.Lock(), ["_locked", "_waiters", "_loop"]),
+        (lambda module: module.Event(), ["_value", "_waiters", "_loop"]),
+        (lambda module: module.Condition(), ["_lock", "_waiters", "_loop"]),
+        (lambda module: module.BoundedSemaphore(2), ["_value", "_bound_value", "_waiters", "_loop"]),
+        (lambda module: module.Barrier(2), ["_cond", "_parties", "_state", "_count", "_loop"]),
+    ],
+)
+@pytest.mark.parametrize("module", MODULES)
+def test_what_a_lock_keeps_can_be_set_to_what_it_was(module, make, names):
+    lock = make(module)
+    for name in names:
+        before = getattr(lock, name)
+        setattr(lock, name, before)
+        assert getattr(lock, name) is before

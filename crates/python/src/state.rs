@@ -93,6 +93,7 @@ names! {
     message = c"message";
     locked = c"locked";
     notify = c"notify";
+    notify_private = c"_notify";
     pending = c"PENDING";
     popleft = c"popleft";
     release = c"release";
@@ -106,6 +107,8 @@ names! {
     throw = c"throw";
     time = c"time";
     wait = c"wait";
+    wake_up_first = c"_wake_up_first";
+    wake_up_next = c"_wake_up_next";
 }
 
 /// `_asyncio`'s registers of tasks, as this version has them.

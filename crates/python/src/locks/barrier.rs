@@ -186,7 +186,7 @@ fn block(operation: &Inst<Operation>, this: &Inst<Barrier>) -> Fallible<Step> {
             this.count.set(index + 1);
             operation.first.set(object::int(index)?);
             operation.stage.set(INSIDE);
-            if index + 1 < this.parties.get() {
+            if index + 1 != this.parties.get() {
                 return stay(operation, this);
             }
             this.phase.set(Phase::Draining);
@@ -292,6 +292,33 @@ fn py_state(this: &Inst<Barrier>) -> Fallible<Ref> {
     KNOWN.get().phases.call(&[&*object::text(this.phase.get().name())?])
 }
 
+fn py_set_parties(this: &Inst<Barrier>, value: Option<&Obj>) -> Fallible<()> {
+    this.parties.set(value.map_or(Ok(1), Obj::to_i64)?);
+    Ok(())
+}
+
+fn py_set_count(this: &Inst<Barrier>, value: Option<&Obj>) -> Fallible<()> {
+    this.count.set(value.map_or(Ok(0), Obj::to_i64)?);
+    Ok(())
+}
+
+fn py_set_state(this: &Inst<Barrier>, value: Option<&Obj>) -> Fallible<()> {
+    let name = value.unwrap_or(none()).get(&*object::interned(c"value")?)?.to_text();
+    let phases = [Phase::Filling, Phase::Draining, Phase::Resetting, Phase::Broken];
+    match phases.into_iter().find(|phase| phase.name() == name) {
+        Some(phase) => {
+            this.phase.set(phase);
+            Ok(())
+        }
+        None => Err(Raised::value_error(&format!("not a state of a barrier: {name}"))),
+    }
+}
+
+fn py_set_condition(this: &Inst<Barrier>, value: Option<&Obj>) -> Fallible<()> {
+    this.condition.assign(value);
+    Ok(())
+}
+
 fn py_condition(this: &Inst<Barrier>) -> Fallible<Ref> {
     Ok(this.condition.get_or_none())
 }
@@ -350,10 +377,10 @@ pub fn define() -> Fallible<Ref> {
             c"parties" => py_parties;
             c"n_waiting" => py_n_waiting;
             c"broken" => py_broken;
-            c"_parties" => py_parties;
-            c"_count" => py_count;
-            c"_state" => py_state;
-            c"_cond" => py_condition;
+            c"_parties" => py_parties, py_set_parties;
+            c"_count" => py_count, py_set_count;
+            c"_state" => py_state, py_set_state;
+            c"_cond" => py_condition, py_set_condition;
             c"_loop" => py_loop, py_set_loop;
         ),
         slots: class_slots!(Barrier, "Barrier"; init py_init, repr py_repr),

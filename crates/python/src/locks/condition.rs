@@ -3,7 +3,7 @@
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::raised::{context_of, set_context};
-use crate::cpython::{Args, Fallible, Inst, Own, Raised, Ref, Signature, Slot, Spec};
+use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec};
 use crate::locks::context_manager::context_manager_methods;
 use crate::locks::lock::{self, Lock};
 use crate::locks::{get_loop_method, lock_class, waiting_attributes};
@@ -79,18 +79,36 @@ impl Inst<Condition> {
     /// `self.notify_all()`.
     pub fn notify_all(&self) -> Fallible<()> {
         if self.is_plain() {
-            return self.notify(usize::MAX);
+            self.check_locked()?;
+            return self.waiters.wake(usize::MAX, boolean(false)).map(drop);
         }
         let count = object::int(self.waiters.len()? as i64)?;
         self.obj().call_method(&state().names.notify, &[&count]).map(drop)
     }
 
-    fn notify(&self, count: usize) -> Fallible<()> {
-        if !self.is_locked()? {
-            return Err(Raised::runtime_error("cannot notify on un-acquired lock"));
+    fn check_locked(&self) -> Fallible<()> {
+        if self.is_locked()? {
+            return Ok(());
         }
-        self.waiters.wake(count, boolean(false)).map(drop)
+        Err(Raised::runtime_error("cannot notify on un-acquired lock"))
     }
+
+    /// `self._notify(count)`, in versions that have it.
+    fn hand_on(&self, count: &Obj) -> Fallible<()> {
+        if self.is_plain() || !*CAREFUL.get() {
+            return hand_on(self, count);
+        }
+        self.obj().call_method(&state().names.notify_private, &[count]).map(drop)
+    }
+}
+
+/// Notifies so many of those who wait; it may be a float, as of `math.inf`.
+fn hand_on(this: &Inst<Condition>, count: &Obj) -> Fallible<()> {
+    let count = match count.is_float() {
+        true => count.to_f64()?.ceil() as usize,
+        false => usize::try_from(count.to_i64_or_nearest()?).unwrap_or(0),
+    };
+    this.waiters.wake(count, boolean(false)).map(drop)
 }
 
 fn begin_wait(operation: &Inst<Operation>) -> Fallible<Step> {
@@ -160,13 +178,13 @@ fn resume_wait(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<
 /// Raises what ended the wait. It may have come after a notification, which somebody else gets then.
 fn fail(this: &Inst<Condition>, exception: Ref) -> Fallible<Step> {
     if *CAREFUL.get() {
-        this.waiters.wake(1, boolean(false))?;
+        this.hand_on(&*object::int(1)?)?;
     }
     Err(Raised::from_exception(exception))
 }
 
 /// An exception that was raised while another one was on its way.
-fn in_context_of(exception: &Ref, before: Option<&crate::cpython::Obj>) {
+fn in_context_of(exception: &Ref, before: Option<&Obj>) {
     if let Some(before) = before
         && !before.is(exception)
         && context_of(exception).is_none()
@@ -216,6 +234,11 @@ fn py_lock(this: &Inst<Condition>) -> Fallible<Ref> {
     Ok(this.lock.get_or_none())
 }
 
+fn py_set_lock(this: &Inst<Condition>, value: Option<&Obj>) -> Fallible<()> {
+    this.lock.assign(value);
+    Ok(())
+}
+
 fn py_locked(this: &Inst<Condition>) -> Fallible<Ref> {
     this.lock.get_or_none().call_method(&state().names.locked, &[])
 }
@@ -244,8 +267,16 @@ fn py_wait_for(this: &Inst<Condition>, args: Args<'_>) -> Fallible<Ref> {
 fn py_notify(this: &Inst<Condition>, args: Args<'_>) -> Fallible<Ref> {
     let [count] =
         args.parse(&Signature { function: "Condition.notify", names: ["n"], positional: 1, required: 0 })?;
-    let count = count.map_or(Ok(1), crate::cpython::Obj::to_i64_or_nearest)?;
-    this.notify(usize::try_from(count).unwrap_or(0))?;
+    this.check_locked()?;
+    match count {
+        Some(count) => this.hand_on(count)?,
+        None => this.hand_on(&*object::int(1)?)?,
+    }
+    Ok(none().own())
+}
+
+fn py_notify_private(this: &Inst<Condition>, count: &Obj) -> Fallible<Ref> {
+    hand_on(this, count)?;
     Ok(none().own())
 }
 
@@ -277,9 +308,15 @@ pub fn define() -> Fallible<Ref> {
     methods.extend(context_manager_methods!(Condition, "Condition"));
     methods.extend(get_loop_method!(Condition, "Condition"));
     let mut attributes: Vec<_> = waiting_attributes!(Condition, "Condition", show);
-    attributes.extend(class_attributes!(Condition, "Condition"; c"_lock" => py_lock;));
+    attributes.extend(class_attributes!(Condition, "Condition"; c"_lock" => py_lock, py_set_lock;));
     let original = object::import(c"asyncio.locks")?.get(&*object::interned(c"Condition")?)?;
-    CAREFUL.set(original.get_if_there(&*object::interned(c"_notify")?)?.is_some());
+    let careful = original.get_if_there(&*object::interned(c"_notify")?)?.is_some();
+    CAREFUL.set(careful);
+    if careful {
+        methods.extend(class_methods!(Condition, "Condition";
+            c"_notify" => one py_notify_private, c"_notify($self, n, /)\n--\n\nWake up n of the tasks that wait.";
+        ));
+    }
     crate::cpython::spec::define::<Condition>(Spec {
         base: None,
         doc: Some(

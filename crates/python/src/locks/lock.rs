@@ -65,7 +65,7 @@ pub fn resume_acquire(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fa
         };
         // The lock is free and somebody else waits, who has to hear of it from us.
         if !this.locked.get() && exception.derives_from(&state().cancelled_error) {
-            wake_first(this)?;
+            call_wake_first(this)?;
         }
         Err(Raised::from_exception(exception))
     })
@@ -77,7 +77,16 @@ pub fn release(this: &Inst<Lock>) -> Fallible<()> {
     if !this.locked.replace(false) {
         return Err(Raised::runtime_error("Lock is not acquired."));
     }
-    wake_first(this)
+    call_wake_first(this)
+}
+
+/// `self._wake_up_first()`.
+#[inline]
+fn call_wake_first(this: &Inst<Lock>) -> Fallible<()> {
+    if this.is_plain() {
+        return wake_first(this);
+    }
+    this.obj().call_method(&state().names.wake_up_first, &[]).map(drop)
 }
 
 /// Makes sure that the first who waits will run: either it does already, or it is told to.
@@ -109,6 +118,11 @@ fn py_release(this: &Inst<Lock>) -> Fallible<Ref> {
     Ok(none().own())
 }
 
+fn py_wake_up_first(this: &Inst<Lock>) -> Fallible<Ref> {
+    wake_first(this)?;
+    Ok(none().own())
+}
+
 fn py_locked(this: &Inst<Lock>) -> Fallible<Ref> {
     Ok(boolean(this.locked.get()).own())
 }
@@ -131,6 +145,8 @@ pub fn define() -> Fallible<Ref> {
             c"release($self, /)\n--\n\nRelease the lock, and let the first task that waits for it go on.\n\nRaises \
               RuntimeError if the lock is not locked.";
         c"locked" => none py_locked, c"locked($self, /)\n--\n\nReturn True if the lock is acquired.";
+        c"_wake_up_first" => none py_wake_up_first,
+            c"_wake_up_first($self, /)\n--\n\nEnsure that the first who waits will wake up.";
     );
     methods.extend(context_manager_methods!(Lock, "Lock"));
     methods.extend(get_loop_method!(Lock, "Lock"));

@@ -18,7 +18,7 @@ pub struct Semaphore {
     bound: BoundLoop,
     waiters: Waiters,
     value: Cell<i64>,
-    /// The value that a bounded one never exceeds.
+    /// `_bound_value`, which a bounded one never exceeds.
     limit: Cell<Option<i64>>,
 }
 
@@ -90,20 +90,29 @@ fn resume_acquire(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallib
                 this.value.set(this.value.get() + 1);
             }
             // Those who came meanwhile had to queue behind us.
-            while this.value.get() > 0 && wake_next(this)? {}
+            while this.value.get() > 0 && call_wake_next(this)? {}
         } else if cancelled {
             if !waiters::is_cancelled(&future)? {
                 this.value.set(this.value.get() + 1);
-                wake_next(this)?;
+                call_wake_next(this)?;
             }
         } else if exception.is_none() && this.value.get() > 0 {
-            wake_next(this)?;
+            call_wake_next(this)?;
         }
         match exception {
             None => Ok(Step::Done(boolean(true).own())),
             Some(exception) => Err(Raised::from_exception(exception)),
         }
     })
+}
+
+/// `self._wake_up_next()`.
+#[inline]
+fn call_wake_next(this: &Inst<Semaphore>) -> Fallible<bool> {
+    if is_plain(this) {
+        return wake_next(this);
+    }
+    this.obj().call_method(&state().names.wake_up_next, &[])?.truthy()
 }
 
 /// Gives the first who waits its turn; says whether there was somebody.
@@ -132,7 +141,9 @@ fn py_init(this: &Inst<Semaphore>, args: Args<'_>) -> Fallible<()> {
         }
     };
     this.value.set(value);
-    this.limit.set(bounded.then_some(value));
+    if bounded {
+        this.limit.set(Some(value));
+    }
     Ok(())
 }
 
@@ -141,12 +152,19 @@ fn py_acquire(this: &Inst<Semaphore>) -> Fallible<Ref> {
 }
 
 fn py_release(this: &Inst<Semaphore>) -> Fallible<Ref> {
-    if this.limit.get().is_some_and(|limit| this.value.get() >= limit) {
+    if this.limit.get().is_some_and(|limit| this.value.get() >= limit)
+        && this.obj().derives_from(&KNOWN.get().bounded)
+    {
         return Err(Raised::value_error("BoundedSemaphore released too many times"));
     }
     this.value.set(this.value.get() + 1);
-    wake_next(this)?;
+    call_wake_next(this)?;
     Ok(none().own())
+}
+
+fn py_wake_up_next(this: &Inst<Semaphore>) -> Fallible<Ref> {
+    let woken = wake_next(this)?;
+    Ok(if KNOWN.get().careful { boolean(woken).own() } else { none().own() })
 }
 
 fn py_locked(this: &Inst<Semaphore>) -> Fallible<Ref> {
@@ -172,6 +190,11 @@ fn py_bound_value(this: &Inst<Semaphore>) -> Fallible<Ref> {
     }
 }
 
+fn py_set_bound_value(this: &Inst<Semaphore>, value: Option<&Obj>) -> Fallible<()> {
+    this.limit.set(value.map(Obj::to_i64).transpose()?);
+    Ok(())
+}
+
 fn py_repr(this: &Inst<Semaphore>) -> Fallible<Ref> {
     let locked = if is_plain(this) {
         is_locked(this)?
@@ -192,13 +215,15 @@ pub fn define() -> Fallible<(Ref, Ref)> {
             c"release($self, /)\n--\n\nIncrement the counter, and let the first task that waits go on.";
         c"locked" => none py_locked,
             c"locked($self, /)\n--\n\nReturn True if the semaphore cannot be acquired immediately.";
+        c"_wake_up_next" => none py_wake_up_next,
+            c"_wake_up_next($self, /)\n--\n\nGive the first who waits its turn.";
     );
     methods.extend(context_manager_methods!(Semaphore, "Semaphore"));
     methods.extend(get_loop_method!(Semaphore, "Semaphore"));
     let mut attributes: Vec<_> = waiting_attributes!(Semaphore, "Semaphore", show_if_used);
     attributes.extend(class_attributes!(Semaphore, "Semaphore";
         c"_value" => py_value, py_set_value;
-        c"_bound_value" => py_bound_value;
+        c"_bound_value" => py_bound_value, py_set_bound_value;
     ));
     let class = crate::cpython::spec::define::<Semaphore>(Spec {
         base: None,
