@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import threading
+import warnings
 import weakref
 
 import pytest
@@ -137,3 +139,30 @@ def test_a_timeout_that_did_not_fire_leaves_no_timer(either_loop):
 
     assert either_loop.run_until_complete(main()) is None
     assert [timer for timer in either_loop._scheduled if not timer.cancelled()] == []
+
+
+def test_waits_within_waits_end_before_the_stack_does():
+    async def main():
+        waiting = asyncio.get_running_loop().create_future()
+        for _ in range(200_000):
+            waiting = velodrome.wait_for(waiting, None)
+        await waiting
+
+    raised = []
+
+    def run():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those that were not reached were never awaited
+            try:
+                velodrome.run(main())
+            except RecursionError as error:
+                raised.append(type(error))
+
+    before = threading.stack_size(1 << 24)
+    try:
+        thread = threading.Thread(target=run)
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    assert raised == [RecursionError]

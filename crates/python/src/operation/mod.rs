@@ -15,6 +15,7 @@ use velodrome_engine::TimerKey;
 
 use crate::cpython::coroutine::{self, Sent};
 use crate::cpython::object::{self, none};
+use crate::cpython::recursion;
 use crate::cpython::{Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Slot, Visitor};
 use crate::future::{self, Future};
 use crate::state::state;
@@ -274,7 +275,8 @@ fn drive(awaited: &Obj) -> Fallible<Sent> {
         return future::next(future);
     }
     if let Some(operation) = Inst::<Operation>::exactly(awaited) {
-        return next(operation);
+        // Each level is one of the native stack, which has an end.
+        return recursion::guarded(c" while awaiting a coroutine", || next(operation));
     }
     if let Some(task) = Inst::<Task>::exactly(awaited) {
         return future::next(task);
