@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import enum
 import gc
 import signal
 import sys
@@ -216,6 +217,49 @@ def test_it_can_be_derived_from_and_what_is_overridden_is_called(aio):
             runner.run(main())
     assert isinstance(caught.value.__context__, asyncio.CancelledError)
     assert seen == ["init", "init", "init", signal.SIGINT, "close"]
+
+
+class OwnState(enum.Enum):
+    INITIALIZED = "initialized"
+    CLOSED = "closed"
+
+
+@BOTH
+def test_a_derived_runner_may_make_and_close_the_loop_itself(aio):
+    class Own(aio.Runner):
+        def _lazy_init(self):
+            if self._state is OwnState.INITIALIZED:
+                return
+            self._loop = self._loop_factory()
+            self._context = contextvars.copy_context()
+            self._state = OwnState.INITIALIZED
+
+        def close(self):
+            if self._state is OwnState.INITIALIZED:
+                self._loop.close()
+                self._loop = None
+                self._state = OwnState.CLOSED
+
+    with Own(loop_factory=velodrome.new_event_loop) as runner:
+        loop = runner.get_loop()
+        assert runner.run(coroutine()) == 1
+        assert runner.run(coroutine(2)) == 2
+        assert runner.get_loop() is loop
+    assert loop.is_closed()
+    assert runner._state is OwnState.CLOSED
+
+
+@BOTH
+def test_what_a_runner_keeps_can_be_set_to_what_it_was(aio):
+    runner = aio.Runner(loop_factory=velodrome.new_event_loop)
+    names = ["_state", "_debug", "_loop_factory", "_loop", "_context", "_interrupt_count", "_set_event_loop"]
+    for _ in range(2):
+        for name in names:
+            before = getattr(runner, name)
+            setattr(runner, name, before)
+            assert getattr(runner, name) is before
+        assert runner.run(coroutine()) == 1
+    runner.close()
 
 
 def test_ctrl_c_and_a_cancellation_of_its_own():

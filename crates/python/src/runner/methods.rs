@@ -1,12 +1,12 @@
 //! The methods and attributes of runners and the function `run`, as Python sees them, and the class.
 
 use crate::cpython::object::{self, boolean, none};
-use crate::cpython::{Args, Fallible, Inst, Own, Raised, Ref, Signature, Spec};
+use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Spec};
 use crate::original::Code;
 use crate::runner::interrupt::py_on_sigint;
 use crate::runner::{
     KNOWN, Known, Phase, Runner, begin, close, end, in_asyncios_place, initialize, lazy_init,
-    refuse_running_loop, run,
+    refuse_running_loop, run, set_phase,
 };
 
 /// `run(main, *, debug=None, loop_factory=None)`.
@@ -82,8 +82,8 @@ fn py_lazy_init(this: &Inst<Runner>) -> Fallible<Ref> {
     Ok(none().own())
 }
 
-fn py_phase(this: &Inst<Runner>) -> Fallible<Ref> {
-    let name = match this.phase.get() {
+fn state_of(phase: Phase) -> Fallible<Ref> {
+    let name = match phase {
         Phase::Created => "created",
         Phase::Initialized => "initialized",
         Phase::Closed => "closed",
@@ -92,28 +92,64 @@ fn py_phase(this: &Inst<Runner>) -> Fallible<Ref> {
     known.runners.get(&known.phases)?.call(&[&*object::text(name)?])
 }
 
-fn py_debug(this: &Inst<Runner>) -> Fallible<Ref> {
-    Ok(this.debug.get_or_none())
+fn py_state(this: &Inst<Runner>) -> Fallible<Ref> {
+    match this.state.get() {
+        Some(state) => Ok(state),
+        None => state_of(this.phase.get()),
+    }
 }
 
-fn py_loop_factory(this: &Inst<Runner>) -> Fallible<Ref> {
-    Ok(this.loop_factory.get_or_none())
-}
-
-fn py_loop(this: &Inst<Runner>) -> Fallible<Ref> {
-    Ok(this.event_loop.get_or_none())
-}
-
-fn py_context(this: &Inst<Runner>) -> Fallible<Ref> {
-    Ok(this.context.get_or_none())
+/// Derived classes may have states of their own, which are none of asyncio's.
+fn py_set_state(this: &Inst<Runner>, value: Option<&Obj>) -> Fallible<()> {
+    let value = value.unwrap_or(none());
+    for phase in [Phase::Created, Phase::Initialized, Phase::Closed] {
+        if state_of(phase)?.is(value) {
+            set_phase(this, phase);
+            return Ok(());
+        }
+    }
+    set_phase(this, Phase::Created);
+    this.state.set(value.own());
+    Ok(())
 }
 
 fn py_interrupts(this: &Inst<Runner>) -> Fallible<Ref> {
     object::int(i64::from(this.interrupts.get()))
 }
 
+fn py_set_interrupts(this: &Inst<Runner>, value: Option<&Obj>) -> Fallible<()> {
+    let count = value.map_or(Ok(0), Obj::to_i64)?;
+    this.interrupts.set(u32::try_from(count).unwrap_or(0));
+    Ok(())
+}
+
 fn py_sets_event_loop(this: &Inst<Runner>) -> Fallible<Ref> {
     Ok(boolean(this.sets_event_loop.get()).own())
+}
+
+fn py_set_sets_event_loop(this: &Inst<Runner>, value: Option<&Obj>) -> Fallible<()> {
+    this.sets_event_loop.set(value.map_or(Ok(false), Obj::truthy)?);
+    Ok(())
+}
+
+macro_rules! slots {
+    ($($field:ident: $getter:ident $setter:ident;)*) => {$(
+        fn $getter(this: &Inst<Runner>) -> Fallible<Ref> {
+            Ok(this.$field.get_or_none())
+        }
+
+        fn $setter(this: &Inst<Runner>, value: Option<&Obj>) -> Fallible<()> {
+            this.$field.assign(value);
+            Ok(())
+        }
+    )*};
+}
+
+slots! {
+    debug: py_debug py_set_debug;
+    loop_factory: py_loop_factory py_set_loop_factory;
+    event_loop: py_loop py_set_loop;
+    context: py_context py_set_context;
 }
 
 /// Makes the class.
@@ -150,13 +186,13 @@ pub fn define() -> Fallible<Ref> {
                 c"_on_sigint($self, signum, frame, main_task)\n--\n\nCancel what runs; the second time, interrupt.";
         ),
         attributes: class_attributes!(Runner, "Runner";
-            c"_state" => py_phase;
-            c"_debug" => py_debug;
-            c"_loop_factory" => py_loop_factory;
-            c"_loop" => py_loop;
-            c"_context" => py_context;
-            c"_interrupt_count" => py_interrupts;
-            c"_set_event_loop" => py_sets_event_loop;
+            c"_state" => py_state, py_set_state;
+            c"_debug" => py_debug, py_set_debug;
+            c"_loop_factory" => py_loop_factory, py_set_loop_factory;
+            c"_loop" => py_loop, py_set_loop;
+            c"_context" => py_context, py_set_context;
+            c"_interrupt_count" => py_interrupts, py_set_interrupts;
+            c"_set_event_loop" => py_sets_event_loop, py_set_sets_event_loop;
         ),
         slots: class_slots!(Runner, "Runner"; init py_init),
     })

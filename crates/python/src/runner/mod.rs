@@ -25,6 +25,8 @@ use interrupt::{give_sigint_back, interrupted, take_sigint};
 #[derive(Debug)]
 pub struct Runner {
     phase: Cell<Phase>,
+    /// What a program has set `_state` to, if that is none of asyncio's.
+    state: Slot,
     debug: Slot,
     loop_factory: Slot,
     event_loop: Slot,
@@ -55,6 +57,7 @@ impl Class for Runner {
     fn fresh() -> Runner {
         Runner {
             phase: Cell::new(Phase::Created),
+            state: Slot::empty(),
             debug: Slot::empty(),
             loop_factory: Slot::empty(),
             event_loop: Slot::empty(),
@@ -65,13 +68,13 @@ impl Class for Runner {
     }
 
     fn traverse(this: &Inst<Runner>, visitor: &mut Visitor<'_>) {
-        for slot in [&this.debug, &this.loop_factory, &this.event_loop, &this.context] {
+        for slot in [&this.state, &this.debug, &this.loop_factory, &this.event_loop, &this.context] {
             visitor.slot(slot);
         }
     }
 
     fn clear(this: &Inst<Runner>) {
-        for slot in [&this.debug, &this.loop_factory, &this.event_loop, &this.context] {
+        for slot in [&this.state, &this.debug, &this.loop_factory, &this.event_loop, &this.context] {
             slot.clear();
         }
     }
@@ -153,6 +156,11 @@ fn refuse_running_loop(function: &str) -> Fallible<()> {
 // ---------------------------------------------------------------------------------------------------------------
 // Birth and death of the loop.
 
+fn set_phase(this: &Inst<Runner>, phase: Phase) {
+    this.phase.set(phase);
+    this.state.clear();
+}
+
 /// Makes the loop, unless there is one. A derived class may do that in its own way.
 fn begin(this: &Inst<Runner>) -> Fallible<()> {
     if this.is_plain() {
@@ -183,7 +191,7 @@ fn lazy_init(this: &Inst<Runner>) -> Fallible<()> {
         event_loop.call_method(&known.set_debug, &[&debug])?;
     }
     this.context.set(crate::cpython::context::copy_current()?);
-    this.phase.set(Phase::Initialized);
+    set_phase(this, Phase::Initialized);
     Ok(())
 }
 
@@ -224,7 +232,7 @@ fn release(this: &Inst<Runner>, event_loop: &Obj) -> Fallible<()> {
     }
     event_loop.call_method(&state().names.close, &[])?;
     this.event_loop.clear();
-    this.phase.set(Phase::Closed);
+    set_phase(this, Phase::Closed);
     Ok(())
 }
 
@@ -304,7 +312,7 @@ fn run(this: &Inst<Runner>, coro: &Obj, context: Option<&Obj>) -> Fallible<Ref> 
 }
 
 fn initialize(this: &Inst<Runner>, debug: Option<&Obj>, loop_factory: Option<&Obj>) {
-    this.phase.set(Phase::Created);
+    set_phase(this, Phase::Created);
     this.debug.set(debug.unwrap_or(none()).own());
     this.loop_factory.set(loop_factory.unwrap_or(none()).own());
     this.event_loop.clear();
