@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import copy
 import functools
 import gc
 import signal
@@ -53,6 +54,12 @@ uses(
     lambda loop: velodrome.Lock().acquire.__self__,
     lambda loop: velodrome.Lock()._wake_up_first(),
     lambda loop: velodrome.Semaphore()._wake_up_next(),
+    lambda loop: copy.copy(velodrome.Lock()) and None,
+    lambda loop: copy.copy(velodrome.Event()) and None,
+    lambda loop: copy.copy(velodrome.Condition()) and None,
+    lambda loop: copy.copy(velodrome.Semaphore()) and None,
+    lambda loop: copy.copy(velodrome.Barrier(2)) and None,
+    lambda loop: copy.copy(velodrome.Queue()) and None,
     lambda loop: hasattr(velodrome.Condition, "_notify") and velodrome.Condition()._notify(1),
     lambda loop: gc.collect(),
     lambda loop: made(_velodrome.Operation),

@@ -21,6 +21,7 @@ mod event_loop;
 mod future;
 mod future_iter;
 mod gather;
+mod getstate;
 mod handle;
 mod identity;
 mod introspection;

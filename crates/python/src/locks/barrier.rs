@@ -7,6 +7,7 @@ use std::cell::Cell;
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec};
+use crate::getstate;
 use crate::locks::condition::{self, Condition};
 use crate::locks::lock_class;
 use crate::operation::{self, Kind, Operation, Step};
@@ -372,6 +373,9 @@ pub fn define() -> Fallible<Ref> {
             c"__aexit__" => any py_exit, c"__aexit__($self, /, *args)\n--\n\nDo nothing.";
             c"_get_loop" => none py_get_loop,
                 c"_get_loop($self, /)\n--\n\nReturn the running loop, which has to be the one that this is bound to.";
+            c"__getstate__" => none |this: &Inst<Barrier>|
+                getstate::state_of(this, &[c"_cond", c"_parties", c"_state", c"_count", c"_loop"]),
+                c"__getstate__($self, /)\n--\n\nReturn what is to be copied or pickled.";
         ),
         attributes: class_attributes!(Barrier, "Barrier";
             c"parties" => py_parties;

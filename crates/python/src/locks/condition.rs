@@ -4,6 +4,7 @@ use crate::cpython::global::Global;
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::raised::{context_of, set_context};
 use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec};
+use crate::getstate::getstate_method;
 use crate::locks::context_manager::context_manager_methods;
 use crate::locks::lock::{self, Lock};
 use crate::locks::{get_loop_method, lock_class, waiting_attributes};
@@ -307,6 +308,7 @@ pub fn define() -> Fallible<Ref> {
     );
     methods.extend(context_manager_methods!(Condition, "Condition"));
     methods.extend(get_loop_method!(Condition, "Condition"));
+    methods.extend(getstate_method!(Condition, "Condition"; c"_lock", c"_waiters", c"_loop"));
     let mut attributes: Vec<_> = waiting_attributes!(Condition, "Condition", show);
     attributes.extend(class_attributes!(Condition, "Condition"; c"_lock" => py_lock, py_set_lock;));
     let original = object::import(c"asyncio.locks")?.get(&*object::interned(c"Condition")?)?;

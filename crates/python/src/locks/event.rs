@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use crate::cpython::object::{boolean, none};
 use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Spec};
+use crate::getstate::getstate_method;
 use crate::locks::{get_loop_method, lock_class, waiting_attributes};
 use crate::operation::{self, Kind, Operation, Step};
 use crate::waiters::{BoundLoop, Waiters, repr_with};
@@ -105,6 +106,7 @@ pub fn define() -> Fallible<Ref> {
         c"wait" => none py_wait, c"wait($self, /)\n--\n\nWait until the event is set, and return True.";
     );
     methods.extend(get_loop_method!(Event, "Event"));
+    methods.extend(getstate_method!(Event, "Event"; c"_value", c"_waiters", c"_loop"));
     let mut attributes: Vec<_> = waiting_attributes!(Event, "Event", show);
     attributes.extend(class_attributes!(Event, "Event"; c"_value" => py_is_set, py_set_value;));
     crate::cpython::spec::define::<Event>(Spec {

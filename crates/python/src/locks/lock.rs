@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use crate::cpython::object::{boolean, none};
 use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Spec};
+use crate::getstate::getstate_method;
 use crate::locks::context_manager::context_manager_methods;
 use crate::locks::{get_loop_method, lock_class, waiting_attributes};
 use crate::operation::{self, Kind, Operation, Step};
@@ -150,6 +151,7 @@ pub fn define() -> Fallible<Ref> {
     );
     methods.extend(context_manager_methods!(Lock, "Lock"));
     methods.extend(get_loop_method!(Lock, "Lock"));
+    methods.extend(getstate_method!(Lock, "Lock"; c"_locked", c"_waiters", c"_loop"));
     let mut attributes: Vec<_> = waiting_attributes!(Lock, "Lock", show_if_used);
     attributes.extend(class_attributes!(Lock, "Lock"; c"_locked" => py_locked, py_set_locked;));
     crate::cpython::spec::define::<Lock>(Spec {

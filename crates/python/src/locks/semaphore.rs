@@ -5,6 +5,7 @@ use std::cell::Cell;
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Spec};
+use crate::getstate::getstate_method;
 use crate::locks::context_manager::context_manager_methods;
 use crate::locks::{get_loop_method, lock_class, waiting_attributes};
 use crate::operation::{self, Kind, Operation, Step};
@@ -220,6 +221,8 @@ pub fn define() -> Fallible<(Ref, Ref)> {
     );
     methods.extend(context_manager_methods!(Semaphore, "Semaphore"));
     methods.extend(get_loop_method!(Semaphore, "Semaphore"));
+    methods
+        .extend(getstate_method!(Semaphore, "Semaphore"; c"_value", c"_bound_value", c"_waiters", c"_loop"));
     let mut attributes: Vec<_> = waiting_attributes!(Semaphore, "Semaphore", show_if_used);
     attributes.extend(class_attributes!(Semaphore, "Semaphore";
         c"_value" => py_value, py_set_value;

@@ -2,6 +2,7 @@
 
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Spec};
+use crate::getstate::getstate_method;
 use crate::operation;
 use crate::queues::operations::{JOIN, PUT};
 use crate::queues::{KNOWN, Known, Order, Queue, QueueNames, get_from};
@@ -304,6 +305,8 @@ pub fn define() -> Fallible<[Ref; 3]> {
         c"__class_getitem__" => class crate::future::py_class_getitem,
             c"__class_getitem__($type, item, /)\n--\n\nSee PEP 585.";
     );
+    methods.extend(getstate_method!(Queue, "Queue";
+        c"_maxsize", c"_queue", c"_getters", c"_putters", c"_unfinished_tasks", c"_finished", c"_is_shutdown", c"_loop"));
     if state().minor >= 13 {
         methods.extend(class_methods!(Queue, "Queue";
             c"shutdown" => any py_shutdown,
