@@ -160,7 +160,7 @@ valgrind: build
 	    -o faulthandler_timeout=0 tests/test_tls_transport.py tests/test_tls_start.py tests/test_tls_wire.py \
 	    -k "kind_of_bytes or tls_in_tls or protocols_that_raise or takes_over or mangled" $(ARGS); done
 
-## bench: compare with asyncio and other loops, into docs/performance.md; ARGS=--quick: on the screen
+## bench: compare with asyncio and other loops, into docs/performance.md and its picture; ARGS=--quick: on the screen
 bench: $(BENCH_VENV)/.built
 	$(call say,benches on $(TAG))
 	@$(BENCH_VENV)/bin/python benches/bench.py $(or $(ARGS),--output docs/performance.md)

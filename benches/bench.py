@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chart
 import gates
 import loops
 import servers
@@ -58,7 +59,10 @@ def parse():
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="put them into this markdown file, with --gates"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="put them into this markdown file, with --gates, and draw the picture beside it",
     )
     arguments = parser.parse_args()
     if arguments.quick:
@@ -206,6 +210,8 @@ def main():
     print(section)
     if arguments.output:
         tables.write_section(arguments.output, section)
+        if picture := chart.draw(arguments.output.read_text()):
+            arguments.output.with_suffix(".svg").write_text(picture)
     if arguments.json:
         results["minima"] = samples.each(ROWS, min)
         results["medians"] = samples.each(ROWS, statistics.median)

@@ -1,4 +1,4 @@
-"""The Python examples in README.md and docs/ run.
+"""The Python examples in README.md and docs/ run, and the picture shows what the tables say.
 
 A block that opens with ```python is run as a program of its own; one that shows a fragment opens with
 ```python norun.
@@ -42,3 +42,11 @@ def test_example_runs(source, line, tmp_path):
 
 def test_readme_has_examples():
     assert any(p.id.startswith("README.md") for p in examples())
+
+
+def test_the_picture_shows_the_tables(tmp_path):
+    drawn = tmp_path / "performance.svg"
+    command = [sys.executable, ROOT / "benches/chart.py", ROOT / "docs/performance.md", drawn]
+    subprocess.run(command, check=True, timeout=30)
+    assert drawn.read_text() == (ROOT / "docs/performance.svg").read_text()
+    assert "docs/performance.svg" in (ROOT / "README.md").read_text()
