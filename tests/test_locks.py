@@ -3,8 +3,11 @@
 import asyncio
 import gc
 import inspect
+import math
 import warnings
 import weakref
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 import velodrome
@@ -455,3 +458,55 @@ def test_what_a_lock_keeps_can_be_set_to_what_it_was(module, make, names):
         before = getattr(lock, name)
         setattr(lock, name, before)
         assert getattr(lock, name) is before
+
+
+# -- Numbers of other kinds --------------------------------------------------------------------------------
+
+
+class Limit(int):
+    """An integer that is not exactly one, as numpy's or an enumeration's."""
+
+
+NUMBERS = [2.0, 1.5, True, Limit(2), Fraction(5, 2), Decimal(2), 10**30, math.inf, math.nan]
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=repr)
+@pytest.mark.parametrize("name", ["Semaphore", "BoundedSemaphore"])
+def test_semaphores_count_with_whatever_number_they_are_given(name, number):
+    """`Semaphore(math.inf)` is how programs say that there is no limit."""
+
+    async def main(module):
+        semaphore = getattr(module, name)(number)
+        seen = [semaphore._value, repr(semaphore).partition("[")[2]]
+
+        async def user():
+            async with semaphore:
+                seen.append(semaphore._value)
+                await asyncio.sleep(0)
+
+        users = [asyncio.create_task(user()) for _ in range(4)]
+        await rest(20)
+        seen += [task.done() for task in users]
+        for task in users:
+            task.cancel()
+        await asyncio.gather(*users, return_exceptions=True)
+        seen.append(outcome(semaphore.release))
+        return repr(seen)
+
+    assert same(run(main))[0] == "returned"
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=repr)
+def test_barriers_wait_for_whatever_number_they_are_given(number):
+    async def main(module):
+        barrier = module.Barrier(number)
+        seen = [barrier.parties, repr(barrier).partition("[")[2]]
+        tasks = [asyncio.create_task(barrier.wait()) for _ in range(2)]
+        await rest(20)
+        seen += [*(task.done() for task in tasks), barrier.n_waiting, repr(barrier).partition("[")[2]]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return repr(seen)
+
+    assert same(run(main))[0] == "returned"

@@ -172,6 +172,12 @@ impl Obj {
         truth(unsafe { ffi::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), ffi::Py_LE) })
     }
 
+    /// `self > other`.
+    pub fn exceeds(&self, other: &Obj) -> Fallible<bool> {
+        // SAFETY: plain call with live arguments.
+        truth(unsafe { ffi::PyObject_RichCompareBool(self.as_ptr(), other.as_ptr(), ffi::Py_GT) })
+    }
+
     /// `repr(self)` as Rust text, for messages; what cannot be shown is named by its type.
     pub fn shown(&self) -> String {
         // SAFETY: plain call with a live argument.

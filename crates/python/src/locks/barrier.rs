@@ -9,6 +9,7 @@ use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec};
 use crate::getstate;
 use crate::locks::condition::{self, Condition};
+use crate::locks::count::Count;
 use crate::locks::lock_class;
 use crate::operation::{self, Kind, Operation, Step};
 use crate::state::state;
@@ -19,7 +20,7 @@ use crate::waiters::BoundLoop;
 pub struct Barrier {
     bound: BoundLoop,
     condition: Slot,
-    parties: Cell<i64>,
+    parties: Count,
     phase: Cell<Phase>,
     /// How many tasks are inside.
     count: Cell<i64>,
@@ -49,11 +50,11 @@ lock_class!(Barrier, c"velodrome.Barrier",
     Barrier {
         bound: BoundLoop::default(),
         condition: Slot::empty(),
-        parties: Cell::new(1),
+        parties: Count::new(1),
         phase: Cell::new(Phase::Filling),
         count: Cell::new(0),
     };
-    bound, condition);
+    bound, condition, parties);
 
 static WAIT: Kind = Kind { name: "wait", qualname: "Barrier.wait", begin: lock, resume: resume_wait };
 static ENTER: Kind = Kind {
@@ -187,7 +188,7 @@ fn block(operation: &Inst<Operation>, this: &Inst<Barrier>) -> Fallible<Step> {
             this.count.set(index + 1);
             operation.first.set(object::int(index)?);
             operation.stage.set(INSIDE);
-            if index + 1 != this.parties.get() {
+            if !this.parties.is(index + 1)? {
                 return stay(operation, this);
             }
             this.phase.set(Phase::Draining);
@@ -239,10 +240,10 @@ fn py_init(this: &Inst<Barrier>, args: Args<'_>) -> Fallible<()> {
         Signature { function: "Barrier.__init__", names: ["parties"], positional: 1, required: 1 };
     let [parties] = args.parse(&signature)?;
     let parties = parties.unwrap_or(none());
-    if !parties.is_any_int() || parties.to_i64_or_nearest()? < 1 {
+    if !parties.is_int() || parties.to_i64_or_nearest()? < 1 {
         drop(KNOWN.get().original.call(&[parties])?);
     }
-    this.parties.set(parties.to_i64()?);
+    this.parties.set(parties)?;
     this.condition.set(condition::create()?.into_ref());
     this.phase.set(Phase::Filling);
     this.count.set(0);
@@ -270,7 +271,7 @@ fn py_abort(this: &Inst<Barrier>) -> Fallible<Ref> {
 }
 
 fn py_parties(this: &Inst<Barrier>) -> Fallible<Ref> {
-    object::int(this.parties.get())
+    this.parties.get()
 }
 
 fn waiting(this: &Inst<Barrier>) -> i64 {
@@ -294,8 +295,10 @@ fn py_state(this: &Inst<Barrier>) -> Fallible<Ref> {
 }
 
 fn py_set_parties(this: &Inst<Barrier>, value: Option<&Obj>) -> Fallible<()> {
-    this.parties.set(value.map_or(Ok(1), Obj::to_i64)?);
-    Ok(())
+    match value {
+        Some(value) => this.parties.set(value),
+        None => this.parties.set(&*object::int(1)?),
+    }
 }
 
 fn py_set_count(this: &Inst<Barrier>, value: Option<&Obj>) -> Fallible<()> {
@@ -343,7 +346,9 @@ fn py_repr(this: &Inst<Barrier>) -> Fallible<Ref> {
     let phase = this.phase.get().name();
     object::text(&match this.phase.get() {
         Phase::Broken => format!("<{inner} [{phase}]>"),
-        _ => format!("<{inner} [{phase}, waiters:{}/{}]>", waiting(this), this.parties.get()),
+        _ => {
+            format!("<{inner} [{phase}, waiters:{}/{}]>", waiting(this), this.parties.get()?.str()?.to_text())
+        }
     })
 }
 

@@ -6,6 +6,7 @@
 pub mod barrier;
 pub mod condition;
 pub mod context_manager;
+pub mod count;
 pub mod event;
 pub mod lock;
 pub mod semaphore;

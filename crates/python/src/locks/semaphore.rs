@@ -1,12 +1,11 @@
 //! `Semaphore` and `BoundedSemaphore`.
 
-use std::cell::Cell;
-
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, boolean, none};
-use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Spec};
+use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec};
 use crate::getstate::getstate_method;
 use crate::locks::context_manager::context_manager_methods;
+use crate::locks::count::Count;
 use crate::locks::{get_loop_method, lock_class, waiting_attributes};
 use crate::operation::{self, Kind, Operation, Step};
 use crate::original::Code;
@@ -18,19 +17,19 @@ use crate::waiters::{self, BoundLoop, Waiters, repr_with};
 pub struct Semaphore {
     bound: BoundLoop,
     waiters: Waiters,
-    value: Cell<i64>,
+    value: Count,
     /// `_bound_value`, which a bounded one never exceeds.
-    limit: Cell<Option<i64>>,
+    limit: Slot,
 }
 
 lock_class!(Semaphore, c"velodrome.Semaphore",
     Semaphore {
         bound: BoundLoop::default(),
         waiters: Waiters::default(),
-        value: Cell::new(1),
-        limit: Cell::new(None),
+        value: Count::new(1),
+        limit: Slot::empty(),
     };
-    bound, waiters);
+    bound, waiters, value, limit);
 
 static ACQUIRE: Kind =
     Kind { name: "acquire", qualname: "Semaphore.acquire", begin: begin_acquire, resume: resume_acquire };
@@ -57,7 +56,7 @@ fn is_plain(this: &Inst<Semaphore>) -> bool {
 
 #[inline]
 fn is_locked(this: &Inst<Semaphore>) -> Fallible<bool> {
-    Ok(this.value.get() == 0 || !(this.waiters.is_empty()? || this.waiters.all_cancelled()?))
+    Ok(this.value.is(0)? || !(this.waiters.is_empty()? || this.waiters.all_cancelled()?))
 }
 
 fn begin_acquire(operation: &Inst<Operation>) -> Fallible<Step> {
@@ -68,7 +67,7 @@ fn begin_acquire(operation: &Inst<Operation>) -> Fallible<Step> {
             this.obj().call_method(&state().names.locked, &[])?.truthy()?
         };
         if !locked {
-            this.value.set(this.value.get() - 1);
+            this.value.add(-1)?;
             return Ok(Step::Done(boolean(true).own()));
         }
         let future = this.bound.create_future(this.obj())?;
@@ -88,16 +87,16 @@ fn resume_acquire(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallib
         if KNOWN.get().careful {
             // It was our turn, which we cannot take.
             if cancelled && waiters::is_done(&future)? && !waiters::is_cancelled(&future)? {
-                this.value.set(this.value.get() + 1);
+                this.value.add(1)?;
             }
             // Those who came meanwhile had to queue behind us.
-            while this.value.get() > 0 && call_wake_next(this)? {}
+            while this.value.is_positive()? && call_wake_next(this)? {}
         } else if cancelled {
             if !waiters::is_cancelled(&future)? {
-                this.value.set(this.value.get() + 1);
+                this.value.add(1)?;
                 call_wake_next(this)?;
             }
-        } else if exception.is_none() && this.value.get() > 0 {
+        } else if exception.is_none() && this.value.is_positive()? {
             call_wake_next(this)?;
         }
         match exception {
@@ -121,10 +120,10 @@ fn wake_next(this: &Inst<Semaphore>) -> Fallible<bool> {
     if this.waiters.is_empty()? {
         return Ok(false);
     }
-    this.value.set(this.value.get() - 1);
+    this.value.add(-1)?;
     let woken = this.waiters.wake(1, boolean(true))? > 0;
     if !woken {
-        this.value.set(this.value.get() + 1);
+        this.value.add(1)?;
     }
     Ok(woken)
 }
@@ -133,17 +132,17 @@ fn py_init(this: &Inst<Semaphore>, args: Args<'_>) -> Fallible<()> {
     let bounded = this.obj().derives_from(&KNOWN.get().bounded);
     let function = if bounded { "BoundedSemaphore.__init__" } else { "Semaphore.__init__" };
     let [value] = args.parse(&Signature { function, names: ["value"], positional: 1, required: 0 })?;
-    let value = match value {
-        None => 1,
-        Some(value) if value.is_any_int() && value.to_i64_or_nearest()? >= 0 => value.to_i64_or_nearest()?,
+    match value {
+        None => this.value.set(&*object::int(1)?)?,
         Some(value) => {
-            drop(KNOWN.get().original.call(&[value])?);
-            value.to_i64()?
+            if !value.is_int() || value.to_i64_or_nearest()? < 0 {
+                drop(KNOWN.get().original.call(&[value])?);
+            }
+            this.value.set(value)?;
         }
-    };
-    this.value.set(value);
+    }
     if bounded {
-        this.limit.set(Some(value));
+        this.limit.set(this.value.get()?);
     }
     Ok(())
 }
@@ -153,12 +152,13 @@ fn py_acquire(this: &Inst<Semaphore>) -> Fallible<Ref> {
 }
 
 fn py_release(this: &Inst<Semaphore>) -> Fallible<Ref> {
-    if this.limit.get().is_some_and(|limit| this.value.get() >= limit)
+    if let Some(limit) = this.limit.get()
+        && this.value.is_at_least(&limit)?
         && this.obj().derives_from(&KNOWN.get().bounded)
     {
         return Err(Raised::value_error("BoundedSemaphore released too many times"));
     }
-    this.value.set(this.value.get() + 1);
+    this.value.add(1)?;
     call_wake_next(this)?;
     Ok(none().own())
 }
@@ -173,17 +173,16 @@ fn py_locked(this: &Inst<Semaphore>) -> Fallible<Ref> {
 }
 
 fn py_value(this: &Inst<Semaphore>) -> Fallible<Ref> {
-    object::int(this.value.get())
+    this.value.get()
 }
 
 fn py_set_value(this: &Inst<Semaphore>, value: Option<&Obj>) -> Fallible<()> {
-    this.value.set(value.map_or(Ok(0), Obj::to_i64)?);
-    Ok(())
+    this.value.set(value.unwrap_or(&state().zero))
 }
 
 fn py_bound_value(this: &Inst<Semaphore>) -> Fallible<Ref> {
     match this.limit.get() {
-        Some(limit) => object::int(limit),
+        Some(limit) => Ok(limit),
         None => Err(Raised::new(
             object::attribute_error(),
             &format!("'{}' object has no attribute '_bound_value'", this.obj().class_name()),
@@ -192,7 +191,10 @@ fn py_bound_value(this: &Inst<Semaphore>) -> Fallible<Ref> {
 }
 
 fn py_set_bound_value(this: &Inst<Semaphore>, value: Option<&Obj>) -> Fallible<()> {
-    this.limit.set(value.map(Obj::to_i64).transpose()?);
+    match value {
+        Some(value) => this.limit.set(value.own()),
+        None => this.limit.clear(),
+    }
     Ok(())
 }
 
@@ -202,7 +204,11 @@ fn py_repr(this: &Inst<Semaphore>) -> Fallible<Ref> {
     } else {
         this.obj().call_method(&state().names.locked, &[])?.truthy()?
     };
-    let extra = if locked { String::from("locked") } else { format!("unlocked, value:{}", this.value.get()) };
+    let extra = if locked {
+        String::from("locked")
+    } else {
+        format!("unlocked, value:{}", this.value.get()?.str()?.to_text())
+    };
     repr_with(this.obj(), &extra, &this.waiters)
 }
 
