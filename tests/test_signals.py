@@ -66,6 +66,25 @@ def test_signal_that_came_while_the_loop_did_not_run(either_loop):
     either_loop.remove_signal_handler(signal.SIGUSR1)
 
 
+def test_busy_loop_handles_a_signal_when_asyncios_does():
+    def program(loop):
+        async def main():
+            killed()
+            for turn in range(4):
+                seen.append(turn)
+                await asyncio.sleep(0)
+
+        seen = []
+        loop.add_signal_handler(signal.SIGUSR1, seen.append, "handled")
+        loop.run_until_complete(main())
+        loop.remove_signal_handler(signal.SIGUSR1)
+        return seen
+
+    kind, seen = check_same(program)
+    assert kind == "returned"
+    assert "handled" in seen
+
+
 def test_several_signals_at_once(either_loop):
     seen = []
     for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):

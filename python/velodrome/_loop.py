@@ -217,6 +217,7 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
             signal.signal(sig, _sighandler_noop)
             # Fewer system calls are interrupted.
             signal.siginterrupt(sig, False)
+            self._ask_always(True)
         except OSError as exc:
             del self._signal_handlers[sig]
             if not self._signal_handlers and not self.is_running():
@@ -239,8 +240,10 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
             if exc.errno == errno.EINVAL:
                 raise RuntimeError(f"sig {sig} cannot be caught") from exc
             raise
-        if not self._signal_handlers and not self.is_running():
-            self._give_wakeup_fd_back()
+        if not self._signal_handlers:
+            self._ask_always(False)
+            if not self.is_running():
+                self._give_wakeup_fd_back()
         return True
 
     _check_signal = _Unix._check_signal

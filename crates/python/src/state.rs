@@ -52,7 +52,6 @@ names! {
     data_received = c"data_received";
     datagram_received = c"datagram_received";
     error_received = c"error_received";
-    signal_handlers = c"_signal_handlers";
     sendto_ready = c"_sendto_ready";
     eof_received = c"eof_received";
     fileno = c"fileno";

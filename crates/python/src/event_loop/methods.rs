@@ -190,6 +190,12 @@ fn py_wake_fd(this: &Inst<EventLoop>) -> Fallible<Ref> {
     object::int(i64::from(this.with_engine(|engine| engine.wake_fd().as_raw_fd())?))
 }
 
+/// `_ask_always(always)`: whether every iteration asks the kernel, as a loop does that is to notice signals.
+fn py_ask_always(this: &Inst<EventLoop>, always: &Obj) -> Fallible<Ref> {
+    this.poll_every.set(if always.truthy()? { 1 } else { run::poll_every_from_environment() });
+    Ok(none().own())
+}
+
 fn py_create_future(this: &Inst<EventLoop>) -> Fallible<Ref> {
     if !this.is_running() {
         this.refresh_hooks()?;
@@ -255,6 +261,8 @@ pub fn define() -> Fallible<Ref> {
             c"_lend_descriptor($self, transport, /)\n--\n\nAllow to watch the descriptor of a transport.";
         c"_take_descriptor_back" => one transports::py_take_back,
             c"_take_descriptor_back($self, transport, /)\n--\n\nEnd what _lend_descriptor() began.";
+        c"_ask_always" => one py_ask_always,
+            c"_ask_always($self, always, /)\n--\n\nWhether to ask the kernel in every iteration.";
         c"_wake_fd" => none py_wake_fd,
             c"_wake_fd($self, /)\n--\n\nReturn the descriptor that wakes the loop when a byte is written to it.";
     );

@@ -21,9 +21,8 @@ pub fn run_readable(this: &Inst<DatagramTransport>) -> Fallible<()> {
 const MOST: usize = 16;
 
 fn read_ready(this: &Inst<DatagramTransport>) -> Fallible<()> {
-    let mut signal_handlers = None;
     for _ in 0..MOST {
-        if this.lost.get() > 0 || !receive_one(this)? || !is_alone(this, &mut signal_handlers)? {
+        if this.lost.get() > 0 || !receive_one(this)? || !is_alone(this)? {
             break;
         }
     }
@@ -44,9 +43,9 @@ fn receive_one(this: &Inst<DatagramTransport>) -> Fallible<bool> {
 }
 
 /// Whether the next iteration would have nothing to do but to receive the next one: nothing is queued or timed, nothing else
-/// is watched, no signal is waited for. Then nobody can tell whether there was an iteration in between.
-/// `signal_handlers` is the loop's table of those, once it has been asked for it.
-fn is_alone(this: &Inst<DatagramTransport>, signal_handlers: &mut Option<Ref>) -> Fallible<bool> {
+/// is watched, no signal is waited for (the kernel is asked in every iteration then). Nobody can tell whether there was an
+/// iteration in between.
+fn is_alone(this: &Inst<DatagramTransport>) -> Fallible<bool> {
     let Some(event_loop) = this.event_loop() else { return Ok(false) };
     if event_loop.is_debug()
         || event_loop.stopping.get()
@@ -63,14 +62,7 @@ fn is_alone(this: &Inst<DatagramTransport>, signal_handlers: &mut Option<Ref>) -
             && engine.timer_count() == 0
     })?;
     event_loop.turns.end();
-    if !alone {
-        return Ok(false);
-    }
-    let signal_handlers = match signal_handlers {
-        Some(known) => known,
-        None => signal_handlers.insert(event_loop.obj().get(&state().names.signal_handlers)?),
-    };
-    Ok(!signal_handlers.truthy()?)
+    Ok(alone)
 }
 
 /// Receives one; None if there is none.
