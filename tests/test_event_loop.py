@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import selectors
 import socket
 import sys
 import threading
@@ -101,6 +102,46 @@ def test_loop_can_be_extended():
     loop.run_until_complete(asyncio.sleep(0))
     assert loop.value > 10
     loop.close()
+
+
+@pytest.mark.parametrize("kind", ["DefaultSelector", "SelectSelector", "PollSelector", "EpollSelector"])
+@pytest.mark.parametrize("how", ["positional", "keyword", "derived"])
+def test_selector_of_pythons_own_is_closed_with_the_loop(kind, how):
+    class Derived(velodrome.Loop):
+        def __init__(self, selector):
+            super().__init__(selector)
+
+    selector = getattr(selectors, kind)()
+    if how == "derived":
+        loop = Derived(selector)
+    else:
+        loop = velodrome.Loop(selector) if how == "positional" else velodrome.Loop(selector=selector)
+    assert isinstance(loop, velodrome.Loop)
+    assert loop.run_until_complete(asyncio.sleep(0, "result")) == "result"
+    loop.close()
+    loop.close()
+    assert selector.get_map() is None
+
+
+def test_selector_of_the_programs_own_is_asked_by_asyncios_loop():
+    """prompt_toolkit gives asyncio.SelectorEventLoop one, to have a GUI's events handled while it waits."""
+
+    class Selector(selectors.DefaultSelector):
+        def select(self, timeout=None):
+            asked.append(timeout)
+            return super().select(timeout)
+
+    class Derived(velodrome.Loop):
+        pass
+
+    asked = []
+    loop = velodrome.Loop(Selector())
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert asked
+    assert not isinstance(loop, velodrome.Loop)
+    with Selector() as selector, pytest.raises(TypeError, match="does not ask <.*Selector object at "):
+        Derived(selector)
 
 
 def test_loop_has_attributes_and_weak_references(either_loop):

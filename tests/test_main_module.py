@@ -411,6 +411,7 @@ class TestTheLoop:
             "check(asyncio.events.new_event_loop())",
             "from asyncio import *; check(new_event_loop()); check(SelectorEventLoop())",
             "check(asyncio.SelectorEventLoop())",
+            "import selectors; check(asyncio.SelectorEventLoop(selectors.SelectSelector()))",
             "from asyncio.unix_events import SelectorEventLoop; check(SelectorEventLoop())",
             "assert isinstance(asyncio.new_event_loop(), asyncio.SelectorEventLoop)",
             "class Mine(asyncio.SelectorEventLoop): pass\n"

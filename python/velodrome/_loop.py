@@ -34,16 +34,26 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
     """
 
     # For a loop whose __init__ does not get to its end.
+    _given_selector = None
     _default_executor = None
     _signal_handlers = MappingProxyType({})
     _wakeup_fd_before = None
 
-    def __init__(self):
+    def __new__(cls, *args, **kwargs):
+        if cls is Loop and not _is_known(*args[:1], **kwargs):
+            # asyncio's own loop asks it; prompt_toolkit's handles the events of a GUI meanwhile.
+            return _Unix(*args, **kwargs)
+        return super().__new__(cls)
+
+    def __init__(self, selector=None):
         try:
+            if not _is_known(selector):
+                raise TypeError(f"a loop derived from velodrome's does not ask {selector!r}")
             super().__init__()
         except BaseException:
             self._release()  # what was never open needs no closing
             raise
+        self._given_selector = selector
         self._asyncgens = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
         self._coroutine_origin_tracking_enabled = False
@@ -136,6 +146,8 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
                 self.remove_signal_handler(sig)
             self._give_wakeup_fd_back()
         self._release()
+        if self._given_selector is not None:
+            self._given_selector.close()
         self._forget_children()
         self._executor_shutdown_called = True
         executor = self._default_executor
@@ -295,6 +307,11 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
 def new_event_loop():
     """Return a new velodrome event loop."""
     return Loop()
+
+
+def _is_known(selector=None, **others):
+    """Whether a loop that is given this selector would watch descriptors as ours does by itself."""
+    return not others and (selector is None or type(selector).__module__ == "selectors")
 
 
 _sighandler_noop = unix_events._sighandler_noop

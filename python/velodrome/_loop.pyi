@@ -3,7 +3,8 @@ import sys
 from asyncio import _AwaitableLike, _CoroutineLike
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any, Protocol, TypeAlias, TypeVar, type_check_only
+from selectors import BaseSelector
+from typing import Any, Protocol, Self, TypeAlias, TypeVar, type_check_only
 
 from typing_extensions import TypeVarTuple, Unpack
 
@@ -24,7 +25,8 @@ class _TaskFactory(Protocol):
 
 class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
     slow_callback_duration: float
-    def __init__(self) -> None: ...
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def __init__(self, selector: BaseSelector | None = None) -> None: ...
     def __del__(self) -> None: ...
     def run_forever(self) -> None: ...
     def run_until_complete(self, future: _AwaitableLike[_T]) -> _T: ...
