@@ -4,6 +4,7 @@ import asyncio
 import re
 import sys
 
+import pytest
 import velodrome
 from differential import worlds
 from differential.compare import check_same, logged, on_both, one_turn
@@ -126,6 +127,52 @@ def test_source_tracebacks_of_our_own_functions_end_at_the_caller(loop):
         return [thing._source_traceback[-1].name for thing in made]
 
     assert loop.run_until_complete(inside()) == ["inside"] * 3
+
+
+def test_reports_tell_where_what_runs_was_queued(caplog):
+    """The context of the default handler gets the traceback of the handle in which it is called."""
+
+    def program(loop):
+        def report(name):
+            context = {"message": name}
+            loop.default_exception_handler(context)
+            own = [frame for frame in context["handle_traceback"] if frame.filename == __file__]
+            found.append((name, own[-1].name, own[-1].line))
+
+        async def coroutine():
+            report("first step")
+            await asyncio.sleep(0)
+            report("next step")
+            await future
+            report("wake-up")
+            loop.call_soon(fail)
+
+        def fail():
+            report("callback of a step")
+            raise SystemExit
+
+        def finish():
+            future.set_result(None)
+
+        found = []
+        loop.set_debug(True)
+        future = loop.create_future()
+        loop.call_soon(report, "callback")
+        loop.call_soon_threadsafe(report, "callback of any thread")
+        loop.call_later(-1, report, "timer")
+        task = loop.create_task(coroutine())
+        one_turn(loop)
+        loop.call_soon(finish)
+        with pytest.raises(SystemExit):
+            loop.run_forever()
+        assert task.done()
+        assert loop._current_handle is None
+        return found
+
+    kind, found = check_same(program)
+    assert kind == "returned"
+    assert len(found) == 7
+    assert ("wake-up", "finish", "future.set_result(None)") in found
 
 
 def test_without_debug_mode_there_are_no_source_tracebacks(either_loop):

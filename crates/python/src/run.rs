@@ -11,7 +11,7 @@ use velodrome_engine::{Engine, Wait};
 use crate::cpython::gil;
 use crate::cpython::object::none;
 use crate::cpython::spec::Method;
-use crate::cpython::{Fallible, Inst, Raised, Ref};
+use crate::cpython::{Fallible, Inst, Obj, Raised, Ref};
 use crate::event_loop::EventLoop;
 use crate::job::Job;
 use crate::state::state;
@@ -155,13 +155,22 @@ fn run_in_debug_mode(this: &Inst<EventLoop>, jobs: usize, mut first: Option<Job>
         }
         // Asked for now: afterwards the callback may be gone from it.
         let handle = job.as_handle()?;
-        let begun = this.now()?;
-        run_job(this, &job)?;
-        let taken = this.now()?.saturating_since(begun).as_secs_f64();
-        if let Some(handle) = handle {
-            let taken = crate::cpython::object::float(taken)?;
-            this.obj().call_method(&state().names.callback_slow, &[&handle, &taken])?;
-        }
+        let current = &state().names.current_handle;
+        this.obj().set(current, handle.as_deref().unwrap_or(none()))?;
+        let outcome = run_timed(this, &job, handle.as_deref());
+        let pending = Raised::pending_of(outcome);
+        Raised::again(pending, this.obj().set(current, none()))?;
+    }
+    Ok(())
+}
+
+fn run_timed(this: &Inst<EventLoop>, job: &Job, handle: Option<&Obj>) -> Fallible<()> {
+    let begun = this.now()?;
+    run_job(this, job)?;
+    let taken = this.now()?.saturating_since(begun).as_secs_f64();
+    if let Some(handle) = handle {
+        let taken = crate::cpython::object::float(taken)?;
+        this.obj().call_method(&state().names.callback_slow, &[handle, &taken])?;
     }
     Ok(())
 }

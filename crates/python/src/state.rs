@@ -75,6 +75,7 @@ names! {
     cancelled_method = c"cancelled";
     create_future = c"create_future";
     create_task = c"create_task";
+    current_handle = c"_current_handle";
     create_task_with_factory = c"_create_task_with_factory";
     done = c"done";
     exception = c"exception";

@@ -50,7 +50,7 @@ fn py_set_debug(this: &Inst<EventLoop>, value: Option<&Obj>) -> Fallible<()> {
     if debug {
         ANY_DEBUG.store(true, Ordering::Relaxed);
     }
-    Ok(())
+    this.refresh_hooks()
 }
 
 fn py_is_closed(this: &Inst<EventLoop>) -> Fallible<Ref> {

@@ -66,6 +66,7 @@ pub struct EventLoop {
 /// through them, as it does in asyncio.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hooks {
+    /// Or debug mode, in which every step is to have a handle that knows where it was queued.
     pub call_soon: bool,
     pub call_at: bool,
     pub call_later: bool,
@@ -277,7 +278,7 @@ impl Inst<EventLoop> {
             Ok(!self.obj().class().get(name)?.is(&*class.get(name)?) || instance_has(self.obj(), name)?)
         };
         self.hooks.set(Hooks {
-            call_soon: replaced(&names.call_soon)?,
+            call_soon: self.debug.get() || replaced(&names.call_soon)?,
             call_at: replaced(&names.call_at)?,
             call_later: replaced(&names.call_later)?,
             time: replaced(&names.time)?,
