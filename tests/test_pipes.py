@@ -21,7 +21,7 @@ CONNECT = ["connect_read_pipe", "connect_write_pipe"]
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("connect", CONNECT)
-@pytest.mark.parametrize("file", ["regular", "folder", "null", "closed", "nothing"])
+@pytest.mark.parametrize("file", ["regular", "folder", "null", "closed", "closed socket", "nothing"])
 def test_files_that_are_no_pipes(connect, file, tmp_path):
     def open_file():
         if file == "regular":
@@ -43,6 +43,10 @@ def test_files_that_are_no_pipes(connect, file, tmp_path):
             return open("/dev/null", "w+b", buffering=0)
         if file == "closed":
             opened = open("/dev/null", "w+b", buffering=0)
+            opened.close()
+            return opened
+        if file == "closed socket":
+            opened = socket.socket()
             opened.close()
             return opened
         return None

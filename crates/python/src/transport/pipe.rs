@@ -41,6 +41,10 @@ pub fn open<T: Pipe>(
     let number = crate::cpython::descriptor::for_the_kernel(pipe.call_method(&names.fileno, &[])?.to_i64()?)?;
     this.socket.set(pipe)?;
     this.number.set(number);
+    if number < 0 {
+        // A socket that was closed.
+        return Err(Raised::os_error(&rustix::io::Errno::BADF.into()));
+    }
     let descriptor = crate::cpython::descriptor::borrowed(number);
     let status = rustix::fs::fstat(descriptor).map_err(|error| Raised::os_error(&error.into()))?;
     let kind = FileType::from_raw_mode(status.st_mode);
