@@ -180,6 +180,40 @@ def test_end_is_told_once(loop, again, turns):
     assert len(lost) == 1
 
 
+@pytest.mark.parametrize("connect", CONNECT)
+@pytest.mark.parametrize("how", ["replaced", "removed"])
+def test_readers_of_a_program_take_the_place_of_a_transports(connect, how):
+    """asyncio refuses that of a socket's transport, but knows of no other."""
+
+    def program(loop):
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        notes = []
+
+        class Protocol(asyncio.Protocol):
+            def data_received(self, data):
+                notes.append(("data_received", data))
+
+            def connection_lost(self, exc):
+                notes.append(("connection_lost", exc))
+
+        transport, _ = loop.run_until_complete(getattr(loop, connect)(Protocol, near))
+        compare.turns(loop, 2)
+        if how == "replaced":
+            notes.append(outcome(loop.add_reader, near, lambda: notes.append(near.recv(100))))
+        else:
+            notes.append(outcome(loop.remove_reader, near))
+        far.send(b"data")
+        compare.turns(loop, 2)
+        notes.append(outcome(loop.remove_reader, near))
+        transport.close()
+        compare.turns(loop, 2)
+        far.close()
+        return notes, near.fileno()
+
+    compare.check_same(program)
+
+
 def test_same_descriptor_for_reading_and_writing(loop):
     """As a terminal is, one file each."""
     master, slave = pipe.terminal()

@@ -185,14 +185,21 @@ pub fn watch_call(
     Ok(key)
 }
 
-/// Ends the registration of a `sock_*` for this direction of a descriptor, whose number may be another's by now; whether there
-/// was one that waited.
+/// Ends the registration of a `sock_*` for this direction of a descriptor, whose number may be another's by now, or that of a
+/// pipe's transport, which asyncio does not protect either; whether there was one that waited.
 fn end_call(this: &Inst<EventLoop>, descriptor: i64, direction: Direction) -> bool {
     let ended = {
         let mut engine = this.engine.borrow_mut();
         let (Some(engine), Ok(number)) = (engine.as_mut(), RawFd::try_from(descriptor)) else { return false };
         match engine.find(number, direction.interest()) {
-            Some((key, Job::Socket(_) | Job::SendFile(_))) => engine.unwatch(key),
+            Some((
+                key,
+                Job::Socket(_)
+                | Job::SendFile(_)
+                | Job::PipeReadable(_)
+                | Job::PipeWritable(_)
+                | Job::PipeHungUp(_),
+            )) => engine.unwatch(key),
             _ => None,
         }
     };
@@ -205,7 +212,8 @@ fn end_call(this: &Inst<EventLoop>, descriptor: i64, direction: Direction) -> bo
             send_file::forget(&sending);
             true
         }
-        _ => false,
+        Some(_transport) => true,
+        None => false,
     }
 }
 
