@@ -166,6 +166,23 @@ def test_closing_the_loop_removes_its_handlers(either_loop):
     assert len(loop._signal_handlers) == 0
 
 
+def test_closing_the_loop_in_another_thread_closes_it_all_the_same():
+    """Where handlers of signals cannot be removed."""
+
+    def program(loop):
+        outcomes = []
+        loop.add_signal_handler(signal.SIGUSR1, int)
+        loop.add_signal_handler(signal.SIGUSR2, int)
+        thread = threading.Thread(target=lambda: outcomes.append(outcome(loop.close)))
+        thread.start()
+        thread.join()
+        signal.set_wakeup_fd(-1)  # which that thread could not do
+        return outcomes, loop.is_closed(), sorted(loop._signal_handlers)
+
+    _, ((error,), closed, _) = check_same(program)
+    assert error[0] == "ValueError" and closed
+
+
 def test_interrupted_system_calls_go_on(either_loop):
     """siginterrupt(False): a blocking call in a thread is not disturbed."""
     seen = []

@@ -131,13 +131,28 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
             return
         if self._debug:
             logger.debug("Close %r", self)
+        try:
+            self._give_signals_up()
+        finally:
+            # Also where that fails, in another thread than the main one.
+            self._release()
+            if self._given_selector is not None:
+                self._given_selector.close()
+            self._forget_children()
+            self._executor_shutdown_called = True
+            executor = self._default_executor
+            if executor is not None:
+                self._default_executor = None
+                executor.shutdown(wait=False)
+
+    def _give_signals_up(self):
         if sys.is_finalizing():
             if self._signal_handlers:
                 warnings.warn(
                     f"Closing the loop {self!r} on interpreter shutdown stage, "
                     "skipping signal handlers removal",
                     ResourceWarning,
-                    stacklevel=2,
+                    stacklevel=3,
                     source=self,
                 )
                 self._signal_handlers.clear()
@@ -145,15 +160,6 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
             for sig in list(self._signal_handlers):
                 self.remove_signal_handler(sig)
             self._give_wakeup_fd_back()
-        self._release()
-        if self._given_selector is not None:
-            self._given_selector.close()
-        self._forget_children()
-        self._executor_shutdown_called = True
-        executor = self._default_executor
-        if executor is not None:
-            self._default_executor = None
-            executor.shutdown(wait=False)
 
     set_debug = _Base.set_debug
     _set_coroutine_origin_tracking = _Base._set_coroutine_origin_tracking
