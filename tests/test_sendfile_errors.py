@@ -6,7 +6,7 @@ import socket
 
 import pytest
 from differential.cancellation import settle
-from differential.compare import check_same, one_turn, turns
+from differential.compare import check_same, one_turn, outcome, turns
 from differential.sendfile import (
     DATA,
     SMALL,
@@ -135,6 +135,28 @@ def test_a_transport_has_its_socket_to_itself():
             return name, text.split(" by transport ")[0].rstrip("0123456789"), cause, file.tell()
 
     assert check_same(program)[1][0] == "RuntimeError"
+
+
+def test_a_second_file_does_not_disturb_the_first():
+    """It is refused (by asyncio with a KeyError), and nothing is written between the first one's pieces."""
+
+    def program(loop):
+        with (
+            connection(loop) as (transport, _protocol, theirs),
+            file_of(DATA) as file,
+            file_of(SMALL) as second,
+        ):
+            task = loop.create_task(loop.sendfile(transport, file))
+            turns(loop, 3)
+            refused = awaited(loop, loop.sendfile(transport, second)).exception() is not None
+            written = outcome(transport.write, b"between")
+            reading = transport.is_reading()
+            arrived = b"".join(chunks_until(loop, task, theirs))
+            return refused, written, reading, result_of(task), arrived == DATA, transport.is_reading()
+
+    refused, written, *rest = check_same(program)[1]
+    assert refused and written[0] == "RuntimeError"
+    assert rest == [False, len(DATA), True, True]
 
 
 # -- What goes wrong ---------------------------------------------------------------------------------------

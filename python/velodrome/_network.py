@@ -132,12 +132,13 @@ class Network(_Listeners):
     _sock_add_cancellation_callback = _Unix._sock_add_cancellation_callback
 
     async def _sendfile_native(self, transp, file, offset, count):
+        # Nothing is written meanwhile. It refuses a second file, before anything is changed for it.
+        emptied = transp._make_empty_waiter()
         resume_reading = transp.is_reading()
         transp.pause_reading()
         self._lend_descriptor(transp)
         try:
-            # Nothing is written meanwhile, and what was kept has gone first.
-            await transp._make_empty_waiter()
+            await emptied  # what was kept goes first
             return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
         finally:
             transp._reset_empty_waiter()
