@@ -109,6 +109,43 @@ def test_replaced_method_is_called_where_asyncio_calls_it(name, where):
         assert ours == theirs
 
 
+@pytest.mark.parametrize("where", ["instance", "subclass", "class"])
+def test_replaced_iteration_is_what_the_loop_runs(where, monkeypatch):
+    """Whoever times a loop's iterations puts a `_run_once` around the loop's own."""
+
+    async def main():
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
+        return "done"
+
+    found = []
+    for base in (asyncio.SelectorEventLoop, velodrome.Loop):
+        iterations = []
+        original = base._run_once
+
+        def _run_once(self, _original=original, _iterations=iterations):
+            _iterations.append(self.is_running())
+            _original(self)
+
+        if where == "class":
+            monkeypatch.setattr(base, "_run_once", _run_once, raising=False)
+            loop = base()
+        elif where == "subclass":
+            loop = type("Replaced", (base,), {"_run_once": _run_once})()
+        else:
+            loop = base()
+            loop._run_once = types.MethodType(_run_once, loop)
+        assert loop.run_until_complete(main()) == "done"
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+        found.append(iterations)
+    ours, theirs = found
+    # asyncio's clock is coarser: it can wait once more for the timer.
+    assert set(ours) == {True} and abs(len(ours) - len(theirs)) <= 1
+
+
 def test_method_replaced_while_the_loop_runs_counts_at_once(either_loop):
     calls = []
 

@@ -116,7 +116,14 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
         self._check_running()
         try:
             self._run_forever_setup()
-            self._run_until_stopped()
+            if type(self)._run_once is LoopCore._run_once and "_run_once" not in vars(self):
+                self._run_until_stopped()
+                return
+            # Loops that count or time their iterations replace it.
+            while True:
+                self._run_once()
+                if self._stopping:
+                    break
         finally:
             self._run_forever_cleanup()
 
