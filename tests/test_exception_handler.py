@@ -4,12 +4,14 @@ import asyncio
 import contextvars
 import gc
 import re
+import signal
 import socket
+import sys
 
 import pytest
 import velodrome
 from differential import worlds
-from differential.compare import check_same, check_same_log, logged, one_turn, plain
+from differential.compare import check_same, check_same_log, logged, one_turn, plain, turns
 
 either_loop = worlds.either_loop
 
@@ -115,6 +117,131 @@ def test_other_exceptions_go_to_the_exception_handler(error, how, debug):
 
     kind, seen = check_same(program)
     assert kind == "returned" and len(seen) == 2
+
+
+def noted(loop, notes):
+    """Note what `logger.exception()` would find in the loop's exception handler."""
+
+    def handler(_loop, context):
+        handled = sys.exc_info()[1]
+        notes.append(
+            (context["message"].partition(" ")[0], repr(handled), handled is context.get("exception"))
+        )
+
+    loop.set_exception_handler(handler)
+
+
+def fail(*arguments):
+    raise LookupError("no")
+
+
+@pytest.mark.parametrize("how", ["soon", "later", "threadsafe", "done", "reader", "signal"])
+@pytest.mark.parametrize("within", [False, True], ids=["", "within"])
+def test_exception_is_handled_while_the_handler_is_called(how, within):
+    """And what was handled before is again afterwards."""
+
+    def program(loop):
+        notes = []
+        noted(loop, notes)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            if how == "soon":
+                loop.call_soon(fail)
+            elif how == "later":
+                loop.call_later(-1, fail)
+            elif how == "threadsafe":
+                loop.call_soon_threadsafe(fail)
+            elif how == "done":
+                future = loop.create_future()
+                future.add_done_callback(fail)
+                future.set_result(None)
+            elif how == "reader":
+                theirs.send(b"1")
+                loop.add_reader(ours, fail)
+            else:
+                loop.add_signal_handler(signal.SIGUSR1, fail)
+                signal.raise_signal(signal.SIGUSR1)
+                turns(loop, 2)
+                loop.remove_signal_handler(signal.SIGUSR1)
+            loop.call_soon(lambda: notes.append(repr(sys.exc_info()[1])))
+            if within:
+                try:
+                    raise KeyError("before")
+                except KeyError:
+                    one_turn(loop)
+                    notes.append(repr(sys.exc_info()[1]))
+            else:
+                one_turn(loop)
+            loop.remove_reader(ours)
+        notes.append(repr(sys.exc_info()[1]))
+        return notes
+
+    kind, notes = check_same(program)
+    assert kind == "returned"
+    assert any(note[1:] == ("LookupError('no')", True) for note in notes)
+
+
+@pytest.mark.parametrize("method", ["connection_made", "data_received", "eof_received", "connection_lost"])
+@pytest.mark.parametrize("kind", ["socket", "pipe"])
+def test_exception_of_a_protocol_is_handled_while_the_handler_is_called(kind, method):
+    def program(loop):
+        notes = []
+        noted(loop, notes)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        protocol = type("Failing", (asyncio.Protocol,), {method: fail})
+        make = loop._make_socket_transport if kind == "socket" else loop._make_read_pipe_transport
+        transport = make(ours, protocol())
+        turns(loop, 2)
+        with theirs:
+            theirs.send(b"1")
+            turns(loop, 2)
+        turns(loop, 3)
+        transport.close()
+        turns(loop, 2)
+        return [note[1:] for note in notes]
+
+    assert set(check_same(program)[1]) == {("LookupError('no')", True)}
+
+
+def test_error_of_a_datagram_is_handled_while_the_protocol_is_told():
+    class Protocol(asyncio.DatagramProtocol):
+        def error_received(self, exc):
+            self.notes.append((repr(exc), sys.exc_info()[1] is exc))
+
+    def program(loop):
+        nobody = socket.socket(type=socket.SOCK_DGRAM)
+        nobody.bind(("127.0.0.1", 0))
+        endpoint = loop.create_datagram_endpoint(Protocol, remote_addr=nobody.getsockname())
+        nobody.close()
+        transport, protocol = loop.run_until_complete(endpoint)
+        protocol.notes = []
+        for _ in range(2):
+            transport.sendto(b"data")
+            turns(loop, 2)
+        transport.close()
+        turns(loop, 2)
+        return protocol.notes
+
+    assert all(handled for _, handled in check_same(program)[1])
+
+
+def test_exception_of_a_handler_has_the_first_one_as_its_context(caplog):
+    def program(loop):
+        def handler(_loop, context):
+            raise ValueError("handler")
+
+        loop.set_exception_handler(handler)
+        loop.call_soon(fail)
+        one_turn(loop)
+
+    for base in (asyncio.SelectorEventLoop, velodrome.Loop):
+        caplog.clear()
+        loop = base()
+        program(loop)
+        loop.close()
+        (record,) = caplog.records
+        assert repr(record.exc_info[1].__context__) == "LookupError('no')"
 
 
 # -- The exception handler ------------------------------------------------------------------------------

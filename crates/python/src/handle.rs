@@ -5,7 +5,7 @@
 
 use crate::cpython::handle_slots::HandleLayout;
 use crate::cpython::object::{self, boolean, none};
-use crate::cpython::raised::stops_the_loop;
+use crate::cpython::raised::{stops_the_loop, while_handling};
 use crate::cpython::{Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Spec, Visitor};
 use crate::event_loop::EventLoop;
 use crate::state::state;
@@ -152,7 +152,8 @@ pub fn failed(event_loop: &Obj, raised: Raised, handle: impl FnOnce() -> Fallibl
         return Err(Raised::from_exception(exception));
     }
     let handle = handle()?;
-    event_loop.call_method(&state().names.callback_failed, &[&handle, &exception]).map(drop)
+    let tell = || event_loop.call_method(&state().names.callback_failed, &[&handle, &exception]);
+    while_handling(&exception, tell).map(drop)
 }
 
 /// Cancels the handle; in debug mode a representation is kept for messages.

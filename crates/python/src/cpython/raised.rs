@@ -228,6 +228,19 @@ pub fn set_context(exception: &Obj, context: &Obj) {
     unsafe { ffi::PyException_SetContext(exception.as_ptr(), context.own().into_ptr()) }
 }
 
+/// Does something as in the `except` block of this exception: `sys.exc_info()` gives it, and what is raised meanwhile has it as
+/// its context.
+pub fn while_handling<R>(exception: &Obj, work: impl FnOnce() -> R) -> R {
+    // SAFETY: the one that is handled by now is owned, or NULL; the calls take no reference over.
+    let before = unsafe { Ref::from_owned_or_null(ffi::PyErr_GetHandledException()) };
+    // SAFETY: as above.
+    unsafe { ffi::PyErr_SetHandledException(exception.as_ptr()) };
+    let outcome = work();
+    // SAFETY: as above.
+    unsafe { ffi::PyErr_SetHandledException(before.as_ref().map_or(std::ptr::null_mut(), |it| it.as_ptr())) };
+    outcome
+}
+
 /// Whether the exception that is being raised stops the loop itself: `KeyboardInterrupt` or `SystemExit`.
 pub fn stops_the_loop(exception: &Obj) -> bool {
     exception.derives_from(object::keyboard_interrupt()) || exception.derives_from(object::system_exit())

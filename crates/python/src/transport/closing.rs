@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use crate::cpython::object::{self, none};
-use crate::cpython::raised::stops_the_loop;
+use crate::cpython::raised::{stops_the_loop, while_handling};
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref, Signature};
 use crate::state::state;
 
@@ -65,7 +65,7 @@ pub fn fatal<T: Closing>(this: &Inst<T>, raised: Raised, message: &str) -> Falli
     if stops_the_loop(&exception) {
         return Err(Raised::from_exception(exception));
     }
-    fatal_error(this, &exception, message)
+    while_handling(&exception, || fatal_error(this, &exception, message))
 }
 
 fn fatal_error<T: Closing>(this: &Inst<T>, exception: &Obj, message: &str) -> Fallible<()> {

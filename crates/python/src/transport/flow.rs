@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use crate::cpython::object::{self, boolean, none};
-use crate::cpython::raised::stops_the_loop;
+use crate::cpython::raised::{stops_the_loop, while_handling};
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref, Signature, Slot};
 use crate::state::state;
 
@@ -102,7 +102,7 @@ fn tell<T: Writing>(this: &Inst<T>, method: &Obj, failed: &str) -> Fallible<()> 
     if stops_the_loop(&exception) {
         return Err(Raised::from_exception(exception));
     }
-    closing::report(this, failed, &exception)
+    while_handling(&exception, || closing::report(this, failed, &exception))
 }
 
 pub fn py_set_limits<T: Writing>(this: &Inst<T>, args: Args<'_>) -> Fallible<Ref> {

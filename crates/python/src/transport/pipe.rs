@@ -8,7 +8,7 @@ use std::cell::Cell;
 use rustix::fs::FileType;
 
 use crate::cpython::object::none;
-use crate::cpython::raised::stops_the_loop;
+use crate::cpython::raised::{stops_the_loop, while_handling};
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref};
 use crate::state::state;
 
@@ -64,7 +64,7 @@ pub fn fatal<T: Pipe>(this: &Inst<T>, raised: Raised, message: &str) -> Fallible
     if stops_the_loop(&exception) {
         return Err(Raised::from_exception(exception));
     }
-    T::tell(this, message, &exception)?;
+    while_handling(&exception, || T::tell(this, message, &exception))?;
     end(this, &exception)
 }
 

@@ -14,6 +14,7 @@ use std::ops::Deref;
 use std::os::fd::AsRawFd;
 
 use crate::cpython::object::{self, none};
+use crate::cpython::raised::while_handling;
 use crate::cpython::socket::LARGEST_READ;
 use crate::cpython::{Args, Class, Fallible, Home, Inst, Own, Raised, Ref, Signature, Slot, Spec, Visitor};
 use crate::job::Job;
@@ -123,7 +124,8 @@ fn failed(this: &Inst<DatagramTransport>, raised: Raised, message: &str) -> Fall
     }
     let exception = raised.take();
     let Some(protocol) = this.protocol.get() else { return Ok(()) };
-    protocol.call_method(&state().names.error_received, &[&exception]).map(drop)
+    while_handling(&exception, || protocol.call_method(&state().names.error_received, &[&exception]))
+        .map(drop)
 }
 
 // ---------------------------------------------------------------------------------------------------------------
