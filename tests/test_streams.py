@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from unittest.mock import Mock, create_autospec
 
 import pytest
 import velodrome
@@ -217,6 +218,12 @@ def test_objects_of_both_kinds_pass_for_each_other(loop):
             )
     with pytest.raises(AssertionError):
         velodrome.StreamWriter(transport, protocol, object(), loop)
+
+
+@pytest.mark.parametrize("mock", [Mock(spec=asyncio.StreamReader), create_autospec(velodrome.StreamReader)])
+def test_what_says_that_it_is_a_reader_is_one(loop, mock):
+    writer = velodrome.StreamWriter(Closed(), None, mock, loop)
+    assert writer._reader is mock
 
 
 CHILD = """
