@@ -226,6 +226,16 @@ def test_what_says_that_it_is_a_reader_is_one(loop, mock):
     assert writer._reader is mock
 
 
+def test_what_looks_at_the_buffer_while_it_is_fed_is_fed(loop):
+    reader = velodrome.StreamReader(loop=loop)
+
+    def numbers():
+        yield len(reader._buffer)
+
+    reader.feed_data(numbers())
+    assert reader._buffer == b"\0"
+
+
 CHILD = """
 import asyncio, sys, velodrome
 

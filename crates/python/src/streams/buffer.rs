@@ -117,17 +117,30 @@ impl Buffer {
         }
         match Memory::readable(data) {
             Ok(memory) => {
+                if !self.shown.is_empty() {
+                    // What was asked for its memory has looked meanwhile.
+                    return self.extend_shown(data);
+                }
                 if memory.len() > 0 {
                     self.content.borrow_mut().append(memory.content());
                 }
+                Ok(())
             }
             Err(raised) => {
                 raised.discard();
                 let array = bytes::array(&[])?;
                 array.call_method(&*object::interned(c"extend")?, &[data])?;
-                bytes::with_array(&array, |content| self.content.borrow_mut().append(content));
+                self.push_array(&array)
             }
         }
+    }
+
+    /// Adds a `bytearray`, which nobody else has.
+    fn push_array(&self, array: &Obj) -> Fallible<()> {
+        if !self.shown.is_empty() {
+            return self.extend_shown(array);
+        }
+        bytes::with_array(array, |content| self.content.borrow_mut().append(content));
         Ok(())
     }
 
