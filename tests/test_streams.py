@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from unittest.mock import Mock, create_autospec
 
 import pytest
@@ -234,6 +235,165 @@ def test_what_looks_at_the_buffer_while_it_is_fed_is_fed(loop):
 
     reader.feed_data(numbers())
     assert reader._buffer == b"\0"
+
+
+# -- What is in the attributes, wherever they are ----------------------------------------------------------
+
+
+@ON_LOOPS
+def test_vars_shows_what_asyncios_objects_have(new_loop):
+    def names(streams):
+        reader = streams.StreamReader(loop=loop)
+        protocol = streams.StreamReaderProtocol(reader, lambda reader, writer: None, loop=loop)
+        writer = streams.StreamWriter(Closed(), protocol, reader, loop)
+        another = streams.StreamReaderProtocol(None, loop=loop)
+        return [list(vars(it)) for it in (reader, protocol, another, writer)]
+
+    for debug in False, True:
+        loop = new_loop()
+        loop.set_debug(debug)
+        assert names(velodrome) == names(asyncio)
+        close(loop)
+
+
+def test_a_protocol_whose_attributes_are_put_back_outlives_the_end_of_a_connection():
+    """As aioconsole's does, which has one for the pipes of both input and output."""
+
+    class Protocol(velodrome.StreamReaderProtocol):
+        def connection_lost(self, exc):
+            before = self.__dict__.copy()
+            super().connection_lost(exc)
+            assert self._connection_lost and self._stream_reader is None
+            self.__dict__.update(before)
+
+    async def main():
+        reader = velodrome.StreamReader()
+        protocol = Protocol(reader)
+        ours, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        transport, _protocol = await loop.create_connection(lambda: protocol, sock=ours)
+        writer = velodrome.StreamWriter(Open(), protocol, reader, loop)
+        await writer.drain()
+        transport.abort()
+        await asyncio.sleep(0)
+        assert protocol._transport is transport and protocol._stream_reader is reader
+        await writer.drain()
+        protocol.pause_writing()
+        drain = asyncio.ensure_future(writer.drain())
+        await asyncio.sleep(0)
+        assert not drain.done() and len(protocol._drain_waiters) == 1
+        protocol.resume_writing()
+        await drain
+        assert not protocol._drain_waiters
+        theirs.close()
+
+    velodrome.run(main())
+
+
+class Open(asyncio.Transport):
+    def is_closing(self):
+        return False
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("look", [vars, lambda it: setattr(it, "__dict__", dict(it.__dict__))])
+def test_attributes_are_looked_at_while_somebody_waits(loop, look):
+    async def main():
+        for name, *arguments in ("readline",), ("readexactly", 4), ("readuntil", b"\n"), ("__anext__",):
+            reader = velodrome.StreamReader(loop=loop)
+            reading = asyncio.ensure_future(getattr(reader, name)(*arguments))
+            await asyncio.sleep(0)
+            reader.feed_data(b"on")
+            await asyncio.sleep(0)
+            look(reader)
+            await asyncio.sleep(0)
+            assert reader._waiter is not None and reader._buffer == b"on"
+            reader.feed_data(b"e\n")
+            assert await reading == b"one\n"
+            assert reader._waiter is None
+
+        protocol = velodrome.StreamReaderProtocol(reader, loop=loop)
+        writer = velodrome.StreamWriter(Open(), protocol, reader, loop)
+        protocol.pause_writing()
+        drains = [asyncio.ensure_future(writer.drain()) for _ in range(2)]
+        await asyncio.sleep(0)
+        look(protocol)
+        look(writer)
+        drains.append(asyncio.ensure_future(writer.drain()))
+        await asyncio.sleep(0)
+        assert len(protocol._drain_waiters) == 3
+        drains[0].cancel()
+        await asyncio.sleep(0)
+        assert len(protocol._drain_waiters) == 2
+        protocol.resume_writing()
+        await asyncio.gather(*drains, return_exceptions=True)
+        assert drains[0].cancelled() and not protocol._drain_waiters
+        reader.set_exception(ValueError("on purpose"))
+        with pytest.raises(ValueError, match="on purpose"):
+            await writer.drain()
+
+    loop.run_until_complete(main())
+
+
+def _property(name):
+    def get(self):
+        return self.elsewhere[name]
+
+    def put(self, value):
+        self.__dict__.setdefault("elsewhere", {})[name] = value
+
+    return property(get, put)
+
+
+@pytest.mark.parametrize("made_of", [lambda name: None, _property], ids=["default", "property"])
+@pytest.mark.parametrize(
+    "name",
+    ["_limit", "_loop", "_buffer", "_eof", "_waiter", "_exception", "_transport", "_paused"]
+    + ["_drain_waiters", "_connection_lost", "_stream_reader_wr", "_closed"]
+    + ["_client_connected_cb", "_over_ssl", "_protocol", "_reader"],
+)
+def test_what_a_class_makes_of_the_name_of_an_attribute_counts(loop, name, made_of):
+    """A default, which a value hides, or a property."""
+    bases = velodrome.StreamReader, velodrome.StreamReaderProtocol, velodrome.StreamWriter
+    Reader, Protocol, Writer = (type(base.__name__, (base,), {name: made_of(name)}) for base in bases)
+
+    async def main():
+        reader = Reader(loop=loop, limit=10)
+        protocol = Protocol(reader, loop=loop)
+        ours, theirs = socket.socketpair()
+        transport, _protocol = await loop.create_connection(lambda: protocol, sock=ours)
+        writer = Writer(transport, protocol, reader, loop)
+        assert reader._transport is protocol._transport is writer._transport is transport
+        assert writer._protocol is protocol and writer._reader is protocol._stream_reader is reader
+        assert reader._limit == 10 and reader._loop is protocol._loop is writer._loop is loop
+        theirs.send(b"one\ntwo" + b"x" * 20)
+        assert await reader.readline() == b"one\n"
+        assert reader._paused and reader._buffer[:3] == b"two"
+        assert await reader.readexactly(23) == b"two" + b"x" * 20
+        assert not reader._paused
+        writer.write(b"back")
+        await writer.drain()
+        assert theirs.recv(10) == b"back"
+        protocol.pause_writing()
+        drain = asyncio.ensure_future(writer.drain())
+        await asyncio.sleep(0)
+        assert len(protocol._drain_waiters) == 1
+        protocol.resume_writing()
+        await drain
+        reading = asyncio.ensure_future(reader.read(10))
+        await asyncio.sleep(0)
+        assert reader._waiter is not None
+        theirs.close()
+        assert await reading == b"" and reader._eof and reader.at_eof()
+        writer.close()
+        await writer.wait_closed()
+        assert protocol._connection_lost
+        reader.set_exception(ValueError())
+        assert reader.exception() is reader._exception
+
+    loop.run_until_complete(main())
 
 
 CHILD = """

@@ -51,6 +51,7 @@ reading = st.one_of(
 
 looking = st.one_of(
     st.tuples(st.just("look")),
+    st.tuples(st.just("vars")),
     st.tuples(st.just("cut"), st.integers(1, 3)),
     st.tuples(st.just("put"), st.sampled_from([b"", b"new\n", b"z" * 25])),
     st.tuples(st.just("limit"), st.sampled_from([1, 5, 20, 5.5])),
@@ -84,6 +85,7 @@ writer_operations = st.one_of(
     ),
     st.tuples(st.just("pause")),
     st.tuples(st.just("resume")),
+    st.tuples(st.just("vars"), st.sampled_from(["protocol", "writer"])),
     st.tuples(st.just("cancel"), st.integers(0, 3)),
     st.tuples(st.just("closing")),
     st.tuples(st.just("write"), st.sampled_from(sorted(CHUNKS))),
@@ -260,6 +262,10 @@ class ReaderScene(Scene):
     def do_look(self):
         self.note("buffer", _shown(self.reader._buffer))
 
+    def do_vars(self):
+        if self.nobody_waits():
+            self.note("vars", *sorted(vars(self.reader)))
+
     def do_cut(self, number):
         del self.reader._buffer[:number]
 
@@ -322,6 +328,9 @@ class WriterScene(Scene):
         self.note("protocol", protocol._paused, protocol._connection_lost, protocol._closed.done())
         self.note(protocol._transport is None, protocol._over_ssl, len(protocol._drain_waiters))
         self.note(repr(self.writer))
+
+    def do_vars(self, which):
+        self.note("vars", *sorted(vars(getattr(self, which))))
 
     def do_override(self, name):
         self.override(self.protocol, name)

@@ -49,6 +49,8 @@ def with_streams(function):
 with_streams(lambda reader, protocol, writer: look_at(reader))
 with_streams(lambda reader, protocol, writer: look_at(protocol))
 with_streams(lambda reader, protocol, writer: look_at(writer))
+for which in range(3):
+    with_streams(lambda *streams, which=which: setattr(streams[which], "__dict__", vars(streams[which])))
 with_streams(lambda reader, protocol, writer: abandon(reader, protocol, writer))
 with_streams(lambda reader, protocol, writer: gc.collect() and None)
 with_streams(lambda reader, protocol, writer: reader.feed_data(b"data"))

@@ -107,6 +107,19 @@ pub fn dict_of(mapping: &Obj) -> Fallible<Ref> {
     Ok(copy)
 }
 
+/// `object.__dict__`, whatever the object's class makes of that name.
+pub fn instance_dict(object: &Obj) -> Fallible<Ref> {
+    // SAFETY: plain call with a live argument; an object without one is an error.
+    unsafe { Ref::from_owned(ffi::PyObject_GenericGetDict(object.as_ptr(), std::ptr::null_mut())) }
+}
+
+/// The same, set; or deleted, which is refused.
+pub fn set_instance_dict(object: &Obj, dict: Option<&Obj>) -> Fallible<()> {
+    let dict = dict.map_or(std::ptr::null_mut(), Obj::as_ptr);
+    // SAFETY: plain call with live arguments, or NULL for none.
+    status(unsafe { ffi::PyObject_GenericSetDict(object.as_ptr(), dict, std::ptr::null_mut()) })
+}
+
 /// `dict[key] = value`.
 #[inline]
 pub fn dict_set(dict: &Obj, key: &Obj, value: &Obj) -> Fallible<()> {

@@ -48,6 +48,13 @@ lines! {
     TypeSlot(ffi::PyType_Slot);
 }
 
+impl<T> Attribute<T> {
+    fn is_called(&self, name: &CStr) -> bool {
+        // SAFETY: an attribute's name is a text that lives for ever.
+        unsafe { CStr::from_ptr(self.0.name) == name }
+    }
+}
+
 impl Method<Anything> {
     /// The definition, for CPython.
     pub(super) fn raw(&mut self) -> &mut ffi::PyMethodDef {
@@ -93,7 +100,7 @@ pub fn define<T: Class>(mut spec: Spec<T>) -> Fallible<Ref> {
     let align = std::mem::align_of::<T>();
     let offset = base_size.div_ceil(align) * align;
 
-    if T::DICT {
+    if T::DICT && !spec.attributes.iter().any(|attribute| attribute.is_called(c"__dict__")) {
         spec.attributes.push(dict_attribute());
     }
     // SAFETY: an all-zero entry ends the table.

@@ -19,43 +19,48 @@ const KEPT: usize = 8;
 pub struct Methods {
     /// Their names, and what they are in a class that changes nothing.
     entries: Vec<(Ref, Ref)>,
-    dict: Ref,
+    /// The same of attributes, which an instance's `__dict__` does not hide.
+    attributes: Vec<(Ref, Ref)>,
     /// Versions of types that have all of them.
     versions: [Cell<u32>; KEPT],
 }
 
 impl Methods {
-    /// The methods of these names, which `class` has or else asyncio's class `behind`.
-    pub fn note(class: &Obj, behind: &Obj, names: &[&CStr]) -> Fallible<Methods> {
-        let mut entries = Vec::new();
-        for name in names.iter().copied().chain([c"__getattribute__"]) {
+    /// The methods of these names, which `class` has or else asyncio's class `behind`; and the attributes that `class` has.
+    pub fn note(class: &Obj, behind: &Obj, names: &[&CStr], attributes: &[&CStr]) -> Fallible<Methods> {
+        let found = |name: &CStr| {
             let name = object::interned(name)?;
-            let method = match class.get_if_there(&name)? {
-                Some(method) => method,
+            let value = match class.get_if_there(&name)? {
+                Some(value) => value,
                 None => behind.get(&name)?,
             };
-            entries.push((name, method));
-        }
+            Ok((name, value))
+        };
+        let names = names.iter().copied().chain([c"__getattribute__"]);
+        let entries = names.map(found).collect::<Fallible<_>>()?;
+        let attributes = attributes.iter().copied().map(found).collect::<Fallible<_>>()?;
         let versions = std::array::from_fn(|_| Cell::new(0));
-        Ok(Methods { entries, dict: object::interned(c"__dict__")?, versions })
+        Ok(Methods { entries, attributes, versions })
     }
 
     /// Whether this object has all of them, unchanged.
     #[inline]
     pub fn are_ours<T: Class>(&self, this: &Inst<T>) -> Fallible<bool> {
-        let version = this.obj().class_version();
-        if (version == 0 || self.versions[version as usize % KEPT].get() != version)
-            && !self.are_in_class(this.obj())?
-        {
-            return Ok(false);
-        }
-        Ok(!this.has_dict() || !self.any_is_in_dict(this.obj())?)
+        Ok(self.are_of_class(this.obj())? && (!this.has_dict() || !self.any_is_in_dict(this.obj())?))
+    }
+
+    /// Whether this object's class has all of them, unchanged.
+    #[inline]
+    pub fn are_of_class(&self, this: &Obj) -> Fallible<bool> {
+        let version = this.class_version();
+        let known = version != 0 && self.versions[version as usize % KEPT].get() == version;
+        Ok(known || self.are_in_class(this)?)
     }
 
     #[cold]
     fn are_in_class(&self, this: &Obj) -> Fallible<bool> {
-        for (name, method) in &self.entries {
-            if !this.class().get_if_there(name)?.is_some_and(|found| found.is(method)) {
+        for (name, value) in self.entries.iter().chain(&self.attributes) {
+            if !this.class().get_if_there(name)?.is_some_and(|found| found.is(value)) {
                 return Ok(false);
             }
         }
@@ -66,7 +71,7 @@ impl Methods {
     }
 
     fn any_is_in_dict(&self, this: &Obj) -> Fallible<bool> {
-        let dict = this.get(&self.dict)?;
+        let dict = object::instance_dict(this)?;
         for (name, _method) in &self.entries {
             if object::dict_get(&dict, name)?.is_some() {
                 return Ok(true);

@@ -11,6 +11,9 @@
 //!   methods and ours can take turns on one object.
 //! * A method whose asyncio counterpart calls other methods of the object goes the short way only while those are ours
 //!   (`methods`); otherwise asyncio's own function runs.
+//! * An object whose `__dict__` somebody has looked at has its attributes there from then on, and so has from the
+//!   beginning one of a class that has given an attribute another meaning (`shown`). asyncio's own functions then do
+//!   everything that depends on them.
 
 mod buffer;
 mod methods;
@@ -18,7 +21,10 @@ mod protocol;
 mod reader;
 mod reading;
 mod separator;
+mod shown;
 mod writer;
+
+use std::ffi::CStr;
 
 use crate::cpython::module::Module;
 use crate::cpython::object;
@@ -37,6 +43,20 @@ pub fn define(module: &Module<'_>) -> Fallible<()> {
 #[inline]
 fn set_attribute(this: &Obj, slot: &Slot, name: &str) -> Fallible<Ref> {
     slot.get().ok_or_else(|| no_attribute(this, name))
+}
+
+/// What an attribute holds, natively or wherever else it is.
+#[inline]
+fn held(this: &Obj, slot: &Slot, name: &CStr) -> Fallible<Ref> {
+    match slot.get() {
+        Some(value) => Ok(value),
+        None => elsewhere(this, name),
+    }
+}
+
+#[cold]
+fn elsewhere(this: &Obj, name: &CStr) -> Fallible<Ref> {
+    this.get(&*object::interned(name)?)
 }
 
 #[cold]
@@ -62,14 +82,23 @@ fn assign_or_none(slot: &Slot, value: Option<&Obj>) {
 macro_rules! slot_attributes {
     ($class:ty, $owner:literal; $($name:literal => $kind:ident $slot:ident;)*) => {
         class_attributes!($class, $owner; $(
-            $name => |this: &$crate::cpython::Inst<$class>|
-                $crate::streams::slot_attributes!(@ get $kind this, $slot, $name),
+            $name => |this: &$crate::cpython::Inst<$class>| {
+                    if $crate::streams::shown::is_shown(this) {
+                        return $crate::streams::slot_attributes!(@ shown $kind this, $name);
+                    }
+                    $crate::streams::slot_attributes!(@ get $kind this, $slot, $name)
+                },
                 |this: &$crate::cpython::Inst<$class>, value: Option<&$crate::cpython::Obj>| {
+                    if $crate::streams::shown::is_shown(this) {
+                        return $crate::streams::shown::set(this.obj(), $name, value);
+                    }
                     $crate::streams::slot_attributes!(@ set $kind this, $slot, value);
                     Ok(())
                 };
         )*)
     };
+    (@ shown required $this:ident, $name:literal) => { $crate::streams::shown::get($this.obj(), $name) };
+    (@ shown optional $this:ident, $name:literal) => { $crate::streams::shown::get_or_none($this.obj(), $name) };
     (@ get required $this:ident, $slot:ident, $name:literal) => {
         $crate::streams::set_attribute($this.obj(), &$this.$slot, $name.to_str().unwrap_or_default())
     };
@@ -84,9 +113,16 @@ macro_rules! slot_attributes {
 macro_rules! flag_attributes {
     ($class:ty, $owner:literal; $($name:literal => $flag:ident;)*) => {
         class_attributes!($class, $owner; $(
-            $name => |this: &$crate::cpython::Inst<$class>|
-                Ok($crate::cpython::object::boolean(this.$flag.get()).own()),
+            $name => |this: &$crate::cpython::Inst<$class>| {
+                    if $crate::streams::shown::is_shown(this) {
+                        return $crate::streams::shown::get(this.obj(), $name);
+                    }
+                    Ok($crate::cpython::object::boolean(this.$flag.get()).own())
+                },
                 |this: &$crate::cpython::Inst<$class>, value: Option<&$crate::cpython::Obj>| {
+                    if $crate::streams::shown::is_shown(this) {
+                        return $crate::streams::shown::set(this.obj(), $name, value);
+                    }
                     this.$flag.set(value.map_or(Ok(false), $crate::cpython::Obj::truthy)?);
                     Ok(())
                 };

@@ -4,9 +4,10 @@
 //! were read, and no method is called, as long as protocol and reader are ours in all that this goes through.
 
 use std::cell::Cell;
+use std::ffi::CStr;
 
 use crate::cpython::global::Global;
-use crate::cpython::object::{self, none};
+use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{
     Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
 };
@@ -17,6 +18,7 @@ use crate::waiters;
 
 use super::methods::Methods;
 use super::reader::{self, StreamReader};
+use super::shown::{self, Shown, is_shown};
 use super::{flag_attributes, slot_attributes};
 
 /// The class under `velodrome.StreamReaderProtocol`.
@@ -40,6 +42,8 @@ pub struct StreamReaderProtocol {
     connection_lost: Cell<bool>,
     reject_connection: Cell<bool>,
     over_ssl: Cell<bool>,
+    /// See [`Shown`].
+    shown: Cell<bool>,
 }
 
 static HOME: Home = Home::new();
@@ -69,6 +73,7 @@ impl Class for StreamReaderProtocol {
             connection_lost: Cell::new(false),
             reject_connection: Cell::new(false),
             over_ssl: Cell::new(false),
+            shown: Cell::new(false),
         }
     }
 
@@ -99,11 +104,76 @@ impl StreamReaderProtocol {
     }
 }
 
+/// The attributes that asyncio's code uses.
+const ATTRIBUTES: [&CStr; 14] = [
+    c"_loop",
+    c"_paused",
+    c"_drain_waiters",
+    c"_connection_lost",
+    c"_stream_reader_wr",
+    c"_source_traceback",
+    c"_strong_reader",
+    c"_reject_connection",
+    c"_stream_writer",
+    c"_task",
+    c"_transport",
+    c"_client_connected_cb",
+    c"_over_ssl",
+    c"_closed",
+];
+
+impl Shown for StreamReaderProtocol {
+    fn shown(&self) -> &Cell<bool> {
+        &self.shown
+    }
+
+    fn attributes(this: &Inst<StreamReaderProtocol>) -> Fallible<Vec<(&'static CStr, Option<Ref>)>> {
+        let flag = |flag: &Cell<bool>| Some(boolean(flag.get()).own());
+        let values = [
+            this.event_loop.get(),
+            flag(&this.paused),
+            Some(this.drain_waiters.show()?),
+            flag(&this.connection_lost),
+            this.reader.get(),
+            this.source_traceback.get(),
+            this.strong_reader.get(),
+            flag(&this.reject_connection),
+            this.writer.get(),
+            this.task.get(),
+            this.transport.get(),
+            this.connected_callback.get(),
+            flag(&this.over_ssl),
+            this.closed.get(),
+        ];
+        Ok(ATTRIBUTES.into_iter().zip(values).collect())
+    }
+
+    fn forget(this: &Inst<StreamReaderProtocol>) {
+        // Who waits to write finds the deque here when it goes on.
+        this.slots().into_iter().for_each(Slot::clear);
+    }
+}
+
+impl Inst<StreamReaderProtocol> {
+    /// asyncio's own method, as a function.
+    fn stock(&self, method: &CStr) -> Fallible<Ref> {
+        KNOWN.get().class.get(&*object::interned(method)?)
+    }
+
+    /// Whether what comes in goes to the reader without a method being called.
+    #[inline]
+    fn receives(&self) -> Fallible<bool> {
+        Ok(!is_shown(self) && KNOWN.get().receiving.are_ours(self)?)
+    }
+}
+
 /// What is looked up once.
 #[derive(Debug)]
 struct Known {
     /// asyncio's class.
     class: Ref,
+    /// What asyncio's methods keep in a protocol.
+    attributes: Methods,
     /// What receiving goes through, and what draining does.
     receiving: Methods,
     draining: Methods,
@@ -119,7 +189,7 @@ static KNOWN: Global<Known> = Global::new();
 #[inline]
 pub fn receive(protocol: &Obj, data: &Obj) -> Fallible<()> {
     if let Some(this) = Inst::<StreamReaderProtocol>::of(protocol)
-        && KNOWN.get().receiving.are_ours(this)?
+        && this.receives()?
     {
         return feed(this, data);
     }
@@ -143,7 +213,7 @@ fn feed(this: &Inst<StreamReaderProtocol>, data: &Obj) -> Fallible<()> {
 #[inline]
 pub fn has_room(protocol: &Obj) -> Fallible<bool> {
     match Inst::<StreamReaderProtocol>::of(protocol) {
-        Some(this) if !this.paused.get() && !this.connection_lost.get() => {
+        Some(this) if !this.paused.get() && !this.connection_lost.get() && !is_shown(this) => {
             KNOWN.get().draining.are_ours(this)
         }
         _ => Ok(false),
@@ -168,9 +238,16 @@ fn of_operation<R>(
     }
 }
 
+/// The stage of an operation in asyncio's own coroutine.
+const STOCK: u8 = 1;
+
 /// `first` is the future that it waits for.
 fn begin_drain(operation: &Inst<Operation>) -> Fallible<Step> {
     of_operation(operation, |this| {
+        if is_shown(this) {
+            operation.stage.set(STOCK);
+            return this.stock(c"_drain_helper")?.call(&[this.obj()]).map(Step::Await);
+        }
         if this.connection_lost.get() {
             return Err(Raised::new(object::connection_reset_error(), "Connection lost"));
         }
@@ -185,6 +262,9 @@ fn begin_drain(operation: &Inst<Operation>) -> Fallible<Step> {
 }
 
 fn resume_drain(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Step> {
+    if operation.stage.get() == STOCK {
+        return outcome.map(Step::Done);
+    }
     let exception = outcome.err().map(Raised::take);
     of_operation(operation, |this| this.drain_waiters.remove(&operation.first.get_or_none()).map(drop))?;
     match exception {
@@ -205,11 +285,17 @@ fn py_init(this: &Inst<StreamReaderProtocol>, args: Args<'_>) -> Fallible<()> {
     })?;
     let reader = reader.unwrap_or(none());
     let connected_callback = connected_callback.unwrap_or(none());
-    let Some(event_loop) = event_loop.filter(|event_loop| !event_loop.is_none()) else {
-        // Which loop it is then, and who is warned, depends on the version.
-        let init = KNOWN.get().class.get(&*object::interned(c"__init__")?)?;
-        return init.call(&[this.obj(), reader, connected_callback]).map(drop);
-    };
+    if !is_shown(this) && !KNOWN.get().attributes.are_of_class(this.obj())? {
+        shown::begin(this);
+    }
+    let event_loop = event_loop.unwrap_or(none());
+    if event_loop.is_none() || is_shown(this) {
+        // Which loop is meant by none, and who is warned, depends on the version.
+        return this
+            .stock(c"__init__")?
+            .call(&[this.obj(), reader, connected_callback, event_loop])
+            .map(drop);
+    }
     this.event_loop.set(event_loop.own());
     this.paused.set(false);
     this.connection_lost.set(false);
@@ -219,10 +305,10 @@ fn py_init(this: &Inst<StreamReaderProtocol>, args: Args<'_>) -> Fallible<()> {
     } else {
         this.reader.set(object::weak_reference(reader, None)?);
         let traceback = match Inst::<StreamReader>::of(reader) {
-            Some(ours) => ours.source_traceback.get_or_none(),
-            None => reader.get(&*object::interned(c"_source_traceback")?)?,
+            Some(ours) if !is_shown(ours) => ours.source_traceback.get_or_none(),
+            _ => reader.get(&*object::interned(c"_source_traceback")?)?,
         };
-        super::assign_or_none(&this.source_traceback, Some(&*traceback));
+        super::assign(&this.source_traceback, Some(&*traceback));
     }
     if !connected_callback.is_none() {
         this.strong_reader.set(reader.own());
@@ -242,14 +328,17 @@ fn py_init(this: &Inst<StreamReaderProtocol>, args: Args<'_>) -> Fallible<()> {
 
 fn py_data_received(this: &Inst<StreamReaderProtocol>, args: Args<'_>) -> Fallible<Ref> {
     let data = args.only("StreamReaderProtocol.data_received", "data")?;
-    if KNOWN.get().receiving.are_ours(this)? {
+    if this.receives()? {
         feed(this, data)?;
         return Ok(none().own());
     }
-    KNOWN.get().class.get(&KNOWN.get().data_received)?.call(&[this.obj(), data])
+    this.stock(c"data_received")?.call(&[this.obj(), data])
 }
 
 fn py_pause_writing(this: &Inst<StreamReaderProtocol>) -> Fallible<Ref> {
+    if is_shown(this) {
+        return this.stock(c"pause_writing")?.call(&[this.obj()]);
+    }
     if this.paused.replace(true) {
         return Err(Raised::bare(object::assertion_error()));
     }
@@ -258,6 +347,9 @@ fn py_pause_writing(this: &Inst<StreamReaderProtocol>) -> Fallible<Ref> {
 }
 
 fn py_resume_writing(this: &Inst<StreamReaderProtocol>) -> Fallible<Ref> {
+    if is_shown(this) {
+        return this.stock(c"resume_writing")?.call(&[this.obj()]);
+    }
     if !this.paused.replace(false) {
         return Err(Raised::bare(object::assertion_error()));
     }
@@ -284,14 +376,20 @@ fn py_drain_helper(this: &Inst<StreamReaderProtocol>) -> Fallible<Ref> {
 
 fn py_get_close_waiter(this: &Inst<StreamReaderProtocol>, args: Args<'_>) -> Fallible<Ref> {
     args.only("StreamReaderProtocol._get_close_waiter", "stream")?;
-    super::set_attribute(this.obj(), &this.closed, "_closed")
+    super::held(this.obj(), &this.closed, c"_closed")
 }
 
 fn py_drain_waiters(this: &Inst<StreamReaderProtocol>) -> Fallible<Ref> {
+    if is_shown(this) {
+        return shown::get(this.obj(), c"_drain_waiters");
+    }
     this.drain_waiters.show()
 }
 
 fn py_set_drain_waiters(this: &Inst<StreamReaderProtocol>, value: Option<&Obj>) -> Fallible<()> {
+    if is_shown(this) {
+        return shown::set(this.obj(), c"_drain_waiters", value);
+    }
     match value {
         Some(value) => this.drain_waiters.replace(value.own()),
         None => this.drain_waiters.clear(),
@@ -303,6 +401,7 @@ fn py_set_drain_waiters(this: &Inst<StreamReaderProtocol>, value: Option<&Obj>) 
 pub fn define() -> Fallible<Ref> {
     let mut attributes = class_attributes!(StreamReaderProtocol, "StreamReaderProtocol";
         c"_drain_waiters" => py_drain_waiters, py_set_drain_waiters;
+        c"__dict__" => shown::dict, shown::set_dict;
     );
     attributes.extend(slot_attributes!(StreamReaderProtocol, "StreamReaderProtocol";
         c"_loop" => required event_loop;
@@ -351,8 +450,9 @@ pub fn define() -> Fallible<Ref> {
         Ok(())
     })?;
     KNOWN.set(Known {
-        receiving: Methods::note(&class, &behind, &[c"data_received", c"_stream_reader"])?,
-        draining: Methods::note(&class, &behind, &[c"_drain_helper"])?,
+        attributes: Methods::note(&class, &behind, &[c"__setattr__"], &ATTRIBUTES)?,
+        receiving: Methods::note(&class, &behind, &[c"data_received", c"_stream_reader"], &ATTRIBUTES)?,
+        draining: Methods::note(&class, &behind, &[c"_drain_helper"], &ATTRIBUTES)?,
         class: behind,
         data_received: object::interned(c"data_received")?,
         feed_data: object::interned(c"feed_data")?,

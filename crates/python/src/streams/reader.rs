@@ -1,6 +1,7 @@
 //! `StreamReader`: what a protocol feeds and a program reads (`reading`).
 
 use std::cell::Cell;
+use std::ffi::CStr;
 
 use crate::cpython::bytes;
 use crate::cpython::global::Global;
@@ -12,6 +13,7 @@ use crate::waiters;
 
 use super::buffer::Buffer;
 use super::methods::Methods;
+use super::shown::{self, Shown, is_shown};
 use super::{assign_or_none, flag_attributes, reading, slot_attributes};
 
 /// asyncio's default limit: 64 KiB.
@@ -33,6 +35,8 @@ pub struct StreamReader {
     pub(super) eof: Cell<bool>,
     /// We have told the transport to pause.
     paused: Cell<bool>,
+    /// See [`Shown`].
+    shown: Cell<bool>,
 }
 
 static HOME: Home = Home::new();
@@ -58,6 +62,7 @@ impl Class for StreamReader {
             source_traceback: Slot::empty(),
             eof: Cell::new(false),
             paused: Cell::new(false),
+            shown: Cell::new(false),
         }
     }
 
@@ -72,11 +77,52 @@ impl Class for StreamReader {
     }
 }
 
+/// The attributes that asyncio's code uses.
+const ATTRIBUTES: [&CStr; 9] = [
+    c"_limit",
+    c"_loop",
+    c"_buffer",
+    c"_eof",
+    c"_waiter",
+    c"_exception",
+    c"_transport",
+    c"_paused",
+    c"_source_traceback",
+];
+
+impl Shown for StreamReader {
+    fn shown(&self) -> &Cell<bool> {
+        &self.shown
+    }
+
+    fn attributes(this: &Inst<StreamReader>) -> Fallible<Vec<(&'static CStr, Option<Ref>)>> {
+        let values = [
+            this.limit.get(),
+            this.event_loop.get(),
+            Some(this.buffer.show()?),
+            Some(boolean(this.eof.get()).own()),
+            Some(this.waiter.get_or_none()),
+            Some(this.exception.get_or_none()),
+            Some(this.transport.get_or_none()),
+            Some(boolean(this.paused.get()).own()),
+            this.source_traceback.get(),
+        ];
+        Ok(ATTRIBUTES.into_iter().zip(values).collect())
+    }
+
+    fn forget(this: &Inst<StreamReader>) {
+        this.size.set(None);
+        StreamReader::clear(this);
+    }
+}
+
 /// What is looked up once.
 #[derive(Debug)]
 pub struct Known {
     /// What asyncio's methods call on a reader.
     methods: Methods,
+    /// What they keep there.
+    attributes: Methods,
     /// asyncio's class.
     pub class: Ref,
     pause_reading: Ref,
@@ -119,6 +165,26 @@ impl Inst<StreamReader> {
     /// asyncio's own method, as a function.
     pub fn stock(&self, method: &Obj) -> Fallible<Ref> {
         KNOWN.get().class.get(method)
+    }
+
+    /// What asyncio's own method makes of it.
+    #[cold]
+    fn call_stock(&self, method: &CStr, arguments: &[&Obj]) -> Fallible<Ref> {
+        let arguments: Vec<_> = std::iter::once(self.obj()).chain(arguments.iter().copied()).collect();
+        self.stock(&*object::interned(method)?)?.call(&arguments)
+    }
+
+    /// `_waiter = …`.
+    pub fn set_waiter(&self, waiter: Option<Ref>) -> Fallible<()> {
+        if is_shown(self) {
+            let waiter = waiter.unwrap_or_else(|| none().own());
+            return self.obj().set(&*object::interned(c"_waiter")?, &waiter);
+        }
+        match waiter {
+            Some(waiter) => self.waiter.set(waiter),
+            None => self.waiter.clear(),
+        }
+        Ok(())
     }
 
     fn set_limit(&self, limit: Option<&Obj>) -> Fallible<()> {
@@ -198,10 +264,14 @@ fn py_init(this: &Inst<StreamReader>, args: Args<'_>) -> Fallible<()> {
     })?;
     let default = object::int(LIMIT)?;
     let limit = limit.unwrap_or(&default);
-    let Some(event_loop) = event_loop.filter(|event_loop| !event_loop.is_none()) else {
-        // Which loop it is then, and who is warned, depends on the version.
-        return this.stock(&*object::interned(c"__init__")?)?.call(&[this.obj(), limit]).map(drop);
-    };
+    if !is_shown(this) && !KNOWN.get().attributes.are_of_class(this.obj())? {
+        shown::begin(this);
+    }
+    let event_loop = event_loop.unwrap_or(none());
+    if event_loop.is_none() || is_shown(this) {
+        // Which loop is meant by none, and who is warned, depends on the version.
+        return this.call_stock(c"__init__", &[limit, event_loop]).map(drop);
+    }
     if limit.is_at_most(&state().zero)? {
         return Err(Raised::value_error("Limit cannot be <= 0"));
     }
@@ -224,11 +294,17 @@ fn py_init(this: &Inst<StreamReader>, args: Args<'_>) -> Fallible<()> {
 }
 
 fn py_exception(this: &Inst<StreamReader>) -> Fallible<Ref> {
+    if is_shown(this) {
+        return this.call_stock(c"exception", &[]);
+    }
     Ok(this.exception.get_or_none())
 }
 
 fn py_set_exception(this: &Inst<StreamReader>, args: Args<'_>) -> Fallible<Ref> {
     let exception = args.only("StreamReader.set_exception", "exc")?;
+    if is_shown(this) {
+        return this.call_stock(c"set_exception", &[exception]);
+    }
     assign_or_none(&this.exception, Some(exception));
     if let Some(waiter) = this.waiter.take()
         && !waiters::is_cancelled(&waiter)?
@@ -239,12 +315,18 @@ fn py_set_exception(this: &Inst<StreamReader>, args: Args<'_>) -> Fallible<Ref> 
 }
 
 fn py_wakeup_waiter(this: &Inst<StreamReader>) -> Fallible<Ref> {
+    if is_shown(this) {
+        return this.call_stock(c"_wakeup_waiter", &[]);
+    }
     wake(this)?;
     Ok(none().own())
 }
 
 fn py_set_transport(this: &Inst<StreamReader>, args: Args<'_>) -> Fallible<Ref> {
     let transport = args.only("StreamReader.set_transport", "transport")?;
+    if is_shown(this) {
+        return this.call_stock(c"set_transport", &[transport]);
+    }
     if !this.transport.is_empty() {
         return Err(Raised::new(object::assertion_error(), "Transport already set"));
     }
@@ -256,14 +338,14 @@ fn py_feed_data(this: &Inst<StreamReader>, args: Args<'_>) -> Fallible<Ref> {
     let data = args.only("StreamReader.feed_data", "data")?;
     match this.short_way()? {
         Some(limit) => feed(this, limit, data)?,
-        None => drop(this.stock(&*object::interned(c"feed_data")?)?.call(&[this.obj(), data])?),
+        None => drop(this.call_stock(c"feed_data", &[data])?),
     }
     Ok(none().own())
 }
 
 fn py_feed_eof(this: &Inst<StreamReader>) -> Fallible<Ref> {
     if this.short_way()?.is_none() {
-        return this.stock(&*object::interned(c"feed_eof")?)?.call(&[this.obj()]);
+        return this.call_stock(c"feed_eof", &[]);
     }
     this.eof.set(true);
     wake(this)?;
@@ -271,8 +353,8 @@ fn py_feed_eof(this: &Inst<StreamReader>) -> Fallible<Ref> {
 }
 
 fn py_at_eof(this: &Inst<StreamReader>) -> Fallible<Ref> {
-    if this.buffer.is_strange() {
-        return this.stock(&*object::interned(c"at_eof")?)?.call(&[this.obj()]);
+    if is_shown(this) || this.buffer.is_strange() {
+        return this.call_stock(c"at_eof", &[]);
     }
     Ok(boolean(this.eof.get() && this.buffer.is_empty()).own())
 }
@@ -282,10 +364,16 @@ fn py_iter(this: &Inst<StreamReader>) -> Fallible<Ref> {
 }
 
 fn py_buffer(this: &Inst<StreamReader>) -> Fallible<Ref> {
+    if is_shown(this) {
+        return shown::get(this.obj(), c"_buffer");
+    }
     this.buffer.show()
 }
 
 fn py_set_buffer(this: &Inst<StreamReader>, value: Option<&Obj>) -> Fallible<()> {
+    if is_shown(this) {
+        return shown::set(this.obj(), c"_buffer", value);
+    }
     match value {
         Some(value) => this.buffer.replace(value.own()),
         None => this.buffer.clear(),
@@ -294,10 +382,16 @@ fn py_set_buffer(this: &Inst<StreamReader>, value: Option<&Obj>) -> Fallible<()>
 }
 
 fn py_limit(this: &Inst<StreamReader>) -> Fallible<Ref> {
+    if is_shown(this) {
+        return shown::get(this.obj(), c"_limit");
+    }
     super::set_attribute(this.obj(), &this.limit, "_limit")
 }
 
 fn py_set_limit(this: &Inst<StreamReader>, value: Option<&Obj>) -> Fallible<()> {
+    if is_shown(this) {
+        return shown::set(this.obj(), c"_limit", value);
+    }
     this.set_limit(value)
 }
 
@@ -324,6 +418,7 @@ pub fn define() -> Fallible<Ref> {
     let mut attributes = class_attributes!(StreamReader, "StreamReader";
         c"_buffer" => py_buffer, py_set_buffer;
         c"_limit" => py_limit, py_set_limit;
+        c"__dict__" => shown::dict, shown::set_dict;
     );
     attributes.extend(slot_attributes!(StreamReader, "StreamReader";
         c"_loop" => required event_loop;
@@ -359,9 +454,11 @@ pub fn define() -> Fallible<Ref> {
             c"readline",
             c"readuntil",
         ],
+        &ATTRIBUTES,
     )?;
     KNOWN.set(Known {
         methods,
+        attributes: Methods::note(&class, &behind, &[c"__setattr__"], &ATTRIBUTES)?,
         class: behind,
         pause_reading: object::interned(c"pause_reading")?,
         resume_reading: object::interned(c"resume_reading")?,

@@ -125,7 +125,7 @@ fn wait(operation: &Inst<Operation>, reader: &Inst<StreamReader>, name: &str) ->
     // A transport that stays paused would bring nothing.
     reader::resume(reader)?;
     let waiter = waiters::create_future(&reader.event_loop.get_or_none())?;
-    reader.waiter.set(waiter.clone());
+    reader.set_waiter(Some(waiter.clone()))?;
     operation.stage.set(WAITING);
     Ok(Step::Await(waiter))
 }
@@ -134,13 +134,10 @@ fn wait(operation: &Inst<Operation>, reader: &Inst<StreamReader>, name: &str) ->
 #[inline]
 fn waited(reader: &Inst<StreamReader>, outcome: Fallible<Ref>) -> Fallible<()> {
     match outcome {
-        Ok(_none) => {
-            reader.waiter.clear();
-            Ok(())
-        }
+        Ok(_none) => reader.set_waiter(None),
         Err(raised) => {
             let exception = raised.take();
-            reader.waiter.clear();
+            reader.set_waiter(None)?;
             Err(Raised::from_exception(exception))
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! `drain()` below the high-water mark does not suspend. On a transport of ours writing goes straight to it.
 
+use std::cell::Cell;
+use std::ffi::CStr;
+
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, none};
 use crate::cpython::{
@@ -11,8 +14,10 @@ use crate::operation::{self, Kind, Operation, Step};
 use crate::state::state;
 use crate::transport::{SocketTransport, writing};
 
+use super::methods::Methods;
 use super::protocol;
 use super::reader::{self, StreamReader};
+use super::shown::{self, Shown, is_shown};
 use super::{reading, slot_attributes};
 
 /// The class under `velodrome.StreamWriter`.
@@ -24,6 +29,8 @@ pub struct StreamWriter {
     event_loop: Slot,
     /// A future that is done, which asyncio's has for whoever asks; made when somebody does.
     complete: Slot,
+    /// See [`Shown`].
+    shown: Cell<bool>,
 }
 
 static HOME: Home = Home::new();
@@ -44,6 +51,7 @@ impl Class for StreamWriter {
             reader: Slot::empty(),
             event_loop: Slot::empty(),
             complete: Slot::empty(),
+            shown: Cell::new(false),
         }
     }
 
@@ -62,6 +70,26 @@ impl StreamWriter {
     }
 }
 
+/// The attributes that asyncio's code uses.
+const ATTRIBUTES: [&CStr; 5] = [c"_transport", c"_protocol", c"_reader", c"_loop", c"_complete_fut"];
+
+impl Shown for StreamWriter {
+    fn shown(&self) -> &Cell<bool> {
+        &self.shown
+    }
+
+    fn attributes(this: &Inst<StreamWriter>) -> Fallible<Vec<(&'static CStr, Option<Ref>)>> {
+        // Of one whose `__init__` did not get to its end there is none.
+        let complete = if this.event_loop.is_empty() { None } else { Some(py_complete(this)?) };
+        let [transport, protocol, reader, event_loop, _complete] = this.slots().map(Slot::get);
+        Ok(ATTRIBUTES.into_iter().zip([transport, protocol, reader, event_loop, complete]).collect())
+    }
+
+    fn forget(this: &Inst<StreamWriter>) {
+        StreamWriter::clear(this);
+    }
+}
+
 impl Inst<StreamWriter> {
     /// The writer whose operation this is.
     fn of_operation<R>(
@@ -76,11 +104,11 @@ impl Inst<StreamWriter> {
     }
 
     fn the_transport(&self) -> Fallible<Ref> {
-        super::set_attribute(self.obj(), &self.transport, "_transport")
+        super::held(self.obj(), &self.transport, c"_transport")
     }
 
     fn the_protocol(&self) -> Fallible<Ref> {
-        super::set_attribute(self.obj(), &self.protocol, "_protocol")
+        super::held(self.obj(), &self.protocol, c"_protocol")
     }
 
     /// `self._transport.method(arguments)`.
@@ -92,6 +120,10 @@ impl Inst<StreamWriter> {
 /// What is looked up once.
 #[derive(Debug)]
 struct Known {
+    /// asyncio's class.
+    class: Ref,
+    /// What its methods keep in a writer.
+    attributes: Methods,
     close: Ref,
     drain_helper: Ref,
     get_close_waiter: Ref,
@@ -115,7 +147,7 @@ const HELPED: u8 = 2;
 
 fn begin_drain(operation: &Inst<Operation>) -> Fallible<Step> {
     Inst::<StreamWriter>::of_operation(operation, |this| {
-        let reader = super::set_attribute(this.obj(), &this.reader, "_reader")?;
+        let reader = super::held(this.obj(), &this.reader, c"_reader")?;
         if let Some(exception) = exception_of(&reader)? {
             return Err(reading::raise(&exception));
         }
@@ -192,9 +224,18 @@ fn py_init(this: &Inst<StreamWriter>, args: Args<'_>) -> Fallible<()> {
         positional: 4,
         required: 4,
     })?;
+    let reader = reader.unwrap_or(none());
+    if !is_shown(this) && !KNOWN.get().attributes.are_of_class(this.obj())? {
+        shown::begin(this);
+    }
+    if is_shown(this) {
+        let [transport, protocol, event_loop] =
+            [transport, protocol, event_loop].map(|it| it.unwrap_or(none()));
+        let init = KNOWN.get().class.get(&*object::interned(c"__init__")?)?;
+        return init.call(&[this.obj(), transport, protocol, reader, event_loop]).map(drop);
+    }
     super::assign(&this.transport, transport);
     super::assign(&this.protocol, protocol);
-    let reader = reader.unwrap_or(none());
     let class = &reader::known().class;
     // Also what only says that it is one, as a mock made to its specification does.
     if !reader.is_none() && !reader.derives_from(class) && !reader.is_instance(class)? {
@@ -252,6 +293,9 @@ fn py_transport(this: &Inst<StreamWriter>) -> Fallible<Ref> {
 }
 
 fn py_complete(this: &Inst<StreamWriter>) -> Fallible<Ref> {
+    if is_shown(this) {
+        return shown::get(this.obj(), c"_complete_fut");
+    }
     if this.complete.is_empty() {
         let event_loop = super::set_attribute(this.obj(), &this.event_loop, "_loop")?;
         let complete = crate::waiters::create_future(&event_loop)?;
@@ -262,24 +306,19 @@ fn py_complete(this: &Inst<StreamWriter>) -> Fallible<Ref> {
 }
 
 fn py_set_complete(this: &Inst<StreamWriter>, value: Option<&Obj>) -> Fallible<()> {
+    if is_shown(this) {
+        return shown::set(this.obj(), c"_complete_fut", value);
+    }
     super::assign(&this.complete, value);
     Ok(())
 }
 
 /// Makes the class.
 pub fn define() -> Fallible<Ref> {
-    KNOWN.set(Known {
-        close: object::interned(c"close")?,
-        drain_helper: object::interned(c"_drain_helper")?,
-        get_close_waiter: object::interned(c"_get_close_waiter")?,
-        get_extra_info: object::interned(c"get_extra_info")?,
-        is_closing: object::interned(c"is_closing")?,
-        write: object::interned(c"write")?,
-        writelines: object::interned(c"writelines")?,
-    });
     let mut attributes = class_attributes!(StreamWriter, "StreamWriter";
         c"transport" => py_transport;
         c"_complete_fut" => py_complete, py_set_complete;
+        c"__dict__" => shown::dict, shown::set_dict;
     );
     attributes.extend(slot_attributes!(StreamWriter, "StreamWriter";
         c"_transport" => required transport;
@@ -314,5 +353,16 @@ pub fn define() -> Fallible<Ref> {
     })?;
     let behind = object::import(c"asyncio.streams")?.get(&*object::interned(c"StreamWriter")?)?;
     crate::module::mark_methods(&class, &behind)?;
+    KNOWN.set(Known {
+        attributes: Methods::note(&class, &behind, &[c"__setattr__"], &ATTRIBUTES)?,
+        class: behind,
+        close: object::interned(c"close")?,
+        drain_helper: object::interned(c"_drain_helper")?,
+        get_close_waiter: object::interned(c"_get_close_waiter")?,
+        get_extra_info: object::interned(c"get_extra_info")?,
+        is_closing: object::interned(c"is_closing")?,
+        write: object::interned(c"write")?,
+        writelines: object::interned(c"writelines")?,
+    });
     Ok(class)
 }
