@@ -237,6 +237,44 @@ def test_what_looks_at_the_buffer_while_it_is_fed_is_fed(loop):
     assert reader._buffer == b"\0"
 
 
+ASSERTIONS = """
+import asyncio, velodrome
+
+def outcome(function, *arguments):
+    try:
+        return repr(function(*arguments))
+    except AssertionError as error:
+        return repr(error)
+
+def outcomes(streams):
+    reader = streams.StreamReader(loop=loop)
+    protocol = streams.StreamReaderProtocol(reader, loop=loop)
+    reader.set_transport(asyncio.Transport())
+    yield outcome(reader.set_transport, asyncio.Transport())
+    reader.feed_eof()
+    yield outcome(reader.feed_data, b"late")
+    yield bytes(reader._buffer)
+    yield outcome(protocol.resume_writing)
+    protocol.pause_writing()
+    yield outcome(protocol.pause_writing)
+    reading = loop.create_task(reader.readexactly(4))
+    loop.run_until_complete(asyncio.wait([reading], timeout=0))
+    yield repr(reading.exception() or reading.result())
+
+loop = velodrome.new_event_loop()
+expected = list(outcomes(asyncio))
+assert list(outcomes(velodrome)) == expected, expected
+print(expected[0])
+"""
+
+
+@pytest.mark.parametrize(
+    "options, first", [((), "AssertionError('Transport already set')"), (("-O",), "None")]
+)
+def test_assertions_are_left_out_where_pythons_are(run_python, options, first):
+    assert run_python(ASSERTIONS, options=options).stdout == first + "\n"
+
+
 # -- What is in the attributes, wherever they are ----------------------------------------------------------
 
 

@@ -65,6 +65,17 @@ fn no_attribute(this: &Obj, name: &str) -> Raised {
     Raised::new(object::attribute_error(), &format!("'{class}' object has no attribute '{name}'"))
 }
 
+/// What an `assert` of asyncio's does that does not hold: nothing where Python leaves them out.
+#[cold]
+fn not_asserted(message: &str) -> Fallible<()> {
+    let flags = object::import(c"sys")?.get(&*object::interned(c"flags")?)?;
+    if flags.get(&*object::interned(c"optimize")?)?.truthy()? {
+        return Ok(());
+    }
+    let class = object::assertion_error();
+    Err(if message.is_empty() { Raised::bare(class) } else { Raised::new(class, message) })
+}
+
 /// `slot = value`, where none is a deletion.
 fn assign(slot: &Slot, value: Option<&Obj>) {
     match value {

@@ -340,7 +340,7 @@ fn py_pause_writing(this: &Inst<StreamReaderProtocol>) -> Fallible<Ref> {
         return this.stock(c"pause_writing")?.call(&[this.obj()]);
     }
     if this.paused.replace(true) {
-        return Err(Raised::bare(object::assertion_error()));
+        super::not_asserted("")?;
     }
     tell(this, c"%r pauses writing")?;
     Ok(none().own())
@@ -351,7 +351,7 @@ fn py_resume_writing(this: &Inst<StreamReaderProtocol>) -> Fallible<Ref> {
         return this.stock(c"resume_writing")?.call(&[this.obj()]);
     }
     if !this.paused.replace(false) {
-        return Err(Raised::bare(object::assertion_error()));
+        super::not_asserted("")?;
     }
     tell(this, c"%r resumes writing")?;
     for waiter in this.drain_waiters.walk()? {

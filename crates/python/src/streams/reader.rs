@@ -202,7 +202,7 @@ impl Inst<StreamReader> {
 #[inline]
 pub fn feed(this: &Inst<StreamReader>, limit: usize, data: &Obj) -> Fallible<()> {
     if this.eof.get() {
-        return Err(Raised::new(object::assertion_error(), "feed_data after feed_eof"));
+        super::not_asserted("feed_data after feed_eof")?;
     }
     match bytes::of_exact(data) {
         Some([]) => return Ok(()),
@@ -328,7 +328,7 @@ fn py_set_transport(this: &Inst<StreamReader>, args: Args<'_>) -> Fallible<Ref> 
         return this.call_stock(c"set_transport", &[transport]);
     }
     if !this.transport.is_empty() {
-        return Err(Raised::new(object::assertion_error(), "Transport already set"));
+        super::not_asserted("Transport already set")?;
     }
     assign_or_none(&this.transport, Some(transport));
     Ok(none().own())

@@ -120,7 +120,7 @@ fn wait(operation: &Inst<Operation>, reader: &Inst<StreamReader>, name: &str) ->
         )));
     }
     if reader.eof.get() {
-        return Err(Raised::new(object::assertion_error(), "_wait_for_data after EOF"));
+        super::not_asserted("_wait_for_data after EOF")?;
     }
     // A transport that stays paused would bring nothing.
     reader::resume(reader)?;

@@ -239,7 +239,7 @@ fn py_init(this: &Inst<StreamWriter>, args: Args<'_>) -> Fallible<()> {
     let class = &reader::known().class;
     // Also what only says that it is one, as a mock made to its specification does.
     if !reader.is_none() && !reader.derives_from(class) && !reader.is_instance(class)? {
-        return Err(Raised::bare(object::assertion_error()));
+        super::not_asserted("")?;
     }
     this.reader.set(reader.own());
     super::assign(&this.event_loop, event_loop);
