@@ -91,6 +91,29 @@ def test_a_derived_class_asked_of_no_class_raises_as_asyncios_does(kind):
     both(kind, ask)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["Future", "Task", "Handle", "TimerHandle", "Event", "Queue", "Runner", "StreamReader", "TaskGroup"],
+)
+def test_a_class_that_lacks_what_an_abstract_one_wants_has_instances_only_if_asyncios_has(kind):
+    def ask(base):
+        class Part(Abstract, base):
+            pass
+
+        class Whole(Part):
+            def price(self):
+                return 1
+
+        assert Whole.__new__(Whole).price() == 1
+        try:
+            return type(Part.__new__(Part)) is Part
+        except TypeError as refused:
+            return str(refused)
+
+    answer = both(kind, ask)
+    assert answer is True if kind in ("Future", "Task") else "abstract" in answer
+
+
 def test_instances_of_a_derived_class_are_instances_of_all(either_loop):
     class Abstracted(velodrome.Future, Abstract):
         def price(self):

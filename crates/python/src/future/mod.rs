@@ -163,6 +163,7 @@ impl Class for Future {
     const NAME: &'static std::ffi::CStr = c"velodrome.Future";
     const FINALIZED: bool = true;
     const KEPT: usize = crate::cpython::class::KEPT;
+    const REFUSES_ABSTRACT: bool = false;
 
     fn home() -> &'static Home {
         &HOME

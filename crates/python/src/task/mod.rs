@@ -57,6 +57,7 @@ impl Class for Task {
     const NAME: &'static std::ffi::CStr = c"velodrome.Task";
     const FINALIZED: bool = true;
     const KEPT: usize = crate::cpython::class::KEPT;
+    const REFUSES_ABSTRACT: bool = false;
 
     fn home() -> &'static Home {
         &HOME

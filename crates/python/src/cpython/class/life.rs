@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use pyo3::ffi;
 
 use super::super::object::{Obj, Ref};
-use super::super::raised::Raised;
+use super::super::raised::{Fallible, Raised};
 use super::{Class, Home, Inst, Own, Visitor, dict_place, take_dict};
 
 /// `tp_new`: any arguments; `tp_init` looks at them.
@@ -16,9 +16,33 @@ use super::{Class, Home, Inst, Own, Visitor, dict_place, take_dict};
 /// `class` is `T`'s or derives from it.
 pub unsafe fn new_instance<T: Class>(class: *mut ffi::PyTypeObject) -> *mut ffi::PyObject {
     // SAFETY: by contract.
-    match unsafe { Own::<T>::allocate(class, T::fresh()) } {
+    let instance = unsafe {
+        match refuse_abstract::<T>(class) {
+            Ok(()) => Own::<T>::allocate(class, T::fresh()),
+            Err(raised) => Err(raised),
+        }
+    };
+    match instance {
         Ok(instance) => instance.into_ref().into_ptr(),
         Err(_raised) => std::ptr::null_mut(),
+    }
+}
+
+/// Fails for a class that lacks methods which an abstract one wants, in the words of `object`, as of a class written in
+/// Python.
+///
+/// # Safety
+/// `class` is a type.
+unsafe fn refuse_abstract<T: Class>(class: *mut ffi::PyTypeObject) -> Fallible<()> {
+    // SAFETY: by contract; `object` makes nothing of a class with this flag.
+    unsafe {
+        if !T::REFUSES_ABSTRACT || (*class).tp_flags & ffi::Py_TPFLAGS_IS_ABSTRACT == 0 {
+            return Ok(());
+        }
+        let Some(new) = ffi::PyBaseObject_Type.tp_new else { return Ok(()) };
+        let arguments = super::super::object::tuple(&[])?;
+        Ref::from_owned(new(class, arguments.as_ptr(), std::ptr::null_mut()))
+            .and_then(|_instance| Err(Raised::type_error("the class is abstract")))
     }
 }
 

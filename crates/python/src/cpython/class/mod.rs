@@ -49,6 +49,9 @@ pub trait Class: Sized + 'static {
     /// and would call it again without end; so ours shows and clears the base's `__slots__` itself.
     const PYTHON_BASE: bool = false;
 
+    /// Whether a derived class that lacks what an abstract one wants has no instances, as of a class written in Python.
+    const REFUSES_ABSTRACT: bool = true;
+
     /// Whether instances take any attribute and weak references, as those of a class written in Python do. Their places
     /// lie behind the structure.
     const DICT: bool = false;
