@@ -254,6 +254,41 @@ def test_handle_that_was_not_initialised(kind):
     assert expected and [kind for kind in found if kind not in ("returned", "AttributeError")] == []
 
 
+@pytest.mark.parametrize("class_", [asyncio.TimerHandle, velodrome.TimerHandle])
+def test_a_loop_of_somebody_else_hears_of_a_cancelled_timer_once(class_):
+    class OtherLoop:
+        def __init__(self):
+            self.told = []
+
+        def get_debug(self):
+            return False
+
+        def _timer_handle_cancelled(self, timer):
+            self.told.append((timer, timer.cancelled(), timer._callback))
+
+    other = OtherLoop()
+    timer = class_(1.0, note, (), other)
+    timer.cancel()
+    timer.cancel()
+    assert other.told == [(timer, False, note)] and timer.cancelled()
+
+
+@pytest.mark.parametrize("class_", [asyncio.TimerHandle, velodrome.TimerHandle])
+def test_asyncios_loop_forgets_cancelled_timers_behind_one_that_waits(class_, monkeypatch):
+    """As it does whose timers are ours because `install()` has put our class in place of asyncio's."""
+    monkeypatch.setattr(asyncio.events, "TimerHandle", class_)
+    loop = asyncio.unix_events._UnixSelectorEventLoop()
+    try:
+        loop.call_later(1000, note)
+        for _ in range(500):
+            loop.call_later(2000, note).cancel()
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert len(loop._scheduled) == 1
+    finally:
+        loop.close()
+
+
 def test_millions_of_handles_leave_nothing_behind(loop):
     def count():
         gc.collect()

@@ -72,12 +72,17 @@ pub fn scheduled(this: &Inst<TimerHandle>, key: TimerKey) {
 }
 
 fn py_cancel(this: &Inst<TimerHandle>) -> Fallible<Ref> {
-    if let (Some(key), Some(event_loop)) = (this.key.take(), this.loop_slot().get())
-        && let Some(ours) = Inst::<EventLoop>::of(&event_loop)
-    {
-        // Dropped when the engine is no longer borrowed.
-        let job = ours.cancel_timer(key);
-        drop(job);
+    if let Some(event_loop) = this.loop_slot().get() {
+        match Inst::<EventLoop>::of(&event_loop) {
+            // Dropped when the engine is no longer borrowed.
+            Some(ours) => drop(this.key.take().and_then(|key| ours.cancel_timer(key))),
+            // Where this is asyncio's class, its loops have such handles as well, and count those that are cancelled.
+            None if !handle::is_cancelled(this) => {
+                let name = object::interned(c"_timer_handle_cancelled")?;
+                event_loop.call_method(&name, &[this.obj()])?;
+            }
+            None => {}
+        }
     }
     handle::cancel(this)?;
     Ok(none().own())
