@@ -5,8 +5,10 @@ And what is reported of exceptions that nobody asks for.
 
 import asyncio
 import gc
+import warnings
 
 import pytest
+import velodrome
 from differential import futures, worlds
 from differential.compare import check_same, on_both, one_turn, outcome, plain, turns
 from differential.futures import future_of, wait_for
@@ -194,6 +196,46 @@ def test_stop_iteration_that_escapes_stays_as_it_was(either_loop, future_class):
     assert either_loop.run_until_complete(wait_for(future)) == [4]
     assert [stop.value for stop in kept] == [[number] for number in range(5)]
     assert len({id(stop) for stop in kept}) == 5
+
+
+class NoException(Exception):
+    def __new__(cls, *arguments):
+        return 5
+
+
+THROWN = [
+    (ValueError, KeyError("other")),
+    (LookupError, KeyError("derived")),
+    (ValueError, (1, 2)),
+    (ValueError, (1,)),
+    (NoException,),
+    (NoException, "value"),
+    (ValueError, "value", 5),
+    (),
+    (ValueError, 1, None, 4),
+]
+
+
+@pytest.mark.parametrize("thrown", THROWN, ids=repr)
+@pytest.mark.parametrize("awaitable", ["future", "sleep"])
+def test_what_is_thrown_is_what_the_interpreter_makes_of_the_arguments(awaitable, thrown):
+    def program(loop):
+        ours = isinstance(loop, velodrome.Loop)
+        if awaitable == "future":
+            thrown_into = future_of(loop).__await__()
+        else:
+            thrown_into = (velodrome if ours else asyncio).sleep(0)
+            thrown_into.send(None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            try:
+                thrown_into.throw(*thrown)
+            except Exception as error:
+                return type(error), repr(error)
+            finally:
+                thrown_into.close()
+
+    check_same(program)
 
 
 def test_yield_from_a_future(either_loop, future_class):

@@ -213,23 +213,19 @@ pub fn thrown(arguments: &[&Obj], into_code: bool) -> Fallible<Ref> {
         [kind, value] => (*kind, Some(*value), None),
         [kind, value, traceback] => (*kind, Some(*value), Some(*traceback)),
         _ => {
-            let message = format!("throw expected 1 to 3 arguments, got {}", arguments.len());
-            return Err(Raised::type_error(&message));
+            let wanted = if arguments.is_empty() { "at least 1 argument" } else { "at most 3 arguments" };
+            return Err(Raised::type_error(&format!("throw expected {wanted}, got {}", arguments.len())));
         }
     };
     let value = value.filter(|value| !value.is_none());
     let traceback = traceback.filter(|traceback| !traceback.is_none());
     // SAFETY: reads the type of a live object.
     if traceback.is_some_and(|traceback| unsafe { ffi::PyTraceBack_Check(traceback.as_ptr()) == 0 }) {
-        return Err(Raised::type_error("throw() third argument must be a traceback object"));
+        let object = if into_code { " object" } else { "" };
+        return Err(Raised::type_error(&format!("throw() third argument must be a traceback{object}")));
     }
     let exception = if kind.is_exception_class() {
-        let made = match value {
-            Some(value) if value.is_exception() => Ok(value.own()),
-            Some(value) => kind.call(&[value]),
-            None => kind.call(&[]),
-        };
-        made.unwrap_or_else(Raised::take)
+        made_of(kind, value).unwrap_or_else(Raised::take)
     } else if !kind.is_exception() {
         return Err(Raised::type_error(&if into_code {
             let class = kind.class_name();
@@ -246,6 +242,24 @@ pub fn thrown(arguments: &[&Obj], into_code: bool) -> Fallible<Ref> {
         super::raised::set_traceback(&exception, Some(traceback));
     }
     Ok(exception)
+}
+
+/// The exception of this class that the interpreter makes of a value: the value itself, if it is one already.
+fn made_of(class: &Obj, value: Option<&Obj>) -> Fallible<Ref> {
+    let exception = match value {
+        Some(value) if value.derives_from(class) => return Ok(value.own()),
+        Some(value) if object::is_tuple(value) => class.call_tuple(value)?,
+        Some(value) => class.call(&[value])?,
+        None => class.call(&[])?,
+    };
+    if exception.is_exception() {
+        return Ok(exception);
+    }
+    let made = exception.class_name();
+    let class = class.repr()?.to_text();
+    Err(Raised::type_error(&format!(
+        "calling {class} should have returned an instance of BaseException, not {made}"
+    )))
 }
 
 /// A code object without code, for what has no function in Python.
