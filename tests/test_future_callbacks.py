@@ -30,6 +30,22 @@ def test_callbacks_run_in_order_each_in_its_context(either_loop, future_class):
     assert seen == [(number, number, True) for number in range(5)] + ["unset"]
 
 
+def test_a_callback_whose_context_is_none_sees_the_one_in_which_the_future_ends(either_loop, future_class):
+    """That is what whoever hands on a `context=None` of its own callers gets."""
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen = []
+    future = future_class(loop=either_loop)
+    variable.set("added")
+    future.add_done_callback(lambda _: seen.append(variable.get()), context=None)
+    future.add_done_callback(lambda _: seen.append(variable.get()))
+    assert [context is None for _, context in future._callbacks] == [True, False]
+    variable.set("ended")
+    future.set_result(None)
+    variable.set("later")
+    one_turn(either_loop)
+    assert seen == ["ended", "added"]
+
+
 def test_waiting_tasks_and_callbacks_are_told_in_the_order_in_which_they_came(either_loop, future_class):
     seen = []
 

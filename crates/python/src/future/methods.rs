@@ -67,7 +67,8 @@ pub fn py_add_done_callback<T: FutureLike>(this: &Inst<T>, args: Args<'_>) -> Fa
         Signature { function: "add_done_callback", names: ["", "context"], positional: 1, required: 1 };
     let [callback, context] = args.parse(&SIGNATURE)?;
     let callback = callback.unwrap_or(none());
-    let context = match context.filter(|context| !context.is_none()) {
+    let context = match context {
+        // `None` is kept: the loop makes it a copy of the context in which the future ends.
         Some(context) => context.own(),
         None => crate::cpython::context::copy_current()?,
     };
