@@ -41,6 +41,62 @@ def test_cancel_reaches_the_innermost_future(either_loop, task_class):
     assert caught.value.args == ("message",)
 
 
+def logging_cancel(base):
+    """A class derived from this one, and the arguments that its cancel() is called with."""
+    called = []
+
+    class Logging(base):
+        def cancel(self, *arguments, **keywords):
+            called.append((arguments, keywords))
+            return super().cancel(*arguments, **keywords)
+
+    return Logging, called
+
+
+def test_what_is_cancelled_is_called_with_the_arguments_that_asyncio_gives():
+    """So what takes no message, or by another name, can be awaited."""
+
+    def program(loop):
+        aio = velodrome if isinstance(loop, velodrome.Loop) else asyncio
+        future_class, called = logging_cancel(aio.Future)
+        task_class, tasks_called = logging_cancel(aio.Task)
+        outcomes = []
+
+        async def forever():
+            await loop.create_future()
+
+        async def cancelled_before_it_awaits(future):
+            aio.current_task().cancel("early")
+            await future
+
+        async def gathers(future):
+            await aio.gather(future)
+
+        async def groups(_):
+            async with aio.TaskGroup() as group:
+                group.create_task(forever())
+
+        async def waits(future):
+            await aio.wait_for(future, 0 if aio.current_task().get_name() == "waits" else 1000)
+
+        async def main():
+            for awaits in (wait_for, cancelled_before_it_awaits, gathers, waits, groups):
+                for message in ((), ("message",), (None,)):
+                    task = loop.create_task(awaits(future_class(loop=loop)), name=awaits.__name__)
+                    for _ in range(3):
+                        await aio.sleep(0)
+                    task.cancel(*message)
+                    outcomes.append([type(each) for each in await aio.gather(task, return_exceptions=True)])
+            return called, tasks_called, outcomes
+
+        loop.set_task_factory(lambda loop, coro, **options: task_class(coro, loop=loop, **options))
+        return loop.run_until_complete(main())
+
+    _, (called, tasks_called, _) = check_same(program)
+    assert (("message",), {}) in called and ((), {"msg": "message"}) in called
+    assert ((), {}) in tasks_called
+
+
 def test_message_of_the_cancellation_that_arrives():
     def program(loop):
         async def child(inner):

@@ -118,12 +118,21 @@ pub fn cancel(gathering: &Obj, message: Option<&Obj>) -> Fallible<bool> {
     let mut cancelled = false;
     let children = this.children.borrow().clone();
     for child in children {
-        cancelled |= task::cancel_any(&child, message)?;
+        cancelled |= cancel_child(&child, message)?;
     }
     if cancelled {
         this.cancel_requested.set(true);
     }
     Ok(cancelled)
+}
+
+/// `child.cancel(msg=message)`.
+fn cancel_child(child: &Obj, message: Option<&Obj>) -> Fallible<bool> {
+    if let Some(outcome) = task::cancel_ours(child, message) {
+        return outcome;
+    }
+    let message = message.unwrap_or(none());
+    child.call_method_with_keywords(&state().names.cancel, &[message], &state().msg_keyword)?.truthy()
 }
 
 /// What sees whether an awaitable was given before.

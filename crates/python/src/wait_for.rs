@@ -9,7 +9,7 @@ use crate::operation::{self, Kind, Operation, Step};
 use crate::original::Code;
 use crate::state::state;
 use crate::timeouts::{self, Timeout};
-use crate::{race, task, waiters};
+use crate::{race, waiters};
 
 static WAIT_FOR: Kind = Kind { name: "wait_for", qualname: "wait_for", begin, resume };
 
@@ -83,7 +83,7 @@ pub fn cancel_and_wait(operation: &Inst<Operation>, future: &Obj) -> Fallible<St
         crate::registry::note_awaited(future, &current)?;
         operation.second.set(current);
     }
-    task::cancel_any(future, None)?;
+    waiters::cancel(future)?;
     Ok(Step::Await(waiter))
 }
 

@@ -11,7 +11,7 @@ use crate::deque::Deque;
 use crate::event_loop::EventLoop;
 use crate::future::{self, Future, FutureCore, FutureLike, Progress};
 use crate::state::state;
-use crate::task::Task;
+use crate::task::{self, Task};
 
 /// The loop that an object is bound to, once somebody has waited.
 #[derive(Debug, Default)]
@@ -238,8 +238,8 @@ pub fn result(future: &Obj) -> Fallible<Ref> {
 
 /// `future.cancel()`.
 pub fn cancel(future: &Obj) -> Fallible<()> {
-    match Inst::<Future>::exactly(future) {
-        Some(ours) => future::cancel(ours, None).map(drop),
+    match task::cancel_ours(future, None) {
+        Some(outcome) => outcome.map(drop),
         None => future.call_method(&state().names.cancel, &[]).map(drop),
     }
 }

@@ -291,16 +291,22 @@ fn start_eagerly(this: &Inst<Task>, event_loop: &Obj) -> Fallible<()> {
     Raised::again(pending, restored)
 }
 
-/// `future.cancel(msg=message)` of any future.
+/// `future.cancel(message)` of any future.
 pub fn cancel_any(future: &Obj, message: Option<&Obj>) -> Fallible<bool> {
+    match cancel_ours(future, message) {
+        Some(outcome) => outcome,
+        None => future.call_method(&state().names.cancel, &[message.unwrap_or(none())])?.truthy(),
+    }
+}
+
+/// The same of what is exactly a future or a task of ours.
+#[inline]
+pub fn cancel_ours(future: &Obj, message: Option<&Obj>) -> Option<Fallible<bool>> {
     if let Some(future) = Inst::<Future>::exactly(future) {
-        return future::cancel(future, message);
+        return Some(future::cancel(future, message));
     }
-    if let Some(task) = Inst::<Task>::exactly(future) {
-        return crate::cpython::recursion::guarded(c" while cancelling a task", || cancel(task, message));
-    }
-    let message = message.unwrap_or(none());
-    future.call_method_with_keywords(&state().names.cancel, &[message], &state().msg_keyword)?.truthy()
+    Inst::<Task>::exactly(future)
+        .map(|task| crate::cpython::recursion::guarded(c" while cancelling a task", || cancel(task, message)))
 }
 
 /// Asks the task to cancel itself; says whether it was still possible.

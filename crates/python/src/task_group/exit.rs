@@ -123,7 +123,7 @@ pub fn end_exit(operation: &Inst<Operation>, this: &Inst<TaskGroup>) -> Fallible
         let parent = this.parent_task.get_or_none();
         if cancelling(&parent)? > 0 {
             uncancel(&parent)?;
-            task::cancel_any(&parent, None)?;
+            waiters::cancel(&parent)?;
         }
     }
     if known.has_cancel
@@ -178,7 +178,7 @@ pub fn abort(this: &Inst<TaskGroup>) -> Fallible<()> {
     this.aborting.set(true);
     for task in this.tasks.list()? {
         if !waiters::is_done(&task)? {
-            task::cancel_any(&task, None)?;
+            waiters::cancel(&task)?;
         }
     }
     Ok(())
@@ -198,7 +198,7 @@ pub fn cancel(this: &Inst<TaskGroup>) -> Fallible<()> {
         if let Some(parent) = this.parent_task.get()
             && !this.parent_cancel_requested.replace(true)
         {
-            task::cancel_any(&parent, None)?;
+            waiters::cancel(&parent)?;
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use crate::future::{self, FutureLike, Progress};
 use crate::listener::{Listener, Listens, listen};
 use crate::registry;
 use crate::state::state;
-use crate::task::{self, Task};
+use crate::task::Task;
 use crate::task_group::TaskGroup;
 use crate::task_group::exit::{call_abort, is_base_error};
 use crate::task_group::known::KNOWN;
@@ -55,7 +55,7 @@ pub fn create_task(this: &Inst<TaskGroup>, args: Args<'_>) -> Fallible<Ref> {
         task.call_method(&state().names.add_done_callback, &[&callback])?;
     }
     if known.cancels_late_tasks && this.aborting.get() && !waiters::is_done(&task)? {
-        task::cancel_any(&task, None)?;
+        waiters::cancel(&task)?;
     }
     Ok(task)
 }
@@ -128,7 +128,7 @@ pub fn on_task_done(this: &Inst<TaskGroup>, task: &Obj) -> Fallible<()> {
     if !this.aborting.get() && !this.parent_cancel_requested.get() {
         call_abort(this)?;
         this.parent_cancel_requested.set(true);
-        task::cancel_any(&parent, None)?;
+        waiters::cancel(&parent)?;
     }
     Ok(())
 }
