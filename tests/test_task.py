@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import inspect
 import io
 import sys
@@ -314,10 +315,14 @@ def test_name_that_cannot_be_shown(task_class, either_loop):
         def __str__(self):
             raise LookupError("no name")
 
+    reported = []
+    either_loop.set_exception_handler(lambda loop, context: reported.append(repr(context["task"])))
     coro = nothing()
     with pytest.raises(LookupError):
         task_class(coro, loop=either_loop, name=Bad())
+    gc.collect()
     coro.close()
+    assert [text.partition(" coro=<nothing()")[0] for text in reported] == ["<Task pending name=None"]
     task = task_class(nothing(), loop=either_loop)
     with pytest.raises(LookupError):
         task.set_name(Bad())

@@ -46,7 +46,7 @@ def test_task_destroyed_while_pending_is_reported_as_by_asyncio(debug, stage):
             assert isinstance(context["task"], asyncio.Task)
             assert (context.get("source_traceback") is not None) == debug
             assert repr(context["task"]).startswith("<Task pending name='the task' coro=<")
-        messages = [(context["message"], sorted(context)) for context in reports]
+        messages = [(context["message"], list(context)) for context in reports]
         reports.clear()
         del context
         gc.collect()

@@ -142,7 +142,7 @@ impl FutureLike for Task {
 fn report_destroyed(this: &Inst<Task>) -> Fallible<()> {
     let names = &state().names;
     let message = object::text("Task was destroyed but it is pending!")?;
-    let context = object::dict(&[(&names.task, this.obj()), (&names.message, &message)])?;
+    let context = object::dict(&[(&names.message, &message), (&names.task, this.obj())])?;
     future::call_exception_handler(this, &context)
 }
 
@@ -236,14 +236,15 @@ fn begin(this: &Inst<Task>, event_loop: &Obj, coro: &Obj, options: Options<'_>) 
         Some(context) => context.own(),
         None => crate::cpython::context::copy_current()?,
     };
+    this.context.set(context);
+    this.coro.set(coro.own());
     let name = match options.name {
+        // Where that fails, the task is reported with its coroutine.
         Some(name) => as_name(name)?,
         None => next_name()?,
     };
     this.show_task(event_loop, coro, &name);
     this.name.set(name);
-    this.context.set(context);
-    this.coro.set(coro.own());
     this.must_cancel.set(false);
     this.cancels_requested.set(0);
     this.fut_waiter.clear();
