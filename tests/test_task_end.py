@@ -4,6 +4,7 @@ And results that others set, as asyncio's tasks take them.
 """
 
 import asyncio
+import contextvars
 import gc
 import weakref
 
@@ -275,6 +276,77 @@ def test_result_set_through_the_future_class(how):
     ours = run(velodrome.new_event_loop, velodrome.Future)
     assert plain[:2] == ours[:2]
     assert [end[0] for end in plain[2]] == [end[0] for end in ours[2]]
+
+
+METHODS = {
+    "result": (),
+    "exception": (),
+    "done": (),
+    "cancelled": (),
+    "get_loop": (),
+    "add_done_callback": (print,),
+    "remove_done_callback": (print,),
+    "cancel": ("message",),
+}
+
+
+class DerivedTask(velodrome.Task):
+    pass
+
+
+@pytest.mark.parametrize("end", ["pending", "returns", "raises", "cancelled"])
+@pytest.mark.parametrize("task_class", [velodrome.Task, DerivedTask, asyncio.Task])
+def test_methods_of_the_future_class_take_tasks(task_class, end):
+    """`map(asyncio.Future.result, tasks)`, or a task's own cancel() that calls the future's."""
+
+    async def work():
+        if end == "raises":
+            raise KeyError("work")
+
+    def program(new_loop, future_class, task_class):
+        loop = new_loop()
+        loop.set_exception_handler(lambda _, context: None)
+        outcomes = []
+        try:
+            for name, arguments in METHODS.items():
+                task = task_class(work(), loop=loop)
+                if end == "cancelled":
+                    task.cancel("work")
+                if end != "pending":
+                    one_turn(loop)
+                kind, value = outcome(getattr(future_class, name), task, *arguments)
+                shown = "the loop" if value is loop else repr(value)
+                outcomes.append((name, kind, shown, task._state, len(task._callbacks or ())))
+                one_turn(loop)
+                task.get_coro().close()
+        finally:
+            loop.close()
+        return outcomes
+
+    expected = program(asyncio.SelectorEventLoop, asyncio.Future, asyncio.Task)
+    found = program(velodrome.new_event_loop, velodrome.Future, task_class)
+    assert found == expected
+
+
+def test_a_callback_added_through_the_future_class_runs_in_its_context(loop):
+    variable = contextvars.ContextVar("variable")
+    context = contextvars.copy_context()
+    context.run(variable.set, "set")
+    seen = []
+    for future in (loop.create_future(), asyncio.Future(loop=loop)):
+        velodrome.Future.add_done_callback(
+            future, lambda future: seen.append((variable.get(), future.cancelled())), context=context
+        )
+        assert velodrome.Future.cancel(future, msg="message")
+        assert future._cancel_message == "message"
+    one_turn(loop)
+    assert seen == [("set", True)] * 2
+
+
+def test_methods_of_the_future_class_refuse_what_is_no_future():
+    for name, arguments in METHODS.items():
+        with pytest.raises(TypeError, match=name):
+            getattr(velodrome.Future, name)(3, *arguments)
 
 
 def test_future_class_sets_the_result_of_asyncios_futures(loop):

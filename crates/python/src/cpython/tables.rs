@@ -24,6 +24,7 @@ macro_rules! type_slot {
 /// * `any`: `fn(&Inst<T>, Args<'_>) -> Fallible<Ref>`;
 /// * `class`: `fn(&Obj, &Obj) -> Fallible<Ref>`, the class and one argument;
 /// * `shared`: `fn(&Obj, &Obj) -> Fallible<Ref>`, any object and one argument, for `spec::share_methods`;
+/// * `shared_none`: `fn(&Obj) -> Fallible<Ref>`, the same without an argument;
 /// * `shared_any`: `fn(&Obj, Args<'_>) -> Fallible<Ref>`, the same with any arguments.
 macro_rules! class_methods {
     ($class:ty, $owner:literal; $($name:literal => $kind:ident $function:expr, $doc:literal;)*) => {
@@ -78,6 +79,23 @@ macro_rules! class_methods {
             ml_name: $name.as_ptr(),
             ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
             ml_flags: pyo3::ffi::METH_O,
+            ml_doc: $doc.as_ptr(),
+        };
+        #[allow(unsafe_code)]
+        // SAFETY: the entry above takes any object.
+        unsafe { $crate::cpython::spec::Method::<$crate::cpython::spec::Anything>::new(definition) }
+    }};
+    (@ shared_none $class:ty, $owner:literal, $name:literal, $function:expr, $doc:literal) => {{
+        #[allow(unsafe_code)]
+        let function = entry!(raising $owner, $name,
+            (this: *mut pyo3::ffi::PyObject, _unused: *mut pyo3::ffi::PyObject) -> *mut pyo3::ffi::PyObject,
+            std::ptr::null_mut(),
+            // SAFETY: CPython passes a live `self`.
+            $crate::cpython::spec::give($function(unsafe { $crate::cpython::tables::argument(this) })));
+        let definition = pyo3::ffi::PyMethodDef {
+            ml_name: $name.as_ptr(),
+            ml_meth: pyo3::ffi::PyMethodDefPointer { PyCFunction: function },
+            ml_flags: pyo3::ffi::METH_NOARGS,
             ml_doc: $doc.as_ptr(),
         };
         #[allow(unsafe_code)]

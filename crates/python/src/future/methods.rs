@@ -7,11 +7,10 @@ use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Spec};
 use crate::future::{
     Future, FutureLike, Progress, add_done_callback, cancel, cancel_message, check_has_outcome,
-    check_initialized, fail, finish, initialize, make_cancelled_error, next, result, set_cancel_message,
+    check_initialized, initialize, loop_of, make_cancelled_error, next, result, set_cancel_message, shared,
 };
 use crate::future_iter::FutureIter;
 use crate::state::state;
-use crate::task::Task;
 
 pub fn py_exception<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
     check_has_outcome(this)?;
@@ -34,38 +33,12 @@ pub fn py_result<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
     result(this)
 }
 
-/// `Future.set_result`, of whatever is an `asyncio.Future`: of a task it can be called as `Future.set_result(task, 1)`.
-fn py_set_result(this: &Obj, value: &Obj) -> Fallible<Ref> {
-    if let Some(future) = Inst::<Future>::of(this) {
-        check_initialized(future)?;
-        finish(future, value.own())?;
-    } else if let Some(task) = Inst::<Task>::of(this) {
-        check_initialized(task)?;
-        finish(task, value.own())?;
-    } else {
-        return state().future_class.call_method(&state().names.set_result, &[this, value]);
-    }
-    Ok(none().own())
-}
-
-/// `Future.set_exception`, likewise.
-fn py_set_exception(this: &Obj, exception: &Obj) -> Fallible<Ref> {
-    if let Some(future) = Inst::<Future>::of(this) {
-        check_initialized(future)?;
-        fail(future, exception)?;
-    } else if let Some(task) = Inst::<Task>::of(this) {
-        check_initialized(task)?;
-        fail(task, exception)?;
-    } else {
-        return state().future_class.call_method(&*object::interned(c"set_exception")?, &[this, exception]);
-    }
-    Ok(none().own())
-}
+/// The parameters of `add_done_callback`.
+pub const ADD_DONE_CALLBACK: Signature<2> =
+    Signature { function: "add_done_callback", names: ["", "context"], positional: 1, required: 1 };
 
 pub fn py_add_done_callback<T: FutureLike>(this: &Inst<T>, args: Args<'_>) -> Fallible<Ref> {
-    const SIGNATURE: Signature<2> =
-        Signature { function: "add_done_callback", names: ["", "context"], positional: 1, required: 1 };
-    let [callback, context] = args.parse(&SIGNATURE)?;
+    let [callback, context] = args.parse(&ADD_DONE_CALLBACK)?;
     let callback = callback.unwrap_or(none());
     let context = match context {
         // `None` is kept: the loop makes it a copy of the context in which the future ends.
@@ -81,7 +54,7 @@ pub fn py_remove_done_callback<T: FutureLike>(this: &Inst<T>, callback: &Obj) ->
     object::int(this.core().callbacks.remove(callback)? as i64)
 }
 
-fn py_cancel(this: &Inst<Future>, args: Args<'_>) -> Fallible<Ref> {
+pub fn py_cancel(this: &Inst<Future>, args: Args<'_>) -> Fallible<Ref> {
     let [message] = args.parse(&CANCEL)?;
     check_initialized(this)?;
     if this.0.is_pending()
@@ -102,6 +75,10 @@ pub fn py_done<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
 
 pub fn py_make_cancelled_error<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
     make_cancelled_error(this.core())
+}
+
+pub fn py_get_loop<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
+    loop_of(this)
 }
 
 pub fn py_class_getitem(class: &Obj, arguments: &Obj) -> Fallible<Ref> {
@@ -235,28 +212,10 @@ macro_rules! future_attributes {
     };
 }
 
-/// The methods of both classes.
+/// The methods of both classes, apart from those below.
 macro_rules! future_methods {
     ($class:ty, $owner:literal) => {
         class_methods!($class, $owner;
-            c"result" => none $crate::future::methods::py_result,
-                c"result($self, /)\n--\n\nReturn the result this future represents.\n\nRaises CancelledError if the \
-                  future was cancelled, InvalidStateError if it is\nnot done, and its exception if it has one.";
-            c"exception" => none $crate::future::methods::py_exception,
-                c"exception($self, /)\n--\n\nReturn the exception that was set on this future, or None.\n\nRaises \
-                  CancelledError if the future was cancelled and InvalidStateError if\nit is not done.";
-            c"add_done_callback" => any $crate::future::methods::py_add_done_callback,
-                c"add_done_callback($self, fn, /, *, context=<unrepresentable>)\n--\n\nCall fn(future) through the \
-                  loop when the future is done, soon if it is.";
-            c"remove_done_callback" => one $crate::future::methods::py_remove_done_callback,
-                c"remove_done_callback($self, fn, /)\n--\n\nRemove all instances of a callback; return how many \
-                  there were.";
-            c"cancelled" => none $crate::future::methods::py_cancelled,
-                c"cancelled($self, /)\n--\n\nReturn True if the future was cancelled.";
-            c"done" => none $crate::future::methods::py_done,
-                c"done($self, /)\n--\n\nReturn True if the future has a result or an exception, or was cancelled.";
-            c"get_loop" => none $crate::future::loop_of,
-                c"get_loop($self, /)\n--\n\nReturn the event loop the future is bound to.";
             c"_make_cancelled_error" => none $crate::future::methods::py_make_cancelled_error,
                 c"_make_cancelled_error($self, /)\n--\n\nCreate the CancelledError to raise if the future is \
                   cancelled.";
@@ -270,32 +229,57 @@ macro_rules! future_methods {
     };
 }
 
+/// The methods by which others see and hear of an outcome, from one of the modules `methods` and `shared`, with the kinds that
+/// its functions are of.
+macro_rules! outcome_methods {
+    ($class:ty, $owner:literal; $module:ident, $none:ident, $one:ident, $any:ident) => {
+        class_methods!($class, $owner;
+            c"result" => $none $crate::future::$module::py_result,
+                c"result($self, /)\n--\n\nReturn the result this future represents.\n\nRaises CancelledError if the \
+                  future was cancelled, InvalidStateError if it is\nnot done, and its exception if it has one.";
+            c"exception" => $none $crate::future::$module::py_exception,
+                c"exception($self, /)\n--\n\nReturn the exception that was set on this future, or None.\n\nRaises \
+                  CancelledError if the future was cancelled and InvalidStateError if\nit is not done.";
+            c"add_done_callback" => $any $crate::future::$module::py_add_done_callback,
+                c"add_done_callback($self, fn, /, *, context=<unrepresentable>)\n--\n\nCall fn(future) through the \
+                  loop when the future is done, soon if it is.";
+            c"remove_done_callback" => $one $crate::future::$module::py_remove_done_callback,
+                c"remove_done_callback($self, fn, /)\n--\n\nRemove all instances of a callback; return how many \
+                  there were.";
+            c"cancelled" => $none $crate::future::$module::py_cancelled,
+                c"cancelled($self, /)\n--\n\nReturn True if the future was cancelled.";
+            c"done" => $none $crate::future::$module::py_done,
+                c"done($self, /)\n--\n\nReturn True if the future has a result or an exception, or was cancelled.";
+            c"get_loop" => $none $crate::future::$module::py_get_loop,
+                c"get_loop($self, /)\n--\n\nReturn the event loop the future is bound to.";
+        )
+    };
+}
+
 /// Makes the class.
 pub fn define() -> Fallible<Ref> {
-    let mut methods: Vec<_> = future_methods!(Future, "Future");
-    methods.extend(class_methods!(Future, "Future";
-        c"cancel" => any py_cancel,
-            c"cancel($self, /, msg=None)\n--\n\nCancel the future and schedule callbacks.\n\nReturn False if the \
-              future is done already.";
-    ));
     let class = crate::cpython::spec::define::<Future>(Spec {
         base: Some(state().future_class.clone()),
         doc: Some(
             c"Future(*, loop=None)\n--\n\nA result that is not there yet; the same answers as asyncio.Future of \
               this Python.\n\nNot thread-safe. Callbacks are called through the loop's call_soon().",
         ),
-        methods,
+        methods: future_methods!(Future, "Future"),
         attributes: future_attributes!(Future, "Future"),
         slots: class_slots!(Future, "Future"; init py_init, repr py_repr, iter py_iter, awaits py_itself, awaited_next next),
     })?;
-    let shared = class_methods!(Future, "Future";
-        c"set_result" => shared py_set_result,
+    let mut shared: Vec<_> = outcome_methods!(Future, "Future"; shared, shared_none, shared, shared_any);
+    shared.extend(class_methods!(Future, "Future";
+        c"cancel" => shared_any shared::py_cancel,
+            c"cancel($self, /, msg=None)\n--\n\nCancel the future and schedule callbacks.\n\nReturn False if the \
+              future is done already.";
+        c"set_result" => shared shared::py_set_result,
             c"set_result($self, result, /)\n--\n\nMark the future done and set its result.\n\nRaises \
               InvalidStateError if the future is done already.";
-        c"set_exception" => shared py_set_exception,
+        c"set_exception" => shared shared::py_set_exception,
             c"set_exception($self, exception, /)\n--\n\nMark the future done and set an exception.\n\nRaises \
               InvalidStateError if the future is done already.";
-    );
+    ));
     crate::cpython::spec::share_methods(&class, &state().future_class, shared)?;
     crate::cpython::spec::hide_name(&class, c"__next__")?;
     Ok(class)

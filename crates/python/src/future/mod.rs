@@ -20,6 +20,7 @@ use crate::state::state;
 
 #[macro_use]
 pub mod methods;
+mod shared;
 mod telling;
 
 pub use methods::{CANCEL, define, py_class_getitem, py_exception, py_iter, py_itself};

@@ -109,6 +109,7 @@ fn py_set_log_destroy_pending(this: &Inst<Task>, value: Option<&Obj>) -> Fallibl
 pub fn define() -> Fallible<Ref> {
     callable::define();
     let mut methods: Vec<_> = future_methods!(Task, "Task");
+    methods.extend(outcome_methods!(Task, "Task"; methods, none, one, any));
     methods.extend(class_methods!(Task, "Task";
         c"cancel" => any py_cancel,
             c"cancel($self, /, msg=None)\n--\n\nRequest that this task cancel itself.\n\nCancelledError is thrown \
