@@ -120,3 +120,23 @@ def test_writes_outside_a_run_are_not_held_back(loop, connection):
     while len(received) < 3:
         received += client.recv(100)
     assert received == b"abc"
+
+
+def test_a_socket_that_the_program_has_corked_stays_corked(loop, connection):
+    """Also where the loop would have the kernel send what it held back for a write that did not come."""
+    client, protocol = connection
+
+    async def program():
+        protocol.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        for pieces in (2, 2, 1):
+            for _ in range(pieces):
+                protocol.transport.write(b"x")
+            await asyncio.sleep(0)
+        assert protocol.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK) == 1
+        protocol.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+    loop.run_until_complete(program())
+    received = b""
+    while len(received) < 5:
+        received += client.recv(100)
+    assert received == b"xxxxx"

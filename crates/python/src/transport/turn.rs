@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::net::SendFlags;
-use rustix::net::sockopt::{set_tcp_cork, set_tcp_nodelay};
+use rustix::net::sockopt::{set_tcp_cork, set_tcp_nodelay, tcp_cork};
 
 use crate::cpython::{Inst, Own, Raised, Visitor};
 use crate::event_loop::EventLoop;
@@ -53,8 +53,7 @@ impl Turns {
                 continue;
             }
             if let Ok(descriptor) = transport.socket.descriptor() {
-                // Whatever the socket says, its next write or read will say as well.
-                let _ = set_tcp_cork(descriptor, false);
+                send_what_is_held(descriptor);
             }
         }
         // Its memory serves the next turn.
@@ -71,6 +70,15 @@ impl Turns {
         if let Ok(held) = self.held.try_borrow() {
             held.iter().for_each(|transport| visitor.object(transport.obj()));
         }
+    }
+}
+
+/// Has the kernel send what it was told that more follows, unless the program itself has told it to hold everything back.
+#[cold]
+fn send_what_is_held(descriptor: BorrowedFd<'_>) {
+    if let Ok(false) = tcp_cork(descriptor) {
+        // Whatever the socket says, its next write or read will say as well.
+        let _ = set_tcp_cork(descriptor, false);
     }
 }
 
