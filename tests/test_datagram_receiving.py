@@ -74,6 +74,27 @@ def test_what_a_protocol_does_counts_before_the_next_datagram(act):
     check_same(program)
 
 
+@pytest.mark.parametrize("most", [3, 0, -1, 10**6, True, 2.5, "4", None])
+def test_most_of_a_datagram_that_is_received(most):
+    """A program may give its transport another `max_size` at any time."""
+
+    def program(loop):
+        reports = []
+        loop.set_exception_handler(
+            lambda loop, context: reports.append((context["message"], repr(context["exception"])))
+        )
+        transport, protocol = local(loop)
+        with peer() as other:
+            for largest in (transport.max_size, most):
+                transport.max_size = largest
+                other.sendto(b"datagram", transport.get_extra_info("sockname"))
+                turns(loop, 4)
+        end(loop, transport)
+        return protocol.told, reports
+
+    check_same(program)
+
+
 def test_many_arrive_in_order_and_alone(loop):
     """Also where nothing else is watched, so that many are received for one readiness."""
     transport, protocol = local(loop)

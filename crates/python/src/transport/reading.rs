@@ -12,6 +12,7 @@ use crate::state::state;
 use crate::streams::{self, StreamReaderProtocol};
 use crate::tls;
 
+use super::stream::Streaming;
 use super::{SocketTransport, closing, foreign_socket, stream};
 
 /// How a protocol takes what comes in.
@@ -81,7 +82,7 @@ fn read_data(this: &Inst<SocketTransport>) -> Fallible<()> {
 
 /// Whether the program has given the transport a `max_size` of its own.
 #[cold]
-fn reads_otherwise(this: &Inst<SocketTransport>) -> bool {
+pub fn reads_otherwise<T: Streaming>(this: &Inst<T>) -> bool {
     let most = max_size(this).and_then(|most| most.to_i64());
     match most {
         Ok(most) => most != LARGEST_READ as i64,
@@ -93,7 +94,8 @@ fn reads_otherwise(this: &Inst<SocketTransport>) -> bool {
     }
 }
 
-fn max_size(this: &Inst<SocketTransport>) -> Fallible<Ref> {
+/// `max_size`.
+pub fn max_size<T: Streaming>(this: &Inst<T>) -> Fallible<Ref> {
     this.obj().get(&*object::interned(c"max_size")?)
 }
 

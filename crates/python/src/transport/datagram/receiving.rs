@@ -8,7 +8,7 @@ use crate::sockets::attempt::{Call, plain};
 use crate::state::state;
 
 use super::super::foreign_socket::unless_transient;
-use super::super::reading::is_transient;
+use super::super::reading::{is_transient, max_size, reads_otherwise};
 use super::{DatagramTransport, closed, failed};
 
 /// The socket can be read.
@@ -68,7 +68,9 @@ fn is_alone(this: &Inst<DatagramTransport>) -> Fallible<bool> {
 /// Receives one; None if there is none.
 fn receive(this: &Inst<DatagramTransport>) -> Fallible<Option<(Ref, Ref)>> {
     let Some(held) = this.socket.get() else { return Err(closed()) };
-    if let Some(known) = plain(&held, Call::RecvFrom)?
+    let otherwise = this.has_dict() && reads_otherwise(this);
+    if !otherwise
+        && let Some(known) = plain(&held, Call::RecvFrom)?
         && let Some(event_loop) = this.event_loop()
     {
         let received = match known.descriptor() {
@@ -81,7 +83,7 @@ fn receive(this: &Inst<DatagramTransport>) -> Fallible<Option<(Ref, Ref)>> {
             Err(error) => Err(Raised::os_error(&error)),
         };
     }
-    let most = this.obj().get(&*object::interned(c"max_size")?)?;
+    let most = max_size(this)?;
     let received = unless_transient(held.call_method(&*object::interned(c"recvfrom")?, &[&most]))?;
     let Some(received) = received else { return Ok(None) };
     match &received.items()?[..] {
