@@ -9,6 +9,7 @@ import socket
 import ssl
 from asyncio import sslproto
 
+import pytest
 import velodrome
 from tls.pairs import ended, pair
 from tls.sides import Recorder, client_context, connected, run, server_context
@@ -54,6 +55,42 @@ def test_what_a_program_has_put_in_asyncios_place_is_used(monkeypatch):
         assert run("velodrome", kind)[0] is sslproto.SSLProtocol
     assert seen
     assert run("velodrome", kind)[0].__module__ == "velodrome._tls"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_control_app_writing",
+        "_control_ssl_reading",
+        "_do_read",
+        "_do_write",
+        "_process_outgoing",
+        "_write_appdata",
+        "buffer_updated",
+        "get_buffer",
+    ],
+)
+def test_a_method_that_is_replaced_in_asyncios_class_is_called(monkeypatch, name):
+    """As by a program that wants to know what passes."""
+    original = getattr(sslproto.SSLProtocol, name)
+    called = []
+
+    def noting(self, *arguments):
+        called.append(name)
+        return original(self, *arguments)
+
+    async def main():
+        transport, client, accepted, server = await pair()
+        called.clear()
+        transport.write(b"there")
+        await server.receive(5)
+        transport.close()
+        await ended(client, server)
+        return bytes(server.data)
+
+    monkeypatch.setattr(sslproto.SSLProtocol, name, noting)
+    assert run("velodrome", main)[0] == b"there"
+    assert called
 
 
 def test_objects_that_read_and_write_in_their_own_way_are_asked():

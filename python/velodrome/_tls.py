@@ -17,6 +17,7 @@ _Transport = sslproto._SSLProtocolTransport
 _REPLACED = {
     _Protocol: (
         "_control_app_writing",
+        "_control_ssl_reading",
         "_do_read",
         "_do_read__buffered",
         "_do_read__copied",
@@ -25,6 +26,7 @@ _REPLACED = {
         "_get_read_buffer_size",
         "_get_write_buffer_size",
         "_process_outgoing",
+        "_write_appdata",
         "buffer_updated",
         "get_buffer",
     ),
