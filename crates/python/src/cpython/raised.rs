@@ -130,7 +130,8 @@ impl Raised {
         Raised::new(object::value_error(), message)
     }
 
-    /// Raises the `OSError` of a failed system call.
+    /// Raises the `OSError` of a failed system call, as a method of Python's that makes the call does: with what is being
+    /// handled just now as its context.
     #[cold]
     pub fn os_error(error: &std::io::Error) -> Raised {
         let Some(code) = error.raw_os_error() else {
@@ -141,7 +142,7 @@ impl Raised {
         let exception = object::int(i64::from(code))
             .and_then(|code| object::os_error().call(&[&*code, &*object::text(&message)?]));
         match exception {
-            Ok(exception) => Raised::from_exception(exception),
+            Ok(exception) => Raised::raise(&exception),
             Err(raised) => raised,
         }
     }
