@@ -97,6 +97,10 @@ async def wait_of_nothing(module):
     await module.wait([])
 
 
+async def wait_of_an_iterator_of_nothing(module):
+    await module.wait(iter([]))
+
+
 async def wait_of_coroutines(module):
     await module.wait([coro := nothing()])
     coro.close()

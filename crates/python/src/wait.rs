@@ -163,6 +163,10 @@ fn begin(operation: &Inst<Operation>) -> Fallible<Step> {
     let Some(event_loop) = registry::running_loop()? else {
         return Err(Raised::runtime_error("no running event loop"));
     };
+    // An iterator that gives nothing is true all the same.
+    if futures.is_empty() {
+        return Err(Raised::new(object::assertion_error(), "Set of Futures is empty."));
+    }
     let this = Own::<Waiting>::new()?;
     let waiter = waiters::create_future(&event_loop)?;
     this.waiter.set(waiter.clone());
