@@ -40,6 +40,7 @@ seen(lambda: velodrome.Queue(1))
 seen(lambda: velodrome.PriorityQueue(1))
 seen(lambda: velodrome.Timeout(None))
 seen(lambda: velodrome.TaskGroup())
+seen(lambda: velodrome.Runner())
 seen(lambda: velodrome.sleep(0))
 uses(
     lambda loop: made(_velodrome.CoroutineFunction),
