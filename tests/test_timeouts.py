@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 import warnings
 import weakref
 
@@ -126,6 +127,22 @@ def test_an_exception_in_the_block_tells_of_the_timeout_as_in_this_version():
             return type(error.__context__).__name__, type(error.__context__.__context__).__name__
 
     on_either(program)
+
+
+@pytest.mark.parametrize("pause", [time.sleep, asyncio.sleep], ids=["blocking", "awaiting"])
+@pytest.mark.parametrize("delay", [0.001, 1.01])
+def test_a_timeout_that_is_entered_after_its_deadline_ends_the_first_wait(pause, delay):
+    async def program(module):
+        timeout = module.timeout(delay)
+        waiting = pause(delay + 0.01)
+        if waiting is not None:
+            await waiting
+        async with timeout:
+            await asyncio.sleep(0)
+
+    if delay > 1 and pause is time.sleep:
+        pytest.skip("a loop that blocks for more than a second; see docs/design.md")
+    assert on_either(program) == ("TimeoutError", "")
 
 
 def test_a_timeout_that_did_not_fire_leaves_no_timer(either_loop):

@@ -32,8 +32,8 @@ pub struct Timeout {
     /// What the deadline is kept by: a handle; or our loop, and then `timer` is the key.
     handler: Slot,
     timer: Cell<Option<TimerKey>>,
-    /// Whether the deadline was ahead when it was made of a delay, so that the clock need not be asked again at once.
-    ahead: Cell<bool>,
+    /// The iteration in which it was made of a long delay: who enters it in the same one need not ask the clock again.
+    ahead: Cell<Option<u32>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,9 @@ impl Phase {
     }
 }
 
+/// A delay, in seconds, that does not pass between two lines of a program.
+const LONG: f64 = 1.0;
+
 static HOME: Home = Home::new();
 
 impl Class for Timeout {
@@ -78,7 +81,7 @@ impl Class for Timeout {
             cancelling: Cell::new(0),
             handler: Slot::empty(),
             timer: Cell::new(None),
-            ahead: Cell::new(false),
+            ahead: Cell::new(None),
         }
     }
 
@@ -148,7 +151,7 @@ fn create(when: Option<Ref>) -> Fallible<Own<Timeout>> {
 
 fn set_deadline(this: &Inst<Timeout>, when: Option<&Obj>) {
     this.seconds.set(None);
-    this.ahead.set(false);
+    this.ahead.set(None);
     match when.filter(|when| !when.is_none()) {
         Some(when) => this.when.set(when.own()),
         None => this.when.clear(),
@@ -186,11 +189,11 @@ pub fn after_delay(delay: Option<&Obj>) -> Fallible<Own<Timeout>> {
     };
     let Some(delay) = delay.filter(|delay| !delay.is_none()) else { return create(None) };
     let now = match Inst::<EventLoop>::of(&event_loop).filter(|ours| !ours.hooks().time) {
-        Some(_) if delay.is_float() || delay.is_int() => {
+        Some(ours) if delay.is_float() || delay.is_int() => {
             let delay = delay.to_f64()?;
             let timeout = Own::<Timeout>::new()?;
             timeout.seconds.set(Some(crate::clock::seconds() + delay));
-            timeout.ahead.set(delay > 0.0);
+            timeout.ahead.set((delay > LONG).then(|| ours.iteration.get()));
             return Ok(timeout);
         }
         Some(_) => object::float(crate::clock::seconds())?,
@@ -239,7 +242,7 @@ fn schedule(this: &Inst<Timeout>) -> Fallible<()> {
         .filter(|ours| !(ours.hooks().call_at || ours.hooks().call_soon || ours.hooks().time));
     if let Some(ours) = ours
         && let Some(seconds) = deadline_seconds(this)?
-        && (this.ahead.take() || seconds > crate::clock::seconds())
+        && (this.ahead.take() == Some(ours.iteration.get()) || seconds > crate::clock::seconds())
     {
         ours.check_thread()?;
         let at = crate::clock::at(seconds);
