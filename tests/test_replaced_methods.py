@@ -258,3 +258,44 @@ def test_replaced_task_class_is_used(monkeypatch, loop):
         return type(asyncio.current_task()), type(asyncio.get_running_loop().create_future())
 
     assert loop.run_until_complete(main()) == (Task, Future)
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_replaced_run_of_handles_runs_all_of_them(monkeypatch, installed):
+    """Tools that time callbacks (aiodebug) put theirs in place of `asyncio.Handle._run`."""
+
+    async def main(module):
+        loop, called = asyncio.get_running_loop(), asyncio.Event()
+        loop.call_soon(print_nothing, "soon")
+        loop.call_soon(print_nothing, "never").cancel()
+        loop.call_later(0.001, called.set)
+        loop.call_soon_threadsafe(print_nothing, "thread")
+        await called.wait()
+        await asyncio.gather(*(asyncio.sleep(0) for _ in range(3)))
+        return "done"
+
+    def print_nothing(*_arguments):
+        pass
+
+    found = []
+    for make in (asyncio.SelectorEventLoop, velodrome.new_event_loop):
+        seen = []
+        class_ = velodrome.Handle if installed and make is velodrome.new_event_loop else asyncio.Handle
+        original = class_._run
+
+        def _run(self, _original=original, _seen=seen):
+            callback = self._callback
+            _seen.append(getattr(callback, "__name__", type(callback).__name__))
+            return _original(self)
+
+        monkeypatch.setattr(class_, "_run", _run)
+        loop = make()
+        assert loop.run_until_complete(main(velodrome)) == "done"
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        monkeypatch.undo()
+        names = [name.lower().replace("_", "").replace("methwrapper", "") for name in seen]
+        # What wakes asyncio's loop has a handle; ours needs none.
+        found.append([name for name in names if name != "readfromself"])
+    assert found[0] == found[1]
+    assert "printnothing" in found[0] and "taskstep" in found[0]

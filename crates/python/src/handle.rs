@@ -3,6 +3,8 @@
 //! The class derives from `asyncio.Handle` and keeps everything in that class's own slots (see
 //! `cpython::handle_slots`), so what programs read and replace there is what runs.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::cpython::handle_slots::HandleLayout;
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::raised::{stops_the_loop, while_handling};
@@ -123,11 +125,24 @@ pub fn is_cancelled<T: HandleLayout>(this: &Inst<T>) -> bool {
     !this.cancelled_slot().holds(boolean(false))
 }
 
+/// Whether a program has put a function in place of `asyncio.Handle._run`, as tools do that time callbacks.
+static RUN_REPLACED: AtomicBool = AtomicBool::new(false);
+
+/// Looks whether that is so.
+pub fn refresh_run() -> Fallible<bool> {
+    let replaced = !Handle::home().class().get(&state().names.run_private)?.is(&state().handle_run);
+    RUN_REPLACED.store(replaced, Ordering::Relaxed);
+    Ok(replaced)
+}
+
 /// Calls the callback in its context. Fails only with what stops the loop.
 #[inline]
 pub fn run<T: HandleLayout>(this: &Inst<T>) -> Fallible<()> {
     if is_cancelled(this) {
         return Ok(());
+    }
+    if RUN_REPLACED.load(Ordering::Relaxed) {
+        return Handle::home().class().get(&state().names.run_private)?.call(&[this.obj()]).map(drop);
     }
     let (Some(callback), Some(arguments), Some(context)) =
         (this.callback_slot().get(), this.args_slot().get(), this.context_slot().get())

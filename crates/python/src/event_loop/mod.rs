@@ -17,6 +17,7 @@ use crate::cpython::host::HostSlot;
 use crate::cpython::object::{self, none};
 use crate::cpython::socket::Overflow;
 use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Signature, Slot, Visitor};
+use crate::handle;
 use crate::job::Job;
 use crate::listener::Listener;
 use crate::readers::{self, Readers};
@@ -66,7 +67,8 @@ pub struct EventLoop {
 /// through them, as it does in asyncio.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hooks {
-    /// Or debug mode, in which every step is to have a handle that knows where it was queued.
+    /// Or debug mode, in which every step is to have a handle that knows where it was queued, or a replaced
+    /// `asyncio.Handle._run`, which is to run them all.
     pub call_soon: bool,
     pub call_at: bool,
     pub call_later: bool,
@@ -278,7 +280,7 @@ impl Inst<EventLoop> {
             Ok(!self.obj().class().get(name)?.is(&*class.get(name)?) || instance_has(self.obj(), name)?)
         };
         self.hooks.set(Hooks {
-            call_soon: self.debug.get() || replaced(&names.call_soon)?,
+            call_soon: handle::refresh_run()? || self.debug.get() || replaced(&names.call_soon)?,
             call_at: replaced(&names.call_at)?,
             call_later: replaced(&names.call_later)?,
             time: replaced(&names.time)?,
