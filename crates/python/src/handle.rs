@@ -135,6 +135,11 @@ pub fn refresh_run() -> Fallible<bool> {
     Ok(replaced)
 }
 
+#[cold]
+fn run_replaced(handle: &Obj) -> Fallible<()> {
+    Handle::home().class().get(&state().names.run_private)?.call(&[handle]).map(drop)
+}
+
 /// Calls the callback in its context. Fails only with what stops the loop.
 #[inline]
 pub fn run<T: HandleLayout>(this: &Inst<T>) -> Fallible<()> {
@@ -142,7 +147,7 @@ pub fn run<T: HandleLayout>(this: &Inst<T>) -> Fallible<()> {
         return Ok(());
     }
     if RUN_REPLACED.load(Ordering::Relaxed) {
-        return Handle::home().class().get(&state().names.run_private)?.call(&[this.obj()]).map(drop);
+        return run_replaced(this.obj());
     }
     let (Some(callback), Some(arguments), Some(context)) =
         (this.callback_slot().get(), this.args_slot().get(), this.context_slot().get())

@@ -51,25 +51,34 @@ impl Count {
             self.whole.set(self.whole.get() + step);
             return Ok(());
         }
+        self.add_otherwise(step)
+    }
+
+    #[cold]
+    fn add_otherwise(&self, step: i64) -> Fallible<()> {
         self.set(&*self.get()?.add(&*object::int(step)?)?)
     }
 
     /// Whether it is this integer.
     #[inline]
     pub fn is(&self, whole: i64) -> Fallible<bool> {
-        match self.other.get() {
-            None => Ok(self.whole.get() == whole),
-            Some(other) => other.equals(&*object::int(whole)?),
-        }
+        if self.other.is_empty() { Ok(self.whole.get() == whole) } else { self.is_otherwise(whole) }
+    }
+
+    #[cold]
+    fn is_otherwise(&self, whole: i64) -> Fallible<bool> {
+        self.get()?.equals(&*object::int(whole)?)
     }
 
     /// Whether it is above zero.
     #[inline]
     pub fn is_positive(&self) -> Fallible<bool> {
-        match self.other.get() {
-            None => Ok(self.whole.get() > 0),
-            Some(other) => other.exceeds(&state().zero),
-        }
+        if self.other.is_empty() { Ok(self.whole.get() > 0) } else { self.is_otherwise_positive() }
+    }
+
+    #[cold]
+    fn is_otherwise_positive(&self) -> Fallible<bool> {
+        self.get()?.exceeds(&state().zero)
     }
 
     /// Whether it has reached a limit.
