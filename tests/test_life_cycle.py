@@ -462,3 +462,67 @@ with asyncio.Runner(loop_factory={loop}.new_event_loop) as runner:
     runner.run(main())
 """
     assert run_python(program, check=False).returncode == -signal.SIGTERM
+
+
+BUSY = {
+    "callbacks": """
+async def main():
+    loop = asyncio.get_running_loop()
+    while True:
+        loop.call_soon(time.sleep, 0.0003)
+        await asyncio.sleep(0)
+""",
+    "tasks": """
+async def work():
+    time.sleep(0.0003)
+    for _ in range(500):
+        pass
+async def main():
+    while True:
+        await velodrome.gather(work(), work())
+""",
+    "protocols": """
+class Slow(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.write(b"x")
+    def data_received(self, data):
+        time.sleep(0.0003)
+        self.transport.write(data)
+async def main():
+    loop = asyncio.get_running_loop()
+    one, other = socket.socketpair()
+    await loop.create_connection(Slow, sock=one)
+    await loop.create_connection(Slow, sock=other)
+    await asyncio.sleep(1000)
+""",
+    "destructors": """
+class Slow:
+    def __del__(self):
+        time.sleep(0.0003)
+async def main():
+    loop = asyncio.get_running_loop()
+    while True:
+        loop.call_soon(id, Slow())
+        future = loop.create_future()
+        future.set_result(Slow())
+        await future
+        del future
+        await asyncio.sleep(0)
+""",
+}
+
+
+@pytest.mark.parametrize("busy", BUSY)
+def test_loops_of_daemon_threads_do_not_disturb_the_end_of_the_interpreter(run_python, busy):
+    """Up to 3.13 such a thread ends, on the spot, in the middle of what it calls."""
+    program = f"""
+import asyncio, socket, threading, time
+import velodrome
+{BUSY[busy]}
+for _ in range(3):
+    threading.Thread(target=velodrome.run, args=(main(),), daemon=True).start()
+time.sleep(0.05)
+"""
+    for _ in range(4):
+        assert run_python(program).stderr == ""

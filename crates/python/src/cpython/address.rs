@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::object::{self, Obj, Ref, status};
 use super::raised::{Fallible, Raised};
@@ -263,10 +263,12 @@ fn u32_of(number: &Obj) -> Option<u32> {
     }
 }
 
-unsafe extern "C" {
+unsafe extern "C-unwind" {
     /// `sysmodule.h`.
     fn PySys_Audit(event: *const libc::c_char, format: *const libc::c_char, ...) -> libc::c_int;
+}
 
+unsafe extern "C" {
     /// inet_ntop(3), which writes some addresses otherwise than Rust.
     fn inet_ntop(
         family: libc::c_int,
@@ -293,6 +295,8 @@ fn text_of_v6(address: &libc::in6_addr) -> Fallible<Ref> {
 pub fn audit_send_to(socket: &Obj, address: &Obj) -> Fallible<()> {
     // SAFETY: plain call: an event's name, a format for two objects, and two objects.
     status(unsafe {
-        PySys_Audit(c"socket.sendto".as_ptr(), c"OO".as_ptr(), socket.as_ptr(), address.as_ptr())
+        ffi::outlived(|| {
+            PySys_Audit(c"socket.sendto".as_ptr(), c"OO".as_ptr(), socket.as_ptr(), address.as_ptr())
+        })
     })
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::object::{self, Obj};
 use super::raised::{Fallible, Raised};

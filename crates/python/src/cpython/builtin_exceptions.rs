@@ -1,6 +1,6 @@
 //! The interpreter's own exception classes, by name.
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::object::Obj;
 

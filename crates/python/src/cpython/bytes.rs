@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::fmt;
 use std::mem::MaybeUninit;
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::object::{Obj, Ref, status};
 use super::raised::Fallible;

@@ -3,7 +3,7 @@
 //! Arguments are borrowed and passed as a vector, with the one place in front that CPython may write to for the length of
 //! a call.
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::container::{is_tuple, tuple_len};
 use super::object::{Obj, Ref};

@@ -3,7 +3,7 @@
 //! What is new is filled before anybody else can see it. A function that is given an object of another type says so by
 //! an exception, as CPython's own do.
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::builtin_exceptions::index_error;
 use super::object::{Obj, Ref, status, truth};

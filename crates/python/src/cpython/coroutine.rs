@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_void};
 use std::sync::OnceLock;
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::object::{self, Obj, Ref};
 use super::raised::{Fallible, Raised};
@@ -35,7 +35,7 @@ pub fn send(coroutine: &Obj) -> Fallible<Sent> {
         let (this, none) = (coroutine.as_ptr(), object::none().as_ptr());
         // What PyIter_Send() does first; a coroutine has this.
         let outcome = match (!table.is_null()).then(|| (*table).am_send).flatten() {
-            Some(send) => send(this, none, &mut result),
+            Some(send) => ffi::call_send(send, this, none, &mut result),
             None => ffi::PyIter_Send(this, none, &mut result),
         };
         match outcome {

@@ -10,7 +10,7 @@
 use std::cell::Cell;
 use std::ffi::c_int;
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::class::{Class, Home, Inst, Own, Visitor};
 use super::global::Global;
@@ -19,10 +19,13 @@ use super::raised::{Fallible, Raised};
 use super::slot::Slot;
 use super::spec::Spec;
 
+#[cfg(Py_3_14)]
 unsafe extern "C" {
     /// A bound method: `types.MethodType(function, instance)`.
     fn PyMethod_New(function: *mut ffi::PyObject, instance: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
+#[cfg(not(Py_3_14))]
+use ffi::PyMethod_New;
 
 /// The class `CoroutineFunction`.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Letting go of the GIL, and asking for signals.
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::object::status;
 use super::raised::Fallible;

@@ -20,7 +20,7 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use pyo3::ffi;
+use super::ffi;
 use velodrome::host::{Asked, CAPSULE, CallFn, HOST_VERSION, Host, Interest, Ran, TimerId, Watch};
 use velodrome_engine::{Engine, Key, Remote, Time, TimerKey};
 

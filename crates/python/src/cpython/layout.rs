@@ -13,7 +13,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::class::{Class, Inst};
 use super::object::{Obj, Ref};

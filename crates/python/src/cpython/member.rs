@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::class::{Class, Inst};
 use super::object::{self, Obj};

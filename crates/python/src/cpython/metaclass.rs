@@ -2,7 +2,7 @@
 
 use std::ffi::c_uint;
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::object::{Obj, Ref, interned};
 use super::raised::Fallible;

@@ -13,6 +13,7 @@
 //! * **A [`Raised`] means that the thread's error indicator is set**, and is the only way to say so.
 //! * **Dropping a reference can run Python.** A slot gives its old value up before the new one is in place for
 //!   all to see, and nothing is borrowed meanwhile.
+//! * **No thread ends in the middle of our frames.** What can run Python or give up the GIL is called through [`ffi`].
 //! * **No panic leaves.** Every function that C calls is made by the `entry!` macro, which catches.
 
 #[macro_use]
@@ -33,6 +34,7 @@ pub mod container;
 pub mod context;
 pub mod coroutine;
 pub mod descriptor;
+pub mod ffi;
 pub mod function;
 pub mod gil;
 pub mod global;

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use pyo3::ffi;
+use super::ffi;
 use pyo3::prelude::*;
 
 use super::object::{Obj, Ref, interned};

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::object::Obj;
 

@@ -13,7 +13,7 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-use pyo3::ffi;
+use super::ffi;
 
 pub use super::builtin_exceptions::*;
 pub use super::container::*;
@@ -200,8 +200,10 @@ impl Obj {
     pub fn plain_repr(&self) -> Fallible<Ref> {
         // SAFETY: `object` has a repr, which takes any live object.
         unsafe {
-            let plain = ffi::PyBaseObject_Type.tp_repr.unwrap_or(ffi::PyObject_Repr);
-            Ref::from_owned(plain(self.as_ptr()))
+            match ffi::PyBaseObject_Type.tp_repr {
+                Some(plain) => Ref::from_owned(ffi::call_repr(plain, self.as_ptr())),
+                None => Ref::from_owned(ffi::PyObject_Repr(self.as_ptr())),
+            }
         }
     }
 

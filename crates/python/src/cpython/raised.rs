@@ -5,7 +5,7 @@
 
 use std::marker::PhantomData;
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::object::{self, Obj, Ref};
 

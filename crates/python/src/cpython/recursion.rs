@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::object::status;
 use super::raised::Fallible;

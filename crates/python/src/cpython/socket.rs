@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::address::Address;
 use super::bytes::{Buffer, shortened};

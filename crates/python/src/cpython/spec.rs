@@ -7,7 +7,7 @@ use std::ffi::{CStr, c_int, c_uint, c_ulong, c_void};
 use std::fmt;
 use std::marker::PhantomData;
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::class::{Class, Home, Inst};
 use super::object::{Obj, Ref};
@@ -199,8 +199,8 @@ fn offsets(of: Vec<(&'static CStr, usize)>) -> *mut c_void {
 fn dict_attribute<T>() -> Attribute<T> {
     let definition = ffi::PyGetSetDef {
         name: c"__dict__".as_ptr(),
-        get: Some(ffi::PyObject_GenericGetDict),
-        set: Some(ffi::PyObject_GenericSetDict),
+        get: Some(pyo3::ffi::PyObject_GenericGetDict),
+        set: Some(pyo3::ffi::PyObject_GenericSetDict),
         doc: std::ptr::null(),
         closure: std::ptr::null_mut(),
     };

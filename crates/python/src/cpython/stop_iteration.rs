@@ -3,7 +3,7 @@
 #[cfg(Py_3_12)]
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::object::{self, Obj, Ref};
 use super::raised::{Fallible, Raised};

@@ -1,6 +1,6 @@
 //! The tables that a class is made of: methods, attributes and slots, each of them an entry.
 
-use pyo3::ffi;
+use super::ffi;
 
 use super::args::Args;
 use super::object::Obj;

@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 
-use pyo3::ffi;
+use crate::cpython::ffi;
 
 use super::super::object::{Obj, Ref};
 use super::super::raised::{Fallible, Raised};
@@ -41,7 +41,7 @@ unsafe fn refuse_abstract<T: Class>(class: *mut ffi::PyTypeObject) -> Fallible<(
         }
         let Some(new) = ffi::PyBaseObject_Type.tp_new else { return Ok(()) };
         let arguments = super::super::object::tuple(&[])?;
-        Ref::from_owned(new(class, arguments.as_ptr(), std::ptr::null_mut()))
+        Ref::from_owned(ffi::call_new(new, class, arguments.as_ptr(), std::ptr::null_mut()))
             .and_then(|_instance| Err(Raised::type_error("the class is abstract")))
     }
 }
@@ -83,7 +83,7 @@ pub unsafe fn clear<T: Class>(instance: *mut ffi::PyObject) -> c_int {
     unsafe {
         T::clear(Inst::from_ptr(instance));
         drop(take_dict::<T>(instance));
-        T::home().base_clear().map_or(0, |base| base(instance))
+        T::home().base_clear().map_or(0, |base| ffi::call_clear(base, instance))
     }
 }
 
@@ -139,7 +139,7 @@ pub unsafe fn dealloc<T: Class>(instance: *mut ffi::PyObject) {
         std::ptr::drop_in_place(home.structure_of::<T>(instance));
         let base_is_zero = exact && T::empty_base(Inst::from_ptr(instance));
         if !base_is_zero && let Some(base_clear) = home.base_clear() {
-            base_clear(instance);
+            ffi::call_clear(base_clear, instance);
         }
         free::<T>(instance, class, reusable, base_is_zero);
     }

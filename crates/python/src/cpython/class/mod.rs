@@ -15,7 +15,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
-use pyo3::ffi;
+use crate::cpython::ffi;
 
 use super::object::{Obj, Ref};
 use super::raised::{Fallible, Raised};
@@ -347,7 +347,7 @@ impl<T: Class> Own<T> {
         // SAFETY: by contract; the memory is zeroed, and nothing runs between it and the structure's birth.
         unsafe {
             let allocate = (*class).tp_alloc.unwrap_or(ffi::PyType_GenericAlloc);
-            let instance = Ref::from_owned(allocate(class, 0))?;
+            let instance = Ref::from_owned(ffi::call_alloc(allocate, class, 0))?;
             T::home().structure_of::<T>(instance.as_ptr()).write(structure);
             Ok(Own(instance, PhantomData))
         }
