@@ -232,14 +232,20 @@ pub fn set_context(exception: &Obj, context: &Obj) {
 /// Does something as in the `except` block of this exception: `sys.exc_info()` gives it, and what is raised meanwhile has it as
 /// its context.
 pub fn while_handling<R>(exception: &Obj, work: impl FnOnce() -> R) -> R {
-    // SAFETY: the one that is handled by now is owned, or NULL; the calls take no reference over.
-    let before = unsafe { Ref::from_owned_or_null(ffi::PyErr_GetHandledException()) };
-    // SAFETY: as above.
+    /// What was handled before, and is again at the end, also if `work` panics.
+    struct Before(Option<Ref>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            let before = self.0.as_ref().map_or(std::ptr::null_mut(), |before| before.as_ptr());
+            // SAFETY: plain call, which takes no reference over; NULL is none.
+            unsafe { ffi::PyErr_SetHandledException(before) }
+        }
+    }
+    // SAFETY: the one that is handled by now is owned, or NULL.
+    let _before = Before(unsafe { Ref::from_owned_or_null(ffi::PyErr_GetHandledException()) });
+    // SAFETY: plain call, which takes no reference over.
     unsafe { ffi::PyErr_SetHandledException(exception.as_ptr()) };
-    let outcome = work();
-    // SAFETY: as above.
-    unsafe { ffi::PyErr_SetHandledException(before.as_ref().map_or(std::ptr::null_mut(), |it| it.as_ptr())) };
-    outcome
+    work()
 }
 
 /// Whether the exception that is being raised stops the loop itself: `KeyboardInterrupt` or `SystemExit`.
