@@ -148,3 +148,52 @@ except ValueError as error:
 loop.close()
 """
     assert run("velodrome.run", "", after).startswith("Can't patch loop of type")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_aiodebug_tells_of_slow_callbacks_and_steps(run, way):
+    need("aiodebug")
+    before = """
+import time
+import aiodebug.log_slow_callbacks
+aiodebug.log_slow_callbacks.enable(0.05, lambda name, duration: print("slow:", name.partition(" at ")[0]))
+"""
+    after = """
+async def slow():
+    asyncio.get_running_loop().call_soon(time.sleep, 0.06)
+    await asyncio.sleep(0)
+    time.sleep(0.06)
+    return await main()
+
+print({run}(slow()))
+"""
+    first, second, *rest = run(way, before, after).splitlines(keepends=True)
+    assert first == "slow: <Handle sleep()>\n"
+    assert second.startswith("slow: <Task ")
+    assert "".join(rest) == EXPECTED
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_aioconsole_reads_and_writes(run, way):
+    """Its one protocol for both pipes puts back what it knew after the end of one of them."""
+    need("aioconsole")
+    before = """
+import os, sys
+import aioconsole
+reader, writer = os.pipe()
+os.write(writer, b"first\\nsecond\\n")
+os.close(writer)
+sys.stdin = open(reader)
+"""
+    after = """
+async def talk():
+    try:
+        while True:
+            await aioconsole.aprint("read", await aioconsole.ainput())
+    except EOFError:
+        await aioconsole.aprint("end")
+    return await main()
+
+print({run}(talk()))
+"""
+    assert run(way, before, after) == "read first\nread second\nend\n" + EXPECTED
