@@ -8,7 +8,6 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::ffi;
-
 use super::object::{self, Obj, Ref, status};
 use super::raised::{Fallible, Raised};
 

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use super::ffi;
-
 use super::object::{self, Obj};
 use super::raised::{Fallible, Raised};
 

@@ -1,7 +1,6 @@
 //! The interpreter's own exception classes, by name.
 
 use super::ffi;
-
 use super::object::Obj;
 
 macro_rules! builtin_exceptions {

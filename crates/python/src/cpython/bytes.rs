@@ -5,7 +5,6 @@ use std::fmt;
 use std::mem::MaybeUninit;
 
 use super::ffi;
-
 use super::object::{Obj, Ref, status};
 use super::raised::Fallible;
 

@@ -3,9 +3,8 @@
 //! Arguments are borrowed and passed as a vector, with the one place in front that CPython may write to for the length of
 //! a call.
 
-use super::ffi;
-
 use super::container::{is_tuple, tuple_len};
+use super::ffi;
 use super::object::{Obj, Ref};
 use super::raised::Fallible;
 

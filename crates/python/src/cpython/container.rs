@@ -3,9 +3,8 @@
 //! What is new is filled before anybody else can see it. A function that is given an object of another type says so by
 //! an exception, as CPython's own do.
 
-use super::ffi;
-
 use super::builtin_exceptions::index_error;
+use super::ffi;
 use super::object::{Obj, Ref, status, truth};
 use super::raised::{Fallible, Raised};
 

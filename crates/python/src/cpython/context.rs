@@ -1,7 +1,6 @@
 //! Context variables: copying, entering and leaving `contextvars.Context`.
 
 use super::ffi;
-
 use super::object::{Obj, Ref, status};
 use super::raised::Fallible;
 

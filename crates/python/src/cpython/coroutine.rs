@@ -4,7 +4,6 @@ use std::ffi::{CStr, c_void};
 use std::sync::OnceLock;
 
 use super::ffi;
-
 use super::object::{self, Obj, Ref};
 use super::raised::{Fallible, Raised};
 use super::stop_iteration;

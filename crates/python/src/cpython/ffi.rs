@@ -18,6 +18,12 @@ use std::ffi::{c_char, c_double, c_int, c_longlong, c_void};
 #[cfg(not(Py_3_14))]
 use libc::size_t;
 
+#[cfg(Py_3_14)]
+unsafe extern "C" {
+    /// A bound method: `types.MethodType(function, instance)`.
+    pub fn PyMethod_New(function: *mut PyObject, instance: *mut PyObject) -> *mut PyObject;
+}
+
 /// Calls something that may end the thread.
 ///
 /// What it calls has to be declared `extern "C-unwind"`, up to 3.13.

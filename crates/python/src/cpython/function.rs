@@ -10,22 +10,13 @@
 use std::cell::Cell;
 use std::ffi::c_int;
 
-use super::ffi;
-
 use super::class::{Class, Home, Inst, Own, Visitor};
+use super::ffi;
 use super::global::Global;
 use super::object::{self, Obj, Ref};
 use super::raised::{Fallible, Raised};
 use super::slot::Slot;
 use super::spec::Spec;
-
-#[cfg(Py_3_14)]
-unsafe extern "C" {
-    /// A bound method: `types.MethodType(function, instance)`.
-    fn PyMethod_New(function: *mut ffi::PyObject, instance: *mut ffi::PyObject) -> *mut ffi::PyObject;
-}
-#[cfg(not(Py_3_14))]
-use ffi::PyMethod_New;
 
 /// The class `CoroutineFunction`.
 #[derive(Debug)]
@@ -185,7 +176,9 @@ unsafe fn call_as_it_is(
 fn bind(this: &Inst<CoroutineFunction>, instance: Option<&Obj>) -> Fallible<Ref> {
     match instance {
         // SAFETY: plain call with live arguments.
-        Some(instance) => unsafe { Ref::from_owned(PyMethod_New(this.obj().as_ptr(), instance.as_ptr())) },
+        Some(instance) => unsafe {
+            Ref::from_owned(ffi::PyMethod_New(this.obj().as_ptr(), instance.as_ptr()))
+        },
         None => Ok(this.obj().own()),
     }
 }

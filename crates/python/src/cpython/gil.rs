@@ -1,7 +1,6 @@
 //! Letting go of the GIL, and asking for signals.
 
 use super::ffi;
-
 use super::object::status;
 use super::raised::Fallible;
 

@@ -13,9 +13,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::ffi;
-
 use super::class::{Class, Inst};
+use super::ffi;
 use super::object::{Obj, Ref};
 
 /// A place in a structure, or none (0 is always the header).

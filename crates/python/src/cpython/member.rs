@@ -4,9 +4,8 @@
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::ffi;
-
 use super::class::{Class, Inst};
+use super::ffi;
 use super::object::{self, Obj};
 use super::raised::{Fallible, Raised};
 use super::slot::Slot;

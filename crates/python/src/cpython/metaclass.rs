@@ -3,7 +3,6 @@
 use std::ffi::c_uint;
 
 use super::ffi;
-
 use super::object::{Obj, Ref, interned};
 use super::raised::Fallible;
 use super::spec::{Anything, Method, leak_methods, slot};

@@ -4,7 +4,6 @@
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::ffi;
-
 use super::object::Obj;
 
 unsafe extern "C" {

@@ -6,7 +6,6 @@
 use std::marker::PhantomData;
 
 use super::ffi;
-
 use super::object::{self, Obj, Ref};
 
 /// The thread's error indicator is set.

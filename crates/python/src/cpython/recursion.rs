@@ -3,7 +3,6 @@
 use std::ffi::CStr;
 
 use super::ffi;
-
 use super::object::status;
 use super::raised::Fallible;
 

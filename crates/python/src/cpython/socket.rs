@@ -12,11 +12,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::ffi;
-
 use super::address::Address;
 use super::bytes::{Buffer, shortened};
 use super::class::Visitor;
+use super::ffi;
 use super::global::Global;
 use super::heap;
 use super::object::{self, Obj, Ref};

@@ -7,9 +7,8 @@ use std::ffi::{CStr, c_int, c_uint, c_ulong, c_void};
 use std::fmt;
 use std::marker::PhantomData;
 
-use super::ffi;
-
 use super::class::{Class, Home, Inst};
+use super::ffi;
 use super::object::{Obj, Ref};
 use super::raised::Fallible;
 

@@ -1,8 +1,7 @@
 //! The tables that a class is made of: methods, attributes and slots, each of them an entry.
 
-use super::ffi;
-
 use super::args::Args;
+use super::ffi;
 use super::object::Obj;
 
 /// One slot of a class's type, with an entry of the signature that its number stands for.
@@ -15,6 +14,40 @@ macro_rules! type_slot {
             $crate::cpython::spec::TypeSlot::<$class>::new(slot)
         }
     }};
+}
+
+/// A getter and a setter for each of a class's fields that are a `Slot`, for an attribute that is `None` where nothing is held.
+macro_rules! slot_accessors {
+    ($class:ty; $($field:ident: $getter:ident $setter:ident;)*) => {$(
+        fn $getter(this: &$crate::cpython::Inst<$class>) -> $crate::cpython::Fallible<$crate::cpython::Ref> {
+            Ok(this.$field.get_or_none())
+        }
+
+        fn $setter(
+            this: &$crate::cpython::Inst<$class>,
+            value: Option<&$crate::cpython::Obj>,
+        ) -> $crate::cpython::Fallible<()> {
+            this.$field.assign(value);
+            Ok(())
+        }
+    )*};
+}
+
+/// The same for fields that are a `Cell<bool>`.
+macro_rules! flag_accessors {
+    ($class:ty; $($field:ident: $getter:ident $setter:ident;)*) => {$(
+        fn $getter(this: &$crate::cpython::Inst<$class>) -> $crate::cpython::Fallible<$crate::cpython::Ref> {
+            Ok($crate::cpython::object::boolean(this.$field.get()).own())
+        }
+
+        fn $setter(
+            this: &$crate::cpython::Inst<$class>,
+            value: Option<&$crate::cpython::Obj>,
+        ) -> $crate::cpython::Fallible<()> {
+            this.$field.set(value.map_or(Ok(false), $crate::cpython::Obj::truthy)?);
+            Ok(())
+        }
+    )*};
 }
 
 /// The methods of a class: `name => kind function`, where the kinds are

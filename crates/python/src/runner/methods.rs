@@ -1,6 +1,6 @@
 //! The methods and attributes of runners and the function `run`, as Python sees them, and the class.
 
-use crate::cpython::object::{self, boolean, none};
+use crate::cpython::object::{self, none};
 use crate::cpython::{Args, Fallible, Inst, Obj, Own, Raised, Ref, Signature, Spec};
 use crate::original::Code;
 use crate::runner::interrupt::py_on_sigint;
@@ -123,29 +123,11 @@ fn py_set_interrupts(this: &Inst<Runner>, value: Option<&Obj>) -> Fallible<()> {
     Ok(())
 }
 
-fn py_sets_event_loop(this: &Inst<Runner>) -> Fallible<Ref> {
-    Ok(boolean(this.sets_event_loop.get()).own())
+flag_accessors! { Runner;
+    sets_event_loop: py_sets_event_loop py_set_sets_event_loop;
 }
 
-fn py_set_sets_event_loop(this: &Inst<Runner>, value: Option<&Obj>) -> Fallible<()> {
-    this.sets_event_loop.set(value.map_or(Ok(false), Obj::truthy)?);
-    Ok(())
-}
-
-macro_rules! slots {
-    ($($field:ident: $getter:ident $setter:ident;)*) => {$(
-        fn $getter(this: &Inst<Runner>) -> Fallible<Ref> {
-            Ok(this.$field.get_or_none())
-        }
-
-        fn $setter(this: &Inst<Runner>, value: Option<&Obj>) -> Fallible<()> {
-            this.$field.assign(value);
-            Ok(())
-        }
-    )*};
-}
-
-slots! {
+slot_accessors! { Runner;
     debug: py_debug py_set_debug;
     loop_factory: py_loop_factory py_set_loop_factory;
     event_loop: py_loop py_set_loop;

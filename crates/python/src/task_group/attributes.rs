@@ -1,6 +1,6 @@
 //! The attributes of groups, by asyncio's names: derived classes read and set them.
 
-use crate::cpython::object::{self, none};
+use crate::cpython::object::none;
 use crate::cpython::spec::Attribute;
 use crate::cpython::{Fallible, Inst, Obj, Ref};
 use crate::task_group::TaskGroup;
@@ -23,40 +23,14 @@ fn py_set_errors(this: &Inst<TaskGroup>, value: Option<&Obj>) -> Fallible<()> {
     Ok(())
 }
 
-macro_rules! flags {
-    ($($field:ident: $getter:ident $setter:ident;)*) => {$(
-        fn $getter(this: &Inst<TaskGroup>) -> Fallible<Ref> {
-            Ok(object::boolean(this.$field.get()).own())
-        }
-
-        fn $setter(this: &Inst<TaskGroup>, value: Option<&Obj>) -> Fallible<()> {
-            this.$field.set(value.map_or(Ok(false), Obj::truthy)?);
-            Ok(())
-        }
-    )*};
-}
-
-flags! {
+flag_accessors! { TaskGroup;
     entered: py_entered py_set_entered;
     exiting: py_exiting py_set_exiting;
     aborting: py_aborting py_set_aborting;
     parent_cancel_requested: py_parent_cancel_requested py_set_parent_cancel_requested;
 }
 
-macro_rules! slots {
-    ($($field:ident: $getter:ident $setter:ident;)*) => {$(
-        fn $getter(this: &Inst<TaskGroup>) -> Fallible<Ref> {
-            Ok(this.$field.get_or_none())
-        }
-
-        fn $setter(this: &Inst<TaskGroup>, value: Option<&Obj>) -> Fallible<()> {
-            this.$field.assign(value);
-            Ok(())
-        }
-    )*};
-}
-
-slots! {
+slot_accessors! { TaskGroup;
     event_loop: py_loop py_set_loop;
     parent_task: py_parent_task py_set_parent_task;
     base_error: py_base_error py_set_base_error;

@@ -79,33 +79,28 @@ impl Class for TaskGroup {
     }
 
     fn traverse(this: &Inst<TaskGroup>, visitor: &mut Visitor<'_>) {
-        for slot in [
-            &this.event_loop,
-            &this.parent_task,
-            &this.base_error,
-            &this.on_completed,
-            &this.pending,
-            &this.errors,
-        ] {
-            visitor.slot(slot);
-        }
+        this.slots().into_iter().for_each(|slot| visitor.slot(slot));
         this.tasks.traverse(visitor);
         this.told.traverse(visitor);
     }
 
     fn clear(this: &Inst<TaskGroup>) {
-        for slot in [
-            &this.event_loop,
-            &this.parent_task,
-            &this.base_error,
-            &this.on_completed,
-            &this.pending,
-            &this.errors,
-        ] {
-            slot.clear();
-        }
+        this.slots().into_iter().for_each(Slot::clear);
         this.tasks.clear();
         this.told.clear();
+    }
+}
+
+impl TaskGroup {
+    fn slots(&self) -> [&Slot; 6] {
+        [
+            &self.event_loop,
+            &self.parent_task,
+            &self.base_error,
+            &self.on_completed,
+            &self.pending,
+            &self.errors,
+        ]
     }
 }
 

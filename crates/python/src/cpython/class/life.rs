@@ -4,8 +4,7 @@ use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering;
 
-use crate::cpython::ffi;
-
+use super::super::ffi;
 use super::super::object::{Obj, Ref};
 use super::super::raised::{Fallible, Raised};
 use super::{Class, Home, Inst, Own, Visitor, dict_place, take_dict};

@@ -15,8 +15,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
-use crate::cpython::ffi;
-
+use super::ffi;
 use super::object::{Obj, Ref};
 use super::raised::{Fallible, Raised};
 use super::slot::Slot;
