@@ -4,7 +4,7 @@ mod common;
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,29 @@ fn at_most_one_byte_is_in_flight_however_many_jobs_are_sent() {
         assert_eq!(rustix::io::ioctl_fionread(engine.wake_fd()).unwrap(), 0);
         engine.remote_push(1000).unwrap();
         assert_eq!(rustix::io::ioctl_fionread(engine.wake_fd()).unwrap(), 1);
+    });
+}
+
+/// As Python's threads share a loop's engine: whoever has the lock may push, and nobody has it during a wait.
+#[test]
+fn a_push_under_the_owners_lock_ends_the_wait_and_tells_nobody_else() {
+    on_every_backend(|engine| {
+        let engine = Arc::new(Mutex::new(engine));
+        let share = Arc::clone(&engine);
+        let wait = engine.lock().unwrap().prepare(None);
+        let pusher = thread::spawn(move || share.lock().unwrap().push_and_wake("ends it"));
+        let events = wait.block();
+        pusher.join().unwrap();
+        let mut engine = engine.lock().unwrap();
+        engine.harvest(events);
+        assert_eq!(drain(&mut engine), ["ends it"]);
+        // Nobody waits: no byte is written, which the next wait would have to read.
+        let before = engine.syscalls();
+        engine.push_and_wake("seen anyway");
+        assert_eq!(engine.timeout(Time::now), Some(Duration::ZERO));
+        assert_eq!(crate::wait(&mut engine, Some(Duration::ZERO)).jobs, 0);
+        assert_eq!(engine.syscalls() - before, 1);
+        assert_eq!(drain(&mut engine), ["seen anyway"]);
     });
 }
 

@@ -86,13 +86,8 @@ fn py_call_soon_threadsafe(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<R
         let handle = handle::with_context(this.obj(), callback, arguments, context)?;
         (Job::Handle(handle.clone()), handle.into_ref())
     };
-    let refused = match this.engine.borrow().as_ref() {
-        Some(engine) => engine.remote_push(job).err(),
-        None => Some(job),
-    };
-    if refused.is_some() {
-        return Err(this.closed_error());
-    }
+    // Whoever is here has the GIL, which is what protects the engine: other threads need no queue of their own.
+    this.with_engine(|engine| engine.push_and_wake(job))?;
     Ok(handle)
 }
 

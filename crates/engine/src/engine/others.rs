@@ -42,6 +42,27 @@ impl<J> Engine<J> {
         self.inbox.push(job)
     }
 
+    /// [`Engine::push`] that ends the wait, if there is one: for threads that share the engine under a lock of their owner's, which
+    /// is not held while a [`Wait`](crate::Wait) blocks. Nobody is woken for nothing, as an engine that is not waiting sees the job.
+    ///
+    /// ```
+    /// use velodrome_engine::Engine;
+    ///
+    /// let mut engine = Engine::new()?;
+    /// let wait = engine.prepare(None); // for ever, but the push ends it
+    /// engine.push_and_wake("a job");
+    /// let events = wait.block();
+    /// engine.harvest(events);
+    /// assert_eq!(engine.pop(), Some("a job"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn push_and_wake(&mut self, job: J) {
+        self.push(job);
+        if self.waiting {
+            self.pipe.wake();
+        }
+    }
+
     /// Shows the jobs that came from other threads and were not moved in yet. Nothing is shown if
     /// a thread of the parent of a fork held the lock.
     ///
