@@ -67,6 +67,20 @@ def test_acting_in_a_call_of_a_protocol_that_reads(method, action):
     reading(whole_life_of_a_reader, on={method: once(ACTIONS[action])})
 
 
+@pytest.mark.parametrize("most", [1, 4, 10**6, 256 * 1024, True, 0, -1, 2.5, "4", None, 10**30])
+def test_most_that_is_read_at_a_time(most):
+    """A program may give its transport another `max_size` at any time."""
+
+    def program(connection):
+        connection.far.send(b"before")
+        connection.turns(2)
+        connection.transport.max_size = most
+        connection.far.send(b"after it")
+        connection.turns(12)
+
+    reading(program)
+
+
 @pytest.mark.parametrize("size", [1, 1000, 20_000, 65_536])
 def test_sizes_of_what_is_read(size):
     """As much as the pipe has, however much it was before."""

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::ops::Deref;
+use std::os::fd::AsRawFd;
 
 use crate::cpython::object::{self, none};
 use crate::cpython::{
@@ -15,8 +16,9 @@ use crate::job::Job;
 use crate::state::state;
 
 use super::closing;
+use super::foreign_socket::unless_transient;
 use super::pipe::{self, Pipe};
-use super::reading::is_transient;
+use super::reading::{is_transient, max_size, reads_otherwise};
 use super::stream::{self, Stream, Streaming};
 
 /// The class `ReadPipeTransport`.
@@ -111,16 +113,13 @@ fn ready(this: &Inst<ReadPipe>) -> Fallible<()> {
     let Some(event_loop) = Inst::<EventLoop>::of(&held).filter(|_| this.reading.is_on()) else {
         return Ok(());
     };
-    let read = match this.socket.descriptor() {
-        Ok(descriptor) => crate::cpython::pipe::read(descriptor, this.expected.get(), &event_loop.overflow)?,
-        Err(error) => Err(error),
-    };
-    let data = match read {
-        Ok(data) => data,
-        Err(error) if is_transient(&error) => return Ok(()),
-        Err(error) => {
-            return pipe::fatal(this, Raised::os_error(&error), "Fatal read error on pipe transport");
+    let data = match read_once(this, event_loop) {
+        Ok(Some(data)) => data,
+        Ok(None) => return Ok(()),
+        Err(raised) if raised.matches(object::os_error()) => {
+            return pipe::fatal(this, raised, "Fatal read error on pipe transport");
         }
+        Err(raised) => return Err(raised),
     };
     let length = bytes::of_exact(&data).map_or(0, <[u8]>::len);
     let Some(protocol) = this.protocol.get() else { return Ok(()) };
@@ -133,6 +132,21 @@ fn ready(this: &Inst<ReadPipe>) -> Fallible<()> {
     this.stop_reading();
     this.call_soon(&*protocol.get(&state().names.eof_received)?, &[])?;
     pipe::end(this, none())
+}
+
+/// What came; None if there was nothing to read after all.
+fn read_once(this: &Inst<ReadPipe>, event_loop: &Inst<EventLoop>) -> Fallible<Option<Ref>> {
+    let descriptor = this.socket.descriptor().map_err(|error| Raised::os_error(&error))?;
+    if this.has_dict() && reads_otherwise(this) {
+        let number = object::int(i64::from(descriptor.as_raw_fd()))?;
+        let read = object::import(c"os")?.get(&*object::interned(c"read")?)?;
+        return unless_transient(read.call(&[&*number, &*max_size(this)?]));
+    }
+    match crate::cpython::pipe::read(descriptor, this.expected.get(), &event_loop.overflow)? {
+        Ok(data) => Ok(Some(data)),
+        Err(error) if is_transient(&error) => Ok(None),
+        Err(error) => Err(Raised::os_error(&error)),
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------
