@@ -496,6 +496,18 @@ class TestTheLoop:
         assert run([*VELODROME, path]) == (0, "[True, True, True] True\n", "")
         assert run([*VELODROME, "--loop-only", path]) == (0, "[False, False, False] True\n", "")
 
+    def test_a_program_may_replace_the_rest_itself(self, write):
+        code = """
+        import asyncio, velodrome
+        velodrome.install()
+        print(asyncio.Lock is velodrome.Lock, type(asyncio.new_event_loop()) is velodrome.Loop)
+        velodrome.uninstall()
+        print(asyncio.Lock is velodrome.Lock, type(asyncio.new_event_loop()) is velodrome.Loop)
+        """
+        path = write("program.py", code)
+        for options in [], ["--loop-only"]:
+            assert run([*VELODROME, *options, path]) == (0, "True True\nFalse False\n", "")
+
     def test_importing_velodrome_swaps_nothing(self, write):
         code = """
         import velodrome, velodrome.__main__

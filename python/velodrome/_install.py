@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from asyncio import unix_events
+from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
@@ -11,8 +12,12 @@ from velodrome._loop import Loop
 
 _LOOPS = ("SelectorEventLoop", "EventLoop")
 
-# What was there before: the module or class, the name, and the value. Empty if nothing is replaced.
+# What was there before: the module or class, the name, and the value.
 _replaced: list[tuple[Any, str, Any]] = []
+# What we put there, in the same order.
+_ours: list[Any] = []
+# Which of `install` and `swap_loop` did so: either may come first, and does nothing the second time.
+_done: set[Callable[[], None]] = set()
 
 
 def install() -> None:
@@ -22,8 +27,9 @@ def install() -> None:
     longer asyncio's own, because a tool has wrapped it, stays as it is. Calling it again does nothing.
     `uninstall()` puts everything back.
     """
-    if _replaced:
+    if install in _done:
         return
+    _done.add(install)
     names = _names()
     for module in _asyncio_modules():
         for name, (original, ours) in names.items():
@@ -40,6 +46,9 @@ def swap_loop() -> None:
     `get_event_loop` where it makes loops, and `set_event_loop_policy(None)` do; and asyncio's own policy
     asks its class for `_loop_factory`, on every version that has policies.
     """
+    if swap_loop in _done:
+        return
+    _done.add(swap_loop)
     _replace(unix_events._UnixDefaultEventLoopPolicy, "_loop_factory", Loop)
     # The names of loops exist twice; EventLoop came with 3.13. asyncio's own class remains what it was under
     # its own name, unix_events._UnixSelectorEventLoop.
@@ -51,14 +60,11 @@ def swap_loop() -> None:
 
 def uninstall() -> None:
     """Put back what `install()` replaced, except where somebody has put something else since."""
+    _done.clear()
     while _replaced:
         place, name, value = _replaced.pop()
         if getattr(place, name) is _ours.pop():
             setattr(place, name, value)
-
-
-# What we put there, in the same order.
-_ours: list[Any] = []
 
 
 def _replace(place: Any, name: str, value: Any) -> None:
