@@ -542,6 +542,7 @@ class TestItsOwnOptions:
             (["-m"], "argument expected for the -m option"),
             (["-c"], "argument expected for the -c option"),
             (["--fast", "program.py"], "unknown option --fast"),
+            (["-X", "dev", "program.py"], "unknown option -X; python's own go before -m velodrome"),
         ],
     )
     def test_usage(self, arguments, error):

@@ -49,7 +49,8 @@ Run an existing asyncio program on velodrome, as plain python would run it on as
   --help       print this
 
 What asyncio calls Task, gather, Lock and so on is then velodrome's, as after velodrome.install(), and
-asyncio.run, Runner, new_event_loop, SelectorEventLoop and EventLoop use velodrome's loop.
+asyncio.run, Runner, new_event_loop, SelectorEventLoop and EventLoop use velodrome's loop. Processes that the
+program forks use it, too; those that it starts afresh do not.
 """
 
 
@@ -79,8 +80,10 @@ def main(arguments: list[str]) -> None:
             return _run(run, arguments[0], [option, *arguments[1:]], replace)
         if option == "-":
             _usage("a program from standard input is not supported")
-        if option.startswith("-"):
+        if option.startswith("--"):
             _usage(f"unknown option {option}")
+        if option.startswith("-"):
+            _usage(f"unknown option {option}; python's own go before -m velodrome")
         return _run(_run_path, option, [option, *arguments], replace)
     _usage("a program is expected")
 
