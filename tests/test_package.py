@@ -212,6 +212,30 @@ def test_the_stub_has_the_same_names():
     assert sorted(set(names) - newer) == PUBLIC
 
 
+def declared(statements):
+    """The names that a stub declares for this Python."""
+    for node in statements:
+        if isinstance(node, ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets)
+        elif isinstance(node, ast.If):
+            newer = eval(ast.unparse(node.test), {"sys": sys})
+            yield from declared(node.body if newer else node.orelse)
+        elif isinstance(node, ast.FunctionDef):
+            yield node.name
+
+
+def test_the_stub_has_every_name_that_asyncio_has():
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
+    assert set(velodrome.__all__) - set(declared(stub.body)) == set()
+
+
+def test_the_program_that_shows_the_types_runs(run_python):
+    """`make lint` has mypy look at it."""
+    assert run_python((ROOT / "tests/typed_program.py").read_text()).stdout == "1\n"
+
+
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.pyi")), ids=lambda path: path.name)
 def test_each_stub_is_of_a_module_that_exists(path):
     name = "velodrome" if path.stem == "__init__" else f"velodrome.{path.stem}"

@@ -52,5 +52,19 @@ class Loop(LoopCore, Network, Processes, asyncio.AbstractEventLoop):
         self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts
     ) -> None: ...
     def remove_signal_handler(self, sig: int) -> bool: ...
+    # asyncio's own code, whose keywords differ from version to version.
+    create_connection = asyncio.AbstractEventLoop.create_connection
+    create_server = asyncio.AbstractEventLoop.create_server
+    create_unix_connection = asyncio.AbstractEventLoop.create_unix_connection
+    create_unix_server = asyncio.AbstractEventLoop.create_unix_server
+    create_datagram_endpoint = asyncio.AbstractEventLoop.create_datagram_endpoint
+    connect_accepted_socket = asyncio.AbstractEventLoop.connect_accepted_socket
+    sendfile = asyncio.AbstractEventLoop.sendfile
+    start_tls = asyncio.AbstractEventLoop.start_tls
+    sock_sendfile = asyncio.AbstractEventLoop.sock_sendfile
+    connect_read_pipe = asyncio.AbstractEventLoop.connect_read_pipe
+    connect_write_pipe = asyncio.AbstractEventLoop.connect_write_pipe
+    subprocess_exec = asyncio.AbstractEventLoop.subprocess_exec
+    subprocess_shell = asyncio.AbstractEventLoop.subprocess_shell
 
 def new_event_loop() -> Loop: ...

@@ -1,5 +1,4 @@
 from socket import _GetAddrInfoResult
-from typing import Any
 
 class Network:
     async def getaddrinfo(
@@ -16,13 +15,4 @@ class Network:
         self, sockaddr: tuple[str, int] | tuple[str, int, int, int], flags: int = 0
     ) -> tuple[str, str]: ...
 
-    # As asyncio's own, whose keywords differ from version to version.
-    create_connection: Any
-    create_server: Any
-    create_unix_connection: Any
-    create_unix_server: Any
-    create_datagram_endpoint: Any
-    connect_accepted_socket: Any
-    sendfile: Any
-    start_tls: Any
-    sock_sendfile: Any
+    # The rest is asyncio's own code, of which Loop has the types.
