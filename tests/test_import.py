@@ -129,6 +129,19 @@ def test_importing_warns_of_nothing(run_python):
     assert done.stdout + done.stderr == ""
 
 
+def test_importing_loads_no_other_modules(run_python):
+    """asyncio has loaded what we need; `typing` alone would take as long as all of ours."""
+    done = run_python(
+        """
+import asyncio, sys
+before = set(sys.modules)
+import velodrome
+print([name for name in sys.modules.keys() - before if name.partition(".")[0] != "velodrome"])
+"""
+    )
+    assert done.stdout == "[]\n"
+
+
 # -- asyncio stays as it is --------------------------------------------------------------------------------
 
 SNAPSHOT = """

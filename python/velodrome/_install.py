@@ -5,7 +5,6 @@ import sys
 from asyncio import unix_events
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
 
 import velodrome
 from velodrome._loop import Loop
@@ -13,9 +12,9 @@ from velodrome._loop import Loop
 _LOOPS = ("SelectorEventLoop", "EventLoop")
 
 # What was there before: the module or class, the name, and the value.
-_replaced: list[tuple[Any, str, Any]] = []
+_replaced: list[tuple[object, str, object]] = []
 # What we put there, in the same order.
-_ours: list[Any] = []
+_ours: list[object] = []
 # Which of `install` and `swap_loop` did so: either may come first, and does nothing the second time.
 _done: set[Callable[[], None]] = set()
 
@@ -67,13 +66,13 @@ def uninstall() -> None:
             setattr(place, name, value)
 
 
-def _replace(place: Any, name: str, value: Any) -> None:
+def _replace(place: object, name: str, value: object) -> None:
     _replaced.append((place, name, getattr(place, name)))
     _ours.append(value)
     setattr(place, name, value)
 
 
-def _names() -> dict[str, tuple[Any, Any]]:
+def _names() -> dict[str, tuple[object, object]]:
     """Return the public names of asyncio that we have an implementation of, with asyncio's value and ours."""
     return {
         name: (getattr(asyncio, name), getattr(velodrome, name))
@@ -82,7 +81,7 @@ def _names() -> dict[str, tuple[Any, Any]]:
     }
 
 
-def _is_asyncios_own(value: Any) -> bool:
+def _is_asyncios_own(value: object) -> bool:
     """Whether asyncio defined this, rather than a tool that wraps asyncio's (OpenTelemetry, for instance).
 
     What a tool put there goes on working, over asyncio's own.

@@ -1,14 +1,10 @@
 """A coroutine for `ensure_future` to run where it is given something else that can be awaited."""
 
 import sys
-from collections.abc import Awaitable
-from typing import TypeVar
-
-_T = TypeVar("_T")
 
 if sys.version_info >= (3, 12):
 
-    async def _wrap_awaitable(awaitable: Awaitable[_T]) -> _T:
+    async def _wrap_awaitable(awaitable):
         return await awaitable
 
     _wrap_awaitable.__qualname__ = "ensure_future.<locals>._wrap_awaitable"
