@@ -145,6 +145,29 @@ impl<J> Source<J> {
     fn mask(&self) -> Mask {
         Mask { read: armed(&self.read), write: armed(&self.write) }
     }
+
+    /// Has the kernel watch one direction besides those that it watches already, all of them under a new token.
+    fn arm(
+        &mut self,
+        selector: &mut Selector,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        only: Mask,
+    ) -> io::Result<()> {
+        let Mask { read, write } = self.mask();
+        let both = Mask { read: read || only.read, write: write || only.write };
+        match selector.modify(self.fd, token, both) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The descriptor that we watch was closed, and this is another of the same number.
+                selector.add(fd, token, only)?;
+                for side in [&mut self.read, &mut self.write].into_iter().flatten() {
+                    side.armed = false;
+                }
+                Ok(())
+            }
+            done => done,
+        }
+    }
 }
 
 /// `slot` and `epoch` as the kernel carries them. [`WAKE`](crate::sys::WAKE) has a slot that no slab reaches.
@@ -202,21 +225,8 @@ impl<J> Readiness<J> {
                 if source.side(interest).is_some() {
                     return Err((io::ErrorKind::AlreadyExists.into(), job));
                 }
-                let token = token(slot as u32, epoch);
-                let Mask { read, write } = source.mask();
-                let both = Mask { read: read || only.read, write: write || only.write };
-                match selector.modify(source.fd, token, both) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        // The descriptor whose other direction we watch was closed, and this is another of the same number.
-                        if let Err(error) = selector.add(fd, token, only) {
-                            return Err((error, job));
-                        }
-                        for side in [&mut source.read, &mut source.write].into_iter().flatten() {
-                            side.armed = false;
-                        }
-                    }
-                    Err(error) => return Err((error, job)),
+                if let Err(error) = source.arm(selector, fd, token(slot as u32, epoch), only) {
+                    return Err((error, job));
                 }
                 source.epoch = epoch;
                 slot
@@ -274,21 +284,9 @@ impl<J> Readiness<J> {
         }
         let stamp = self.stamp + 1;
         let epoch = stamp as u32;
-        let token = token(key.slot, epoch);
         let only = Mask { read: key.interest == Interest::Read, write: key.interest == Interest::Write };
-        let Mask { read, write } = source.mask();
-        let both = Mask { read: read || only.read, write: write || only.write };
-        match selector.modify(source.fd, token, both) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Err(error) = selector.add(fd, token, only) {
-                    return Err((error, job));
-                }
-                for side in [&mut source.read, &mut source.write].into_iter().flatten() {
-                    side.armed = false;
-                }
-            }
-            Err(error) => return Err((error, job)),
+        if let Err(error) = source.arm(selector, fd, token(key.slot, epoch), only) {
+            return Err((error, job));
         }
         self.stamp = stamp;
         source.epoch = epoch;
