@@ -109,3 +109,89 @@ def test_what_the_kernel_refuses_has_what_is_being_handled_as_its_context(act):
     found = chains(LOOPS[1])
     assert found == chains(LOOPS[0])
     assert found[0][3][0] == "LookupError"
+
+
+async def too_short(aio):
+    reader = aio.StreamReader()
+    reader.feed_data(b"ab")
+    reader.feed_eof()
+    await reader.readexactly(3)
+
+
+async def without_end(aio):
+    reader = aio.StreamReader()
+    reader.feed_eof()
+    await reader.readuntil()
+
+
+async def too_far(aio):
+    reader = aio.StreamReader(limit=2)
+    reader.feed_data(b"abcdef")
+    await reader.readuntil()
+
+
+async def too_long_a_line(aio):
+    reader = aio.StreamReader(limit=2)
+    reader.feed_data(b"abcdef")
+    await reader.readline()
+
+
+@pytest.mark.parametrize("read", [too_short, without_end, too_far, too_long_a_line])
+def test_what_a_reader_raises_has_what_is_being_handled_as_its_context(read):
+    def chain(aio, new_event_loop):
+        async def main():
+            try:
+                raise LookupError
+            except LookupError:
+                await read(aio)
+
+        with asyncio.Runner(loop_factory=new_event_loop) as runner, pytest.raises(Exception) as caught:
+            runner.run(main())
+        return described(caught.value)
+
+    found = chain(velodrome, LOOPS[1])
+    assert found == chain(asyncio, LOOPS[0])
+    assert "LookupError" in str(found)
+
+
+async def leave(aio):
+    raise SystemExit(4)
+
+
+async def group_that_is_left(aio):
+    async with aio.TaskGroup() as group:
+        group.create_task(leave(aio))
+        await aio.sleep(10)
+
+
+async def task_that_is_cancelled_at_the_end(aio):
+    async def fail_at_the_end():
+        try:
+            await aio.sleep(10)
+        finally:
+            raise OSError("at the end")
+
+    tasks = [aio.create_task(fail_at_the_end())]
+    await aio.sleep(0)
+    raise LookupError(len(tasks))
+
+
+@pytest.mark.parametrize("program", [group_that_is_left, task_that_is_cancelled_at_the_end])
+def test_what_a_run_ends_with_is_being_handled_while_it_is_wound_up(program):
+    def chains(aio):
+        reported = []
+
+        def report(loop, context):
+            # Whether the main task is said to have a SystemExit that nobody asked for is up to the collector.
+            if "never retrieved" not in context["message"]:
+                reported.append(described(context["exception"]))
+
+        async def main():
+            asyncio.get_running_loop().set_exception_handler(report)
+            await program(aio)
+
+        with pytest.raises((SystemExit, LookupError)) as caught:
+            aio.run(main())
+        return described(caught.value), reported
+
+    assert chains(velodrome) == chains(asyncio)

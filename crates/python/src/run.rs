@@ -158,8 +158,7 @@ fn run_in_debug_mode(this: &Inst<EventLoop>, jobs: usize, mut first: Option<Job>
         let current = &state().names.current_handle;
         this.obj().set(current, handle.as_deref().unwrap_or(none()))?;
         let outcome = run_timed(this, &job, handle.as_deref());
-        let pending = Raised::pending_of(outcome);
-        Raised::again(pending, this.obj().set(current, none()))?;
+        Raised::finally(outcome, || this.obj().set(current, none()))?;
     }
     Ok(())
 }

@@ -37,22 +37,12 @@ impl Raised {
         Raised::if_any().map(Raised::take)
     }
 
-    /// Takes the exception of an outcome out of the indicator, so that Python can run meanwhile.
-    pub fn pending_of(outcome: Fallible<()>) -> Option<Ref> {
-        outcome.err().map(Raised::take)
-    }
-
-    /// Raises again what [`Raised::pending_of`] took, if that was an exception; otherwise gives `outcome`.
-    pub fn again(pending: Option<Ref>, outcome: Fallible<()>) -> Fallible<()> {
-        match (pending, outcome) {
-            (None, outcome) => outcome,
-            (Some(exception), Ok(())) => Err(Raised::from_exception(exception)),
-            (Some(exception), Err(later)) => {
-                let later = later.take();
-                set_context(&later, &exception);
-                Err(Raised::from_exception(later))
-            }
-        }
+    /// `try: outcome  finally: work`: the exception of the outcome goes on after the work, unless that raises one.
+    pub fn finally(outcome: Fallible<()>, work: impl FnOnce() -> Fallible<()>) -> Fallible<()> {
+        let Err(raised) = outcome else { return work() };
+        let exception = raised.take();
+        while_handling(&exception, work)?;
+        Err(Raised::from_exception(exception))
     }
 
     /// Raises `class(message)`.

@@ -378,7 +378,8 @@ fn take_failure(core: &FutureCore) -> Fallible<Option<Ref>> {
             set_traceback(&exception, traceback.as_deref());
             Ok(Some(exception))
         }
-        Progress::Cancelled => make_cancelled_error(core).map(Some),
+        // Raised here also for a task that awaits it: what is being handled around the loop is its context.
+        Progress::Cancelled => Ok(Some(Raised::raise(&*make_cancelled_error(core)?).take())),
         Progress::Pending => Err(state().invalid_state("Result is not set.")),
     }
 }

@@ -21,13 +21,9 @@ pub fn py_run_function(args: Args<'_>) -> Fallible<Ref> {
     let runner = Own::<Runner>::new()?;
     initialize(&runner, debug, loop_factory);
     lazy_init(&runner)?;
-    match run(&runner, main.unwrap_or(none()), None) {
-        Ok(result) => close(&runner).map(|()| result),
-        Err(raised) => {
-            let exception = raised.take();
-            Raised::again(Some(exception), close(&runner)).map(|()| none().own())
-        }
-    }
+    let mut result = none().own();
+    let outcome = run(&runner, main.unwrap_or(none()), None).map(|returned| result = returned);
+    Raised::finally(outcome, || close(&runner)).map(|()| result)
 }
 
 fn py_init(this: &Inst<Runner>, args: Args<'_>) -> Fallible<()> {

@@ -207,8 +207,7 @@ fn close(this: &Inst<Runner>) -> Fallible<()> {
         return Ok(());
     }
     let event_loop = this.event_loop.get_or_none();
-    let pending = Raised::pending_of(wind_up(&event_loop));
-    Raised::again(pending, release(this, &event_loop))
+    Raised::finally(wind_up(&event_loop), || release(this, &event_loop))
 }
 
 /// Runs the loop until nothing is left on it.
@@ -295,20 +294,12 @@ fn run(this: &Inst<Runner>, coro: &Obj, context: Option<&Obj>) -> Fallible<Ref> 
     )?;
     let handler = take_sigint(this, &task)?;
     this.interrupts.set(0);
+    let mut result = none().own();
     let outcome = event_loop
         .call_method(&known.run_until_complete, &[&task])
+        .map(|returned| result = returned)
         .map_err(|raised| interrupted(this, &task, raised));
-    let Some(handler) = handler else { return outcome };
-    match outcome {
-        Ok(result) => give_sigint_back(&handler).map(|()| result),
-        Err(raised) => {
-            let exception = raised.take();
-            match Raised::again(Some(exception), give_sigint_back(&handler)) {
-                Ok(()) => Ok(none().own()),
-                Err(raised) => Err(raised),
-            }
-        }
-    }
+    Raised::finally(outcome, || handler.map_or(Ok(()), |handler| give_sigint_back(&handler))).map(|()| result)
 }
 
 fn initialize(this: &Inst<Runner>, debug: Option<&Obj>, loop_factory: Option<&Obj>) {

@@ -6,7 +6,7 @@
 use crate::cpython::bytes;
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, none};
-use crate::cpython::raised::set_context;
+use crate::cpython::raised::while_handling;
 use crate::cpython::spec::Method;
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref, Signature};
 use crate::operation::{self, Kind, Operation, Step};
@@ -246,7 +246,7 @@ fn read_exactly(operation: &Inst<Operation>, reader: &Inst<StreamReader>, limit:
         let partial = reader.buffer.take(there)?;
         let class = &KNOWN.get().incomplete_read_error;
         let exception = class.call(&[&partial, &operation.first.get_or_none()])?;
-        return Err(Raised::from_exception(exception));
+        return Err(Raised::raise(&exception));
     }
     wait(operation, reader, "readexactly")
 }
@@ -323,7 +323,7 @@ fn read_until(operation: &Inst<Operation>, reader: &Inst<StreamReader>, limit: u
         Found::Ended(partial) => KNOWN.get().incomplete_read_error.call(&[&*partial, none()])?,
         Found::TooFar(consumed, message) => overrun(message, consumed)?,
     };
-    Err(Raised::from_exception(exception))
+    Err(Raised::raise(&exception))
 }
 
 fn read_line(operation: &Inst<Operation>, reader: &Inst<StreamReader>, limit: usize) -> Fallible<Step> {
@@ -338,9 +338,8 @@ fn read_line(operation: &Inst<Operation>, reader: &Inst<StreamReader>, limit: us
             let ends = reader.buffer.with(|content| content.get(consumed) == Some(&b'\n'));
             reader.buffer.skip(if ends { consumed + 1 } else { usize::MAX })?;
             reader::maybe_resume(reader, limit)?;
-            let exception = object::value_error().call(&[&*object::text(message)?])?;
-            set_context(&exception, &*overrun(message, consumed)?);
-            Err(Raised::from_exception(exception))
+            let overrun = Raised::raise(&*overrun(message, consumed)?).take();
+            while_handling(&overrun, || Err(Raised::value_error(message)))
         }
     }
 }

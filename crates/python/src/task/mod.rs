@@ -276,20 +276,20 @@ fn start_eagerly(this: &Inst<Task>, event_loop: &Obj) -> Fallible<()> {
     let previous = registry::swap(event_loop, Some(this.obj()))?;
     let outcome = registry::register_eager(this).and_then(|()| {
         let outcome = crate::cpython::context::within(&this.context(), || advance(this, None));
-        let pending = Raised::pending_of(outcome);
-        let left = registry::unregister_eager(this);
-        Raised::again(pending, left)
+        Raised::finally(outcome, || registry::unregister_eager(this))
     });
-    let pending = Raised::pending_of(outcome);
-    let restored = registry::swap(event_loop, previous.as_deref()).map(drop);
-    if this.core.is_pending() {
-        registry::register(this)?;
-    } else {
-        this.coro.clear();
-        this.hide_coro();
-        registry::unregister(this);
-    }
-    Raised::again(pending, restored)
+    Raised::finally(outcome, || {
+        let restored = registry::swap(event_loop, previous.as_deref()).map(drop);
+        Raised::finally(restored, || {
+            if this.core.is_pending() {
+                return registry::register(this);
+            }
+            this.coro.clear();
+            this.hide_coro();
+            registry::unregister(this);
+            Ok(())
+        })
+    })
 }
 
 /// `future.cancel(message)` of any future.

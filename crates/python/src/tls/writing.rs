@@ -38,9 +38,8 @@ fn encrypt(this: &Inst<TlsCore>, data: &Obj) -> Fallible<()> {
         Ok(count) => count.unwrap_or(0),
         // What is refused stays in the backlog, for every later write to be refused as well.
         Err(raised) => {
-            let pending = Raised::pending_of(Err(raised));
-            let kept = bytes::length_of(data).and_then(|length| keep(this, data, 0, length));
-            return Raised::again(pending, kept);
+            let keep_all = || bytes::length_of(data).and_then(|length| keep(this, data, 0, length));
+            return Raised::finally(Err(raised), keep_all);
         }
     };
     let length = bytes::length_of(data)?;
@@ -90,8 +89,7 @@ pub fn write_backlog(this: &Inst<TlsCore>) -> Fallible<()> {
                 break;
             }
             Err(raised) => {
-                let pending = Raised::pending_of(Err(raised));
-                return Raised::again(pending, put_back(&first));
+                return Raised::finally(Err(raised), || put_back(&first));
             }
         };
         let size = &this.fields.write_buffer_size;

@@ -24,8 +24,7 @@ impl Closing for SocketTransport {
     }
 
     fn finish(this: &Inst<SocketTransport>) -> Fallible<()> {
-        let pending = Raised::pending_of(detach(this));
-        Raised::again(pending, fail_empty_waiter(this))
+        Raised::finally(detach(this), || fail_empty_waiter(this))
     }
 }
 
@@ -129,13 +128,14 @@ pub fn connection_lost<T: Closing>(this: &Inst<T>, exception: &Obj) -> Fallible<
         None => Ok(()),
     };
     let event_loop = this.event_loop();
-    let pending = Raised::pending_of(told);
-    let released = release(this);
-    let pending = Raised::pending_of(Raised::again(pending, released));
-    if let Some(event_loop) = event_loop {
-        event_loop.transports.remove(this.number.get(), this.obj());
-    }
-    Raised::again(pending, T::finish(this))
+    Raised::finally(told, || {
+        Raised::finally(release(this), || {
+            if let Some(event_loop) = event_loop {
+                event_loop.transports.remove(this.number.get(), this.obj());
+            }
+            T::finish(this)
+        })
+    })
 }
 
 /// Closes the socket or file, and lets go of protocol and loop.

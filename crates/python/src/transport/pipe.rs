@@ -95,9 +95,7 @@ pub fn connection_lost<T: Pipe>(this: &Inst<T>, exception: &Obj) -> Fallible<()>
         Some(protocol) => protocol.call_method(&state().names.connection_lost, &[exception]).map(drop),
         None => Ok(()),
     };
-    let pending = Raised::pending_of(told);
-    let released = closing::release(this);
-    Raised::again(pending, released)
+    Raised::finally(told, || closing::release(this))
 }
 
 /// How a transport shows itself; `watched` is the direction of its data.
