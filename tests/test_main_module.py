@@ -162,6 +162,27 @@ class TestWhatTheProgramSees:
     def test_indented_code(self, same):
         same("-c", LOOK)
 
+    @pytest.mark.skipif(sys.version_info < (3, 13), reason="before, tracebacks do not show such lines")
+    @pytest.mark.parametrize("kind", ["by_name", "by_code"])
+    def test_code_is_registered_as_the_patch_release_wants_it(self, kind):
+        """The first releases of 3.13 take a name for it, later ones the code."""
+        program = """
+import linecache, sys
+from velodrome.__main__ import _run_code
+
+def by_name(name, source, filename):
+    seen.append(name.strip())
+
+def by_code(code, source, filename):
+    seen.append(code.co_filename if code.co_consts else None)
+
+seen = []
+linecache._register_code = globals()[sys.argv[1]]
+_run_code("print(1)")
+print(seen)
+"""
+        assert run(["-c", program, kind]) == (0, "1\n['<string>']\n", "")
+
     def test_folder(self, same, write):
         write("program/__main__.py", "import helper\n" + textwrap.dedent(LOOK))
         write("program/helper.py", "")

@@ -196,7 +196,9 @@ def _run_code(source: str) -> None:
         import linecache
 
         register: Any = linecache._register_code  # type: ignore[attr-defined]
-        register(code if sys.version_info >= (3, 14) else "<string>", source, "<string>")
+        # Patch releases of 3.13 differ: later ones take the code and what is in it, the first ones a name.
+        by_code = "co_consts" in register.__code__.co_names
+        register(code if by_code else "<string>", source, "<string>")
     exec(code, vars(sys.modules["__main__"]))
 
 
