@@ -1,6 +1,7 @@
 """What a program puts in place of the loop's methods and classes is called where asyncio calls it."""
 
 import asyncio
+import contextvars
 import types
 
 import pytest
@@ -234,12 +235,59 @@ def test_replaced_create_task_serves_our_create_task():
             return super().create_task(coro, **options)
 
     async def main():
-        return await velodrome.create_task(asyncio.sleep(0, "slept"), name="mine")
+        task = velodrome.create_task(asyncio.sleep(0, "slept"), name="mine")
+        return task.get_name(), await task
 
     loop = Loop()
-    assert loop.run_until_complete(main()) == "slept"
+    assert loop.run_until_complete(main()) == ("mine", "slept")
     loop.close()
-    assert {"name": "mine"} in made
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("refuses_keywords", [False, True])
+@pytest.mark.parametrize("how", ["function", "group"])
+def test_a_replaced_create_task_is_given_what_asyncio_gives_it(how, refuses_keywords):
+    """Which keywords reach it depends on the version, and whether one that takes none will do."""
+    context = contextvars.copy_context()
+    given = [{}, {"name": "n"}, {"name": None}, {"context": None}, {"context": context}, {"nme": 1}]
+    given += [{"name": "n", "context": context}, {"eager_start": False}]
+
+    def program(aio, kind):
+        calls = []
+
+        class Loop(kind):
+            def create_task(self, coro, **options):
+                calls.append(sorted((name, value is None) for name, value in options.items()))
+                if refuses_keywords and options:
+                    raise TypeError("no keywords")
+                return super().create_task(coro, **options)
+
+        async def by_group(coro, **options):
+            async with aio.TaskGroup() as group:
+                return group.create_task(coro, **options)
+
+        async def by_function(coro, **options):
+            return aio.create_task(coro, **options)
+
+        async def main():
+            for options in given:
+                calls.append(options)
+                coro = asyncio.sleep(0)
+                try:
+                    task = await (by_group if how == "group" else by_function)(coro, **options)
+                    await task
+                    calls.append(task.get_name() == "n")
+                except* TypeError:
+                    calls.append("TypeError")
+                    coro.close()
+
+        loop = Loop()
+        loop.run_until_complete(main())
+        loop.close()
+        return calls
+
+    ours, theirs = program(velodrome, velodrome.Loop), program(asyncio, asyncio.SelectorEventLoop)
+    assert ours == theirs
 
 
 def test_replaced_task_class_is_used(monkeypatch, loop):

@@ -13,6 +13,7 @@ mod as_completed;
 mod as_completed_generator;
 mod callbacks;
 mod clock;
+mod create_task;
 mod deque;
 mod eager;
 mod ensure_future;

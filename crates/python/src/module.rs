@@ -4,9 +4,8 @@ use pyo3::prelude::*;
 
 use crate::cpython::module::{Function, Module};
 use crate::cpython::object::{self, boolean, none};
-use crate::cpython::{Args, Class, Fallible, Inst, Obj, Own, Raised, Ref, Signature};
-use crate::event_loop::EventLoop;
-use crate::original::Code;
+use crate::cpython::{Args, Class, Fallible, Obj, Own, Ref, Signature};
+use crate::create_task::{self, HandsOn};
 use crate::state::{State, state};
 use crate::{
     event_loop, future, future_iter, handle, operation, operation_frame, operation_iter, sleep, task,
@@ -206,12 +205,11 @@ fn functions() -> Fallible<Vec<Function>> {
             c"create_eager_task_factory(custom_task_constructor)\n--\n\nReturn a task factory whose tasks begin within \
               the call that makes them.\n\nThe constructor takes what Task takes, eager_start among it."));
     }
-    let takes_all = Code::of(&state().tasks_module, c"create_task")?.takes_any_keyword()?;
-    functions.push(if takes_all {
-        module_function!("_velodrome", c"create_task", py_create_task,
+    functions.push(if create_task::define()? == HandsOn::All {
+        module_function!("_velodrome", c"create_task", create_task::py_create_task,
             c"create_task(coro, **kwargs)\n--\n\nSchedule a coroutine on the running loop; return its Task.")
     } else {
-        module_function!("_velodrome", c"create_task", py_create_task,
+        module_function!("_velodrome", c"create_task", create_task::py_create_task,
             c"create_task(coro, *, name=None, context=None)\n--\n\nSchedule a coroutine on the running loop; return \
               its Task.")
     });
@@ -235,16 +233,6 @@ fn py_sleep(args: Args<'_>) -> Fallible<Ref> {
     let [delay, result] =
         args.parse(&Signature { function: "sleep", names: ["delay", "result"], positional: 2, required: 1 })?;
     sleep::create(delay.unwrap_or(none()), result).map(Own::into_ref)
-}
-
-fn py_create_task(args: Args<'_>) -> Fallible<Ref> {
-    let Some(event_loop) = crate::registry::running_loop()? else {
-        return Err(Raised::runtime_error("no running event loop"));
-    };
-    if let Some(ours) = Inst::<EventLoop>::of(&event_loop).filter(|ours| !ours.hooks().create_task) {
-        return event_loop::py_create_task(ours, args);
-    }
-    args.forward(&*event_loop.get(&state().names.create_task)?, &[])
 }
 
 fn py_layout(_args: Args<'_>) -> Fallible<Ref> {

@@ -214,7 +214,7 @@ fn handles_of(jobs: Vec<Job>) -> Fallible<Ref> {
     object::list(&handles)
 }
 
-pub fn py_create_task(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
+fn py_create_task(this: &Inst<EventLoop>, args: Args<'_>) -> Fallible<Ref> {
     if this.closed.get() {
         return Err(this.closed_error());
     }

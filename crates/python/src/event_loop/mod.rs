@@ -30,7 +30,7 @@ use crate::transports::Transports;
 
 mod methods;
 
-pub use methods::{define, py_create_task};
+pub use methods::define;
 
 /// The class `LoopCore`.
 #[derive(Debug)]

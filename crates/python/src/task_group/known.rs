@@ -3,6 +3,8 @@
 use crate::cpython::global::Global;
 use crate::cpython::object;
 use crate::cpython::{Fallible, Ref};
+use crate::create_task::HandsOn;
+use crate::original::Code;
 
 /// What is looked up once, and how this version's group behaves.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub struct Known {
     pub is_base_error: Ref,
     pub exception_group: Ref,
     pub message: Ref,
+    /// What the loop's `create_task` is given.
+    pub hands_on: HandsOn,
     /// Classes derived from `CancelledError` count as cancellation (from 3.13 on).
     pub derived_cancellations: bool,
     /// The parent's own cancellation is taken back before the tasks are waited for (up to 3.12).
@@ -71,6 +75,7 @@ pub fn look() -> Fallible<Known> {
         is_base_error: object::interned(c"_is_base_error")?,
         exception_group: object::import(c"builtins")?.get(&*object::interned(c"BaseExceptionGroup")?)?,
         message: object::text("unhandled errors in a TaskGroup")?,
+        hands_on: HandsOn::as_in(&Code::of(&class, c"create_task")?)?,
         derived_cancellations: has(&exit_names, "issubclass"),
         uncancels_early: !has(&exit_names, "cancelling"),
         cancels_again: has(&exit_names, "cancelling"),

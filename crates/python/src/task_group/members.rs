@@ -1,8 +1,8 @@
 //! The tasks of a group: how they get in, and what their end does.
 
 use crate::cpython::object::{self, none};
-use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref, Signature};
-use crate::ensure_future::spawn;
+use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref};
+use crate::create_task::spawn_with;
 use crate::future::{self, FutureLike, Progress};
 use crate::listener::{Listener, Listens, listen};
 use crate::registry;
@@ -14,7 +14,6 @@ use crate::task_group::known::KNOWN;
 use crate::waiters;
 
 pub fn create_task(this: &Inst<TaskGroup>, args: Args<'_>) -> Fallible<Ref> {
-    let simple = matches!((args.positional(), args.has_keywords()), ([_], false));
     let coro = match args.positional() {
         [coro, ..] => coro.own(),
         [] => args.keyword("coro")?.ok_or_else(|| {
@@ -39,7 +38,7 @@ pub fn create_task(this: &Inst<TaskGroup>, args: Args<'_>) -> Fallible<Ref> {
         return Err(Raised::runtime_error(&format!("TaskGroup {shown} {refusal}")));
     }
     let event_loop = this.event_loop.get_or_none();
-    let task = if simple { spawn(&event_loop, &coro)? } else { spawn_with(&event_loop, args)? };
+    let task = spawn_with(&event_loop, args, "TaskGroup.create_task", known.hands_on)?;
     if let Some(parent) = this.parent_task.get() {
         registry::note_awaited(&task, &parent)?;
     }
@@ -58,31 +57,6 @@ pub fn create_task(this: &Inst<TaskGroup>, args: Args<'_>) -> Fallible<Ref> {
         waiters::cancel(&task)?;
     }
     Ok(task)
-}
-
-/// `event_loop.create_task(coro, **kwargs)`, with the keywords that this version's group takes.
-pub fn spawn_with(event_loop: &Obj, args: Args<'_>) -> Fallible<Ref> {
-    let create_task = event_loop.get(&state().names.create_task)?;
-    if state().minor >= 14 {
-        return args.forward(&create_task, &[]);
-    }
-    let [coro, name, context] = args.parse(&Signature {
-        function: "TaskGroup.create_task",
-        names: ["coro", "name", "context"],
-        positional: 1,
-        required: 1,
-    })?;
-    let coro = coro.unwrap_or(none());
-    let name = name.unwrap_or(none());
-    match context.filter(|context| !context.is_none()) {
-        None => {
-            create_task.call_with_keywords(&[coro, name], &*object::tuple(&[&*object::interned(c"name")?])?)
-        }
-        Some(context) => {
-            let names = object::tuple(&[&*object::interned(c"name")?, &*object::interned(c"context")?])?;
-            create_task.call_with_keywords(&[coro, name, context], &names)
-        }
-    }
 }
 
 pub fn call_on_task_done(this: &Inst<TaskGroup>, task: &Obj) -> Fallible<()> {

@@ -3,8 +3,8 @@
 use crate::cpython::object::{self, none};
 use crate::cpython::raised::stops_the_loop;
 use crate::cpython::{Args, Fallible, Inst, Obj, Own, Ref, Signature, Spec};
+use crate::create_task::HandsOn;
 use crate::operation;
-use crate::original::Code;
 use crate::state::state;
 use crate::task_group::attributes::attributes;
 use crate::task_group::exit::{CANCELLED, EXIT, EXITED, RAISED, abort, cancel};
@@ -82,9 +82,7 @@ fn py_repr(this: &Inst<TaskGroup>) -> Fallible<Ref> {
 /// Makes the class.
 pub fn define() -> Fallible<Ref> {
     let known = look()?;
-    let original = object::import(c"asyncio.taskgroups")?.get(&*object::interned(c"TaskGroup")?)?;
-    let takes_all = Code::of(&original, c"create_task")?.takes_any_keyword()?;
-    let mut methods: Vec<_> = if takes_all {
+    let mut methods: Vec<_> = if known.hands_on == HandsOn::All {
         class_methods!(TaskGroup, "TaskGroup";
             c"create_task" => any create_task,
                 c"create_task($self, coro, **kwargs)\n--\n\nCreate a task in this group and return it.";
