@@ -23,6 +23,17 @@ impl Code {
         Ok(names.iter().any(|used| used.to_text() == name))
     }
 
+    /// Whether there is a text among its constants in which this occurs.
+    pub fn says(&self, text: &str) -> Fallible<bool> {
+        let constants = self.0.get(&*object::interned(c"co_consts")?)?.items()?;
+        Ok(constants.iter().any(|constant| constant.to_text().contains(text)))
+    }
+
+    /// Whether it handles exceptions anywhere.
+    pub fn handles_exceptions(&self) -> Fallible<bool> {
+        self.0.get(&*object::interned(c"co_exceptiontable")?)?.truthy()
+    }
+
     /// The code of the functions inside.
     pub fn inner(&self) -> Fallible<Vec<Code>> {
         let mut inner = Vec::new();

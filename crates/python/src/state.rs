@@ -7,6 +7,7 @@ use crate::cpython::global::Global;
 use crate::cpython::object::{self, Obj, Ref};
 use crate::cpython::{Class, Fallible, Raised};
 use crate::future::Future;
+use crate::original::Code;
 use crate::task::Task;
 
 static STATE: Global<State> = Global::new();
@@ -141,6 +142,10 @@ pub struct State {
     pub minor: u8,
     /// Whether futures turn a `StopIteration` into a `RuntimeError` (from 3.12.6 on) rather than refuse it.
     pub wraps_stop_iteration: bool,
+    /// Whether a task refuses a context that is none.
+    pub checks_contexts: bool,
+    /// Whether a task whose eager step failed is not reported as pending.
+    pub forgets_failed_eager_tasks: bool,
     pub names: Names,
     /// `("context",)` and `("msg",)`, the names of keyword arguments.
     pub context_keyword: Ref,
@@ -217,6 +222,8 @@ impl State {
         const CO_VARKEYWORDS: i64 = 0x08;
         let create_task_takes_all =
             code.get(&*object::interned(c"co_flags")?)?.to_i64()? & CO_VARKEYWORDS != 0;
+        // Written in Python; the one in C is changed along with it.
+        let task_init = Code::of(&*of(c"asyncio.tasks", c"_PyTask")?, c"__init__")?;
         let names = Names::new()?;
         let registers = Registers {
             enter: of(asyncio, c"_enter_task")?,
@@ -235,6 +242,8 @@ impl State {
         STATE.set(State {
             minor,
             wraps_stop_iteration: (minor, micro) >= (12, 6),
+            checks_contexts: task_init.uses("isinstance")?,
+            forgets_failed_eager_tasks: task_init.handles_exceptions()?,
             context_keyword: object::tuple(&[&*object::interned(c"context")?])?,
             msg_keyword: object::tuple(&[&*object::interned(c"msg")?])?,
             names,

@@ -226,7 +226,7 @@ fn begin(this: &Inst<Task>, event_loop: &Obj, coro: &Obj, options: Options<'_>) 
         return Err(Raised::type_error(&format!("a coroutine was expected, got {}", coro.shown())));
     }
     let context = match options.context {
-        Some(context) if state().minor >= 15 && !crate::cpython::context::is_context(context) => {
+        Some(context) if state().checks_contexts && !crate::cpython::context::is_context(context) => {
             this.log_destroy_pending.set(false);
             return Err(Raised::type_error(&format!(
                 "a contextvars.Context was expected, got {}",
@@ -250,7 +250,7 @@ fn begin(this: &Inst<Task>, event_loop: &Obj, coro: &Obj, options: Options<'_>) 
     this.fut_waiter.clear();
     if options.eager_start && is_running(event_loop)? {
         let outcome = start_eagerly(this, event_loop);
-        if outcome.is_err() && state().minor >= 15 {
+        if outcome.is_err() && state().forgets_failed_eager_tasks {
             this.log_destroy_pending.set(false);
         }
         return outcome;

@@ -201,6 +201,7 @@ pub fn define() -> Fallible<Ref> {
     // attributes of the same names.
     let base = object::import(c"asyncio.transports")?.get(&*object::interned(c"_FlowControlMixin")?)?;
     crate::cpython::transport_slots::find_in_transport(&base)?;
+    writing::define()?;
     let mut methods = class_methods!(SocketTransport, "SocketTransport";
         c"get_protocol" => none stream::py_get_protocol,
             c"get_protocol($self, /)\n--\n\nReturn the current protocol.";

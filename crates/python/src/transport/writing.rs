@@ -1,17 +1,31 @@
 //! From `write` to the kernel, at once if it takes it.
 
 use crate::cpython::bytes::{self, Buffer};
+use crate::cpython::global::Global;
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::raised::stops_the_loop;
 use crate::cpython::spec::Method;
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref};
 use crate::event_loop::EventLoop;
+use crate::original::Code;
 use crate::state::state;
 
 use super::outgoing::chunk;
 use super::reading::is_transient;
 use super::stream::Writing;
 use super::{SocketTransport, closing, flow, foreign_socket, turn};
+
+/// What `write` wants, in the words of this version.
+static EXPECTED: Global<&str> = Global::new();
+
+/// Asks asyncio's own method.
+pub fn define() -> Fallible<()> {
+    let original =
+        object::import(c"asyncio.selector_events")?.get(&*object::interned(c"_SelectorSocketTransport")?)?;
+    let names_all = Code::of(&original, c"write")?.says("memoryview")?;
+    EXPECTED.set(if names_all { "bytes, bytearray, or memoryview object" } else { "bytes-like object" });
+    Ok(())
+}
 
 /// From how many writes after the loss of the connection on each is logged, as in asyncio.
 const LOGGED_FROM: u32 = 5;
@@ -37,12 +51,9 @@ pub fn write(this: &Inst<SocketTransport>, data: &Obj) -> Fallible<()> {
         };
     }
     if !bytes::is_bytes_like(data) {
-        let expected = match state().minor {
-            ..14 => "bytes-like object",
-            _ => "bytes, bytearray, or memoryview object",
-        };
         return Err(Raised::type_error(&format!(
-            "data argument must be a {expected}, not '{}'",
+            "data argument must be a {}, not '{}'",
+            EXPECTED.get(),
             data.class_name()
         )));
     }
