@@ -79,6 +79,20 @@ def test_what_is_a_coroutine_function_and_how_it_is_called(path):
     assert bool(inspect.getdoc(ours)) >= bool(inspect.getdoc(theirs))
 
 
+@pytest.mark.parametrize("member", members("SelectorEventLoop"))
+def test_methods_of_loops_are_coroutine_functions_where_asyncios_are(member, loop):
+    theirs = getattr(asyncio.SelectorEventLoop, member)
+    same_answers(getattr(velodrome.Loop, member), theirs)
+    same_answers(getattr(loop, member), theirs)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="mock asks inspect, which asks for code on 3.11")
+def test_what_a_mock_of_a_loop_receives_is_awaited(loop):
+    mocked = mock.create_autospec(loop)
+    mocked.sock_recv.return_value = b"data"
+    assert loop.run_until_complete(mocked.sock_recv(None, 1)) == b"data"
+
+
 @pytest.mark.parametrize("name", MADE)
 def test_bound_methods(name):
     for member in members(name):

@@ -91,8 +91,10 @@ fn is_coroutine_function(place: &Obj, name: &Obj) -> Fallible<bool> {
 }
 
 /// Marks the methods of the classes that are called what asyncio's are. (Streams, which note their methods as they are
-/// made, have done so by then.)
+/// made, have done so by then.) And those of the loop's.
 fn mark_classes(module: &Module<'_>, asyncio: &Obj) -> Fallible<()> {
+    let original = asyncio.get(&*object::interned(c"SelectorEventLoop")?)?;
+    mark_methods(&*module.get(&*object::interned(c"LoopCore")?)?, &original)?;
     let (locks, others) = (
         [c"Lock", c"Event", c"Condition", c"Semaphore", c"BoundedSemaphore", c"Barrier"],
         [c"Queue", c"LifoQueue", c"PriorityQueue", c"TaskGroup", c"Timeout"],
