@@ -3,8 +3,12 @@
 //! What must stay true: it owns its registration and its descriptor, and drops them in that order.
 
 use std::fmt;
+#[cfg(any(feature = "net", feature = "process"))]
+use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(any(feature = "net", feature = "process"))]
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -157,6 +161,89 @@ impl<T: AsFd> AsyncFd<T> {
         }
     }
 
+    /// [`AsyncFd::poll_read_with`] for a task that nobody else waits beside. `None` if somebody does: then it is
+    /// [`AsyncFd::read_in_turn`].
+    #[cfg(any(feature = "net", feature = "process"))]
+    #[inline]
+    pub(crate) fn poll_read_alone(
+        &self,
+        cx: &mut Context<'_>,
+        room: usize,
+        operation: impl FnMut(&T) -> io::Result<usize>,
+    ) -> Poll<Option<io::Result<usize>>> {
+        self.poll_alone(&self.readiness.read, cx, room, operation)
+    }
+
+    /// [`AsyncFd::poll_write_with`] for a task that nobody else waits beside. `None` if somebody does: then it is
+    /// [`AsyncFd::write_in_turn`].
+    #[cfg(any(feature = "net", feature = "process"))]
+    #[inline]
+    pub(crate) fn poll_write_alone(
+        &self,
+        cx: &mut Context<'_>,
+        size: usize,
+        operation: impl FnMut(&T) -> io::Result<usize>,
+    ) -> Poll<Option<io::Result<usize>>> {
+        self.poll_alone(&self.readiness.write, cx, size, operation)
+    }
+
+    #[cfg(any(feature = "net", feature = "process"))]
+    #[inline]
+    fn poll_alone(
+        &self,
+        side: &Rc<Side>,
+        cx: &mut Context<'_>,
+        size: usize,
+        mut operation: impl FnMut(&T) -> io::Result<usize>,
+    ) -> Poll<Option<io::Result<usize>>> {
+        match self.attempt_up_to(side, size, &mut operation) {
+            Some(result) => Poll::Ready(Some(result)),
+            None => match side.wake_when_ready_alone(self.io.as_fd(), cx) {
+                Ok(true) => Poll::Pending,
+                Ok(false) => Poll::Ready(None),
+                Err(error) => Poll::Ready(Some(Err(error))),
+            },
+        }
+    }
+
+    /// As [`AsyncFd::read_with`]; less than there is room for is all that there is just now. (In a box, so that those who are alone
+    /// need no room for it.)
+    #[cfg(any(feature = "net", feature = "process"))]
+    #[cold]
+    pub(crate) fn read_in_turn<'a>(
+        &'a self,
+        room: usize,
+        operation: impl FnMut(&T) -> io::Result<usize> + 'a,
+    ) -> Pin<Box<dyn Future<Output = io::Result<usize>> + 'a>> {
+        Box::pin(self.in_turn(&self.readiness.read, room, operation))
+    }
+
+    /// As [`AsyncFd::write_with`]; less than all of it is what there was room for. (In a box, as [`AsyncFd::read_in_turn`].)
+    #[cfg(any(feature = "net", feature = "process"))]
+    #[cold]
+    pub(crate) fn write_in_turn<'a>(
+        &'a self,
+        size: usize,
+        operation: impl FnMut(&T) -> io::Result<usize> + 'a,
+    ) -> Pin<Box<dyn Future<Output = io::Result<usize>> + 'a>> {
+        Box::pin(self.in_turn(&self.readiness.write, size, operation))
+    }
+
+    #[cfg(any(feature = "net", feature = "process"))]
+    async fn in_turn(
+        &self,
+        side: &Rc<Side>,
+        size: usize,
+        mut operation: impl FnMut(&T) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        loop {
+            side.reported(self.io.as_fd()).await?;
+            if let Some(result) = self.attempt_up_to(side, size, &mut operation) {
+                return result;
+            }
+        }
+    }
+
     /// `None`: it would block.
     #[inline]
     fn attempt<R>(
@@ -172,6 +259,25 @@ impl<T: AsFd> AsyncFd<T> {
             }
         }
         None
+    }
+
+    /// As [`AsyncFd::attempt`]; less than it could be is all that there is just now.
+    #[inline]
+    fn attempt_up_to(
+        &self,
+        side: &Side,
+        size: usize,
+        operation: &mut impl FnMut(&T) -> io::Result<usize>,
+    ) -> Option<io::Result<usize>> {
+        let result = self.attempt(side, operation);
+        // Zero is the end, which stays.
+        if let Some(Ok(done)) = result
+            && done > 0
+            && done < size
+        {
+            side.exhausted();
+        }
+        result
     }
 
     /// [`AsyncFd::read_with`] for who writes `poll` functions: reads into a buffer of `room` bytes. Less than that is taken to mean
@@ -242,15 +348,8 @@ impl<T: AsFd> AsyncFd<T> {
         size: usize,
         mut operation: impl FnMut(&T) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        match self.attempt(side, &mut operation) {
-            Some(Ok(done)) => {
-                // Zero is the end, which stays.
-                if done > 0 && done < size {
-                    side.exhausted();
-                }
-                Poll::Ready(Ok(done))
-            }
-            Some(Err(error)) => Poll::Ready(Err(error)),
+        match self.attempt_up_to(side, size, &mut operation) {
+            Some(result) => Poll::Ready(result),
             None => match side.wake_when_ready(self.io.as_fd(), cx) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error)),

@@ -36,6 +36,8 @@ pub(crate) struct Side {
     unclaimed: Cell<u32>,
     /// Who polls, see `futures_io`: the last one who did.
     poller: Cell<Option<LocalWaker>>,
+    /// Who waits while nobody else does: spared a place in the line.
+    alone: Cell<Option<LocalWaker>>,
     waiters: Waiters,
 }
 
@@ -67,6 +69,7 @@ impl Side {
             exhausted: Cell::new(u64::MAX),
             unclaimed: Cell::new(0),
             poller: Cell::new(None),
+            alone: Cell::new(None),
             waiters: Waiters::new(),
         })
     }
@@ -120,6 +123,21 @@ impl Side {
         Ok(())
     }
 
+    /// Has the task woken at the next report. `false` if another one waits already: then there is a line, see [`Side::reported`].
+    #[cfg(any(feature = "net", feature = "process"))]
+    #[inline]
+    pub(crate) fn wake_when_ready_alone(
+        self: &Rc<Self>,
+        fd: BorrowedFd<'_>,
+        cx: &mut TaskContext<'_>,
+    ) -> io::Result<bool> {
+        self.register(fd)?;
+        let kept = self.alone.take();
+        let alone = self.waiters.is_empty() && kept.as_ref().is_none_or(|kept| kept.will_wake(cx.waker()));
+        self.alone.set(if alone { Some(LocalWaker::keep(kept, cx.waker())) } else { kept });
+        Ok(alone)
+    }
+
     /// Waits until the direction is reported.
     pub(crate) async fn reported(self: &Rc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.register(fd)?;
@@ -138,8 +156,8 @@ impl Callee for Side {
             return;
         }
         self.likely.set(true);
-        let poller = self.poller.take();
-        if poller.is_none() && self.waiters.is_empty() {
+        let (poller, alone) = (self.poller.take(), self.alone.take());
+        if poller.is_none() && alone.is_none() && self.waiters.is_empty() {
             let unclaimed = self.unclaimed.get() + 1;
             self.unclaimed.set(unclaimed);
             if unclaimed > PATIENCE {
@@ -147,9 +165,7 @@ impl Callee for Side {
             }
             return;
         }
-        if let Some(poller) = poller {
-            poller.wake();
-        }
+        poller.into_iter().chain(alone).for_each(LocalWaker::wake);
         self.waiters.wake_all();
     }
 }

@@ -4,7 +4,7 @@
 macro_rules! readable {
     ($name:ident) => {
         impl $name {
-            /// Reads what there is, at most as much as there is room; zero is the end.
+            /// Reads what there is, at most as much as there is room; zero is the end. Several tasks may wait for it at a time.
             ///
             /// # Errors
             ///
@@ -23,7 +23,14 @@ macro_rules! readable {
             /// ```
             #[inline]
             pub async fn read(&self, buffer: &mut [u8]) -> std::io::Result<usize> {
-                std::future::poll_fn(|cx| self.poll_read_into(cx, buffer)).await
+                let room = buffer.len();
+                let alone = |cx: &mut std::task::Context<'_>| {
+                    self.io.poll_read_alone(cx, room, |io| Self::read_once(io, buffer))
+                };
+                match std::future::poll_fn(alone).await {
+                    Some(result) => result,
+                    None => self.io.read_in_turn(room, |io| Self::read_once(io, buffer)).await,
+                }
             }
 
             /// Reads until the buffer is full.
@@ -88,6 +95,7 @@ macro_rules! readable {
                 }
             }
 
+            #[cfg(any(feature = "futures-io", feature = "tokio"))]
             #[inline]
             fn poll_read_into(
                 &self,
@@ -118,7 +126,7 @@ macro_rules! readable {
 macro_rules! writable {
     ($name:ident) => {
         impl $name {
-            /// Writes as much as there is room for.
+            /// Writes as much as there is room for. Several tasks may wait for it at a time.
             ///
             /// # Errors
             ///
@@ -137,7 +145,13 @@ macro_rules! writable {
             /// ```
             #[inline]
             pub async fn write(&self, data: &[u8]) -> std::io::Result<usize> {
-                std::future::poll_fn(|cx| self.poll_write_from(cx, data)).await
+                let alone = |cx: &mut std::task::Context<'_>| {
+                    self.io.poll_write_alone(cx, data.len(), |io| Self::write_once(io, data))
+                };
+                match std::future::poll_fn(alone).await {
+                    Some(result) => result,
+                    None => self.io.write_in_turn(data.len(), |io| Self::write_once(io, data)).await,
+                }
             }
 
             /// Writes all of it.
@@ -167,6 +181,7 @@ macro_rules! writable {
                 Ok(())
             }
 
+            #[cfg(any(feature = "futures-io", feature = "tokio"))]
             #[inline]
             fn poll_write_from(
                 &self,

@@ -4,6 +4,8 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
+use std::rc::Rc;
+
 use std::time::Duration;
 
 use velodrome::net::{TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream};
@@ -324,6 +326,59 @@ fn a_task_that_never_waits_starves_neither_timers_nor_sockets_nor_threads() {
             let ((), read, blocking) = timeout(PATIENCE, all).await.unwrap();
             assert_eq!((read, blocking.unwrap()), (1, 1));
             drop::<velodrome::CancelOnDrop<()>>(busy);
+        });
+    }
+}
+
+/// A stream may be in the hands of several tasks, and each of them waits for itself.
+#[test]
+fn tasks_that_wait_for_one_stream_are_all_woken() {
+    for runner in runners() {
+        runner.run(async {
+            let (one, other) = UnixStream::pair().unwrap();
+            let one = Rc::new(one);
+            let reading: Vec<_> = (0..5)
+                .map(|_| {
+                    let one = Rc::clone(&one);
+                    create_task(async move { one.read(&mut [0]).await.unwrap() })
+                })
+                .collect();
+            yield_now().await;
+            // One that has given up leaves the others where they are.
+            reading[0].cancel();
+            yield_now().await;
+            for _ in &reading[1..] {
+                other.write_all(b"x").await.unwrap();
+                yield_now().await;
+            }
+            for task in reading.into_iter().skip(1) {
+                assert_eq!(timeout(PATIENCE, task).await.expect("a wake-up was lost").unwrap(), 1);
+            }
+        });
+        assert_eq!(runner.registered(), (0, 0));
+    }
+}
+
+#[test]
+fn what_several_tasks_write_to_one_stream_comes_through() {
+    const SIZE: usize = 1_000_000;
+    for runner in runners() {
+        runner.run(async {
+            let (one, other) = UnixStream::pair().unwrap();
+            let one = Rc::new(one);
+            let writing: Vec<_> = (0..3_u8)
+                .map(|number| {
+                    let one = Rc::clone(&one);
+                    create_task(async move { one.write_all(&vec![number; SIZE]).await })
+                })
+                .collect();
+            drop(one);
+            let mut all = Vec::new();
+            timeout(PATIENCE, other.read_to_end(&mut all)).await.expect("a wake-up was lost").unwrap();
+            for (number, task) in writing.into_iter().enumerate() {
+                task.await.unwrap().unwrap();
+                assert_eq!(all.iter().filter(|&&byte| usize::from(byte) == number).count(), SIZE);
+            }
         });
     }
 }
