@@ -428,9 +428,12 @@ impl Drop for ScopeGuard {
         let sent = scope.as_ref().map_or(0, |scope| scope.sent);
         self.cell.cancelling.set(self.cell.cancelling.get().saturating_sub(sent));
         // It came while what is in the scope was being polled, for the last time: it is for what comes next.
-        if scope.as_ref().is_some_and(|scope| scope.told == Told::Cancel) {
-            self.cell.told.set(Told::Cancel);
-        }
+        let unheard = scope.as_ref().is_some_and(|scope| scope.told == Told::Cancel);
         drop(scope);
+        if unheard {
+            self.cell.told.set(Told::Cancel);
+            // Or it was asked before, and this step is the one that it was woken for.
+            self.cell.wake();
+        }
     }
 }

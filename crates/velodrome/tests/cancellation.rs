@@ -2,7 +2,8 @@
 #![allow(missing_docs)]
 
 use std::cell::RefCell;
-use std::future::pending;
+use std::future::{Future, pending};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -79,6 +80,32 @@ fn every_branch_of_a_task_hears_it() {
         task.cancel();
         assert_eq!(task.await.unwrap(), (true, true, 3));
     });
+}
+
+/// What was asked to end is given up in the very step in which it would have heard of it.
+#[test]
+fn a_cancellation_that_nobody_heard_is_for_what_comes_next() {
+    type Waits = fn() -> Pin<Box<dyn Future<Output = ()>>>;
+    let waits: [Waits; 3] = [
+        || Box::pin(async { drop(catch_cancel(pending::<()>()).await) }),
+        || Box::pin(async { drop(catch_cancel(catch_cancel(pending::<()>())).await) }),
+        || Box::pin(async { drop(gather([pending::<()>()]).await) }),
+    ];
+    for wait in waits {
+        run(async {
+            let event = Rc::new(Event::new());
+            let waited = Rc::clone(&event);
+            let task = create_task(async move {
+                futures_lite::future::or(waited.wait(), wait()).await;
+                pending::<()>().await;
+            });
+            yield_now().await;
+            event.set();
+            task.cancel();
+            let outcome = timeout(Duration::from_secs(60), task).await.expect("it is not heard of");
+            assert!(outcome.unwrap_err().is_cancelled());
+        });
+    }
 }
 
 #[test]
