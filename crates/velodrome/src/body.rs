@@ -1,34 +1,44 @@
 //! [`step`]: one step of a task: somebody's future is polled, and around it is what makes it a task.
 //!
-//! What must stay true: a panic of the future, also one in its destructors, ends in the outcome and nowhere else; the future is
-//! dropped before anybody hears of the outcome.
+//! What must stay true: a panic of the future, also one in its destructors, ends in the outcome and nowhere else, and so does one
+//! of whatever else of the program's runs on the way to that; the future is dropped before anybody hears of the outcome.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
 
-use crate::abi::CellRef;
+use crate::abi::{CellRef, contain};
 use crate::join_error::JoinError;
 use crate::task_cell::Told;
 
 /// Who is told of the outcome, and what becomes of it.
 pub(crate) trait Deliver<T> {
-    /// What awaiting the task's handle gives.
-    type Output;
+    /// What awaiting the task's handle gives, if all goes well.
+    type Value;
 
-    fn deliver(self, outcome: Result<T, JoinError>) -> Self::Output;
+    fn deliver(self, outcome: Result<T, JoinError>) -> Result<Self::Value, JoinError>;
 }
 
 /// The outcome is for the handle.
 pub(crate) struct Keep;
 
 impl<T> Deliver<T> for Keep {
-    type Output = Result<T, JoinError>;
+    type Value = T;
 
     #[inline]
-    fn deliver(self, outcome: Result<T, JoinError>) -> Self::Output {
+    fn deliver(self, outcome: Result<T, JoinError>) -> Result<T, JoinError> {
         outcome
     }
+}
+
+/// Delivers. What is dropped or woken there is the program's, and may panic.
+#[inline]
+pub(crate) fn deliver<T, D: Deliver<T>>(
+    deliver: D,
+    outcome: Result<T, JoinError>,
+) -> Result<D::Value, JoinError> {
+    catch_unwind(AssertUnwindSafe(|| deliver.deliver(outcome)))
+        .unwrap_or_else(|payload| Err(JoinError::panicked(payload)))
 }
 
 /// One step of a task that is not done. If it is its last, `drop_future` is called; either may panic.
@@ -60,7 +70,8 @@ pub(crate) fn step<T>(
         Err(payload) => Err(JoinError::panicked(payload)),
     };
     if let Err(payload) = catch_unwind(AssertUnwindSafe(drop_future)) {
-        outcome = Err(JoinError::panicked(payload));
+        let other = std::mem::replace(&mut outcome, Err(JoinError::panicked(payload)));
+        contain(|| drop(other));
     }
     drop(entered);
     cell.finish();

@@ -47,7 +47,7 @@ where
     I: IntoIterator<Item = F>,
     F: Future + 'static,
 {
-    Gather::new(futures, |state, index| Child { state, index })
+    Gather::new(futures, |error| error, |state, index| Child { state, index })
 }
 
 /// Runs futures at once, each as a task, and collects what they give, in their order; the first `Err` is out at once.
@@ -79,7 +79,7 @@ where
     T: 'static,
     E: From<JoinError> + 'static,
 {
-    Gather::new(futures, |state, index| TryChild { state, index })
+    Gather::new(futures, E::from, |state, index| TryChild { state, index })
 }
 
 /// What [`gather`] and [`try_gather`] return.
@@ -99,12 +99,14 @@ pub struct Gather<T, E> {
     /// Somebody asked us to end. If the tasks were cancelled for that, we wait for them.
     cancelled: bool,
     over: bool,
+    /// Makes an error of what became of a task. (Called by who awaits, because it may panic: [`JoinError::resume`] does.)
+    convert: fn(JoinError) -> E,
 }
 
 struct State<T, E> {
     context: Rc<Context>,
     results: RefCell<Vec<Option<T>>>,
-    error: Cell<Option<E>>,
+    failure: Cell<Option<Failure<E>>>,
     left: Cell<usize>,
     members: Rc<Members>,
     /// The loop was told, and has come back to it: as asyncio's callback of a done task, an iteration later.
@@ -112,15 +114,25 @@ struct State<T, E> {
     waker: Cell<Option<LocalWaker>>,
 }
 
+/// Why there are no results.
+enum Failure<E> {
+    Own(E),
+    Join(JoinError),
+}
+
 impl<T, E> Unpin for Gather<T, E> {}
 
 impl<T, E> Gather<T, E> {
     #[track_caller]
-    fn new<I, F, D>(futures: I, child: impl Fn(Rc<State<T, E>>, usize) -> D) -> Self
+    fn new<I, F, D>(
+        futures: I,
+        convert: fn(JoinError) -> E,
+        child: impl Fn(Rc<State<T, E>>, usize) -> D,
+    ) -> Self
     where
         I: IntoIterator<Item = F>,
         F: Future + 'static,
-        D: Deliver<F::Output, Output = Result<(), JoinError>> + 'static,
+        D: Deliver<F::Output, Value = ()> + 'static,
     {
         let futures = futures.into_iter();
         let context = Context::current();
@@ -128,7 +140,7 @@ impl<T, E> Gather<T, E> {
         let state = Rc::new(State {
             context: Rc::clone(&context),
             results: RefCell::new(Vec::with_capacity(likely)),
-            error: Cell::new(None),
+            failure: Cell::new(None),
             left: Cell::new(0),
             members: Rc::new(Members::with_capacity(likely)),
             heard: Cell::new(false),
@@ -142,27 +154,37 @@ impl<T, E> Gather<T, E> {
         }
         let heard = state.left.get() == 0;
         state.heard.set(heard);
-        Gather { state, scope: None, cancelled: false, over: false }
+        Gather { state, scope: None, cancelled: false, over: false, convert }
     }
 }
 
 impl<T: 'static, E: 'static> State<T, E> {
-    fn child_done(self: Rc<Self>, index: usize, outcome: Result<T, E>) -> Result<(), JoinError> {
+    fn child_done(self: Rc<Self>, index: usize, outcome: Result<T, Failure<E>>) -> Result<(), JoinError> {
         let left = self.left.get() - 1;
         self.left.set(left);
         let mut failed = false;
-        match outcome {
-            Ok(result) => self.results.borrow_mut()[index] = Some(result),
-            Err(error) => {
-                let first = self.error.take();
-                failed = first.is_none();
-                self.error.set(Some(first.unwrap_or(error)));
+        let second = match outcome {
+            Ok(result) => {
+                self.results.borrow_mut()[index] = Some(result);
+                None
             }
-        }
+            Err(failure) => {
+                let first = self.failure.take();
+                failed = first.is_none();
+                let (first, second) = match first {
+                    Some(first) => (first, Some(failure)),
+                    None => (failure, None),
+                };
+                self.failure.set(Some(first));
+                second
+            }
+        };
         if left == 0 || (failed && !self.members.were_cancelled()) {
             let context = Rc::clone(&self.context);
             context.host.defer(self);
         }
+        // At the end, because it may panic.
+        drop(second);
         Ok(())
     }
 }
@@ -184,11 +206,11 @@ struct Child<T> {
 }
 
 impl<T: 'static> Deliver<T> for Child<T> {
-    type Output = Result<(), JoinError>;
+    type Value = ();
 
     #[inline]
-    fn deliver(self, outcome: Result<T, JoinError>) -> Self::Output {
-        self.state.child_done(self.index, outcome)
+    fn deliver(self, outcome: Result<T, JoinError>) -> Result<(), JoinError> {
+        self.state.child_done(self.index, outcome.map_err(Failure::Own))
     }
 }
 
@@ -198,11 +220,15 @@ struct TryChild<T, E> {
 }
 
 impl<T: 'static, E: From<JoinError> + 'static> Deliver<Result<T, E>> for TryChild<T, E> {
-    type Output = Result<(), JoinError>;
+    type Value = ();
 
     #[inline]
-    fn deliver(self, outcome: Result<Result<T, E>, JoinError>) -> Self::Output {
-        self.state.child_done(self.index, outcome.unwrap_or_else(|error| Err(error.into())))
+    fn deliver(self, outcome: Result<Result<T, E>, JoinError>) -> Result<(), JoinError> {
+        let outcome = match outcome {
+            Ok(outcome) => outcome.map_err(Failure::Own),
+            Err(error) => Err(Failure::Join(error)),
+        };
+        self.state.child_done(self.index, outcome)
     }
 }
 
@@ -235,8 +261,11 @@ impl<T, E> Future for Gather<T, E> {
         }
         this.over = true;
         this.scope = None;
-        if let Some(error) = state.error.take() {
-            return Poll::Ready(Err(error));
+        if let Some(failure) = state.failure.take() {
+            return Poll::Ready(Err(match failure {
+                Failure::Own(error) => error,
+                Failure::Join(error) => (this.convert)(error),
+            }));
         }
         let results = std::mem::take(&mut *state.results.borrow_mut());
         Poll::Ready(Ok(results.into_iter().map(|result| result.expect("every task is done")).collect()))

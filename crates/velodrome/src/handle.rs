@@ -220,9 +220,9 @@ impl<T> Drop for Sender<T> {
 }
 
 impl<T> Deliver<T> for Sender<T> {
-    type Output = Result<(), JoinError>;
+    type Value = ();
 
-    fn deliver(self, outcome: Result<T, JoinError>) -> Self::Output {
+    fn deliver(self, outcome: Result<T, JoinError>) -> Result<(), JoinError> {
         self.send(outcome);
         Ok(())
     }

@@ -44,7 +44,7 @@ where
 pub(crate) fn create_in<F, D, T>(context: &Rc<Context>, future: F, deliver: D) -> Task<T>
 where
     F: Future + 'static,
-    D: Deliver<F::Output, Output = Result<T, JoinError>> + 'static,
+    D: Deliver<F::Output, Value = T> + 'static,
 {
     let task = spawn(&context.host, future, deliver);
     task.cell().register(context);

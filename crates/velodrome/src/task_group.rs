@@ -292,10 +292,10 @@ struct Member<E> {
 }
 
 impl<T, E: 'static> Deliver<Result<T, E>> for Member<E> {
-    type Output = Result<T, JoinError>;
+    type Value = T;
 
     #[inline]
-    fn deliver(self, outcome: Result<Result<T, E>, JoinError>) -> Self::Output {
+    fn deliver(self, outcome: Result<Result<T, E>, JoinError>) -> Result<T, JoinError> {
         let (_cell, last) = {
             let mut members = self.state.members.borrow_mut();
             (members.try_remove(self.key), members.is_empty())

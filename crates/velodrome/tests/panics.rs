@@ -1,11 +1,14 @@
 //! A panic ends its task, and the loop goes on.
 #![allow(missing_docs)]
 
-use std::future::pending;
+use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use velodrome::{
-    JoinError, MemberError, Runner, create_task, gather, run, spawn_blocking, task_group, yield_now,
+    JoinError, MemberError, Runner, create_task, gather, run, spawn_blocking, task_group, timeout,
+    try_gather, yield_now,
 };
 
 #[test]
@@ -44,16 +47,19 @@ fn the_main_futures_panic_goes_on_in_run_and_the_runner_can_be_used_again() {
     assert_eq!(runner.run(async { 1 }), 1);
 }
 
-#[test]
-fn a_destructor_that_panics_ends_its_task_only() {
-    struct Bad;
-    impl Drop for Bad {
-        fn drop(&mut self) {
-            if !std::thread::panicking() {
-                panic!("in a destructor");
-            }
+/// Panics when it is dropped.
+struct Bad;
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("in a destructor");
         }
     }
+}
+
+#[test]
+fn a_destructor_that_panics_ends_its_task_only() {
     run(async {
         let task = create_task(async {
             let _bad = Bad;
@@ -68,6 +74,73 @@ fn a_destructor_that_panics_ends_its_task_only() {
         create_task(async { Bad }).detach();
         yield_now().await;
         assert_eq!(create_task(async { 1 }).await.unwrap(), 1);
+    });
+}
+
+/// Its destructor panics after it has given something whose own does, or after a panic with such a payload.
+#[test]
+fn destructors_that_panic_one_after_the_other_end_their_task_only() {
+    struct Twice {
+        _bad: Bad,
+        panics: bool,
+    }
+    impl Future for Twice {
+        type Output = Bad;
+
+        fn poll(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Bad> {
+            if self.panics { std::panic::panic_any(Bad) } else { Poll::Ready(Bad) }
+        }
+    }
+    for panics in [false, true] {
+        run(async {
+            let task = create_task(Twice { _bad: Bad, panics });
+            match task.await {
+                Err(JoinError::Panicked(panic)) => assert_eq!(panic.to_string(), "in a destructor"),
+                _ => panic!("it did not panic"),
+            }
+        });
+    }
+}
+
+/// What a member of a gathering leaves to nobody is dropped in its last step.
+#[test]
+fn an_error_that_comes_second_and_panics_when_it_is_dropped() {
+    struct Error(Option<Bad>);
+    impl From<JoinError> for Error {
+        fn from(_error: JoinError) -> Self {
+            Error(None)
+        }
+    }
+    run(async {
+        let error = try_gather((0..3).map(|_| async { Err::<(), _>(Error(Some(Bad))) })).await.unwrap_err();
+        std::mem::forget(error.0);
+        yield_now().await;
+        let begun = gather((0..3).map(|_| async { Bad }));
+        std::mem::forget(begun.await.unwrap());
+        assert_eq!(create_task(async { 1 }).await.unwrap(), 1);
+    });
+}
+
+#[derive(Debug)]
+struct Resumed;
+
+impl From<JoinError> for Resumed {
+    fn from(error: JoinError) -> Self {
+        error.resume();
+        Resumed
+    }
+}
+
+#[test]
+fn try_gather_may_go_on_with_a_panic() {
+    run(async {
+        let gathering = create_task(async {
+            try_gather([async { if true { panic!("a member") } else { Ok::<(), Resumed>(()) } }]).await
+        });
+        match gathering.await {
+            Err(JoinError::Panicked(panic)) => assert_eq!(panic.to_string(), "a member"),
+            other => panic!("{other:?}"),
+        }
     });
 }
 

@@ -337,7 +337,7 @@ impl Drop for LocalHost {
 }
 
 /// A panic that reaches the table was printed by the panic hook; the loop goes on.
-pub(super) fn contain(function: impl FnOnce()) {
+pub(crate) fn contain(function: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(function)) {
         // Dropping a payload can panic again.
         std::mem::forget(payload);

@@ -28,7 +28,7 @@ mod waker;
 
 pub use asked::{Asked, Ran};
 pub(crate) use cell_ref::CellRef;
-pub(crate) use host_ref::{Callee, HostRef, LocalHost};
+pub(crate) use host_ref::{Callee, HostRef, LocalHost, contain};
 pub(crate) use join_handle::JoinHandle;
 pub(crate) use local_waker::LocalWaker;
 pub(crate) use own_thread::OwnThread;

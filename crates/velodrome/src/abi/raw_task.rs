@@ -29,6 +29,7 @@ use super::local_waker::LocalWaker;
 use super::own_thread::{is_this_thread, this_thread};
 use super::waker::step;
 use crate::body::{self, Deliver, Keep};
+use crate::join_error::JoinError;
 use crate::sync::{AtomicBool, AtomicUsize, Cell, Ordering, fence};
 use crate::task_cell::TaskCell;
 
@@ -78,7 +79,7 @@ where
     F: Future,
 {
     Future { future: F, deliver: D },
-    Output(D::Output),
+    Output(Result<D::Value, JoinError>),
     Empty,
 }
 
@@ -128,7 +129,7 @@ impl<F: Future, D: Deliver<F::Output>> RawTask<F, D> {
             stage.write(Stage::Empty);
             deliver
         };
-        let output = deliver.deliver(outcome);
+        let output = body::deliver(deliver, outcome);
         // SAFETY: it is empty.
         unsafe { stage.write(Stage::Output(output)) };
         true
@@ -142,7 +143,7 @@ impl<F: Future, D: Deliver<F::Output>> RawTask<F, D> {
         let stage = unsafe { &mut *Self::stage(header) };
         if let Stage::Output(output) = std::mem::replace(stage, Stage::Empty) {
             // SAFETY: the caller gives a place for this type.
-            unsafe { *to.cast::<Option<D::Output>>() = Some(output) };
+            unsafe { *to.cast::<Option<Result<D::Value, JoinError>>>() = Some(output) };
         }
     }
 
@@ -157,7 +158,7 @@ impl<F: Future, D: Deliver<F::Output>> RawTask<F, D> {
 
 /// Makes a task of a future, and queues its first step.
 #[inline]
-pub(crate) fn spawn<F, D>(host: &LocalHost, future: F, deliver: D) -> JoinHandle<D::Output>
+pub(crate) fn spawn<F, D>(host: &LocalHost, future: F, deliver: D) -> JoinHandle<Result<D::Value, JoinError>>
 where
     F: Future + 'static,
     D: Deliver<F::Output> + 'static,

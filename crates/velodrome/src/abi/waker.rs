@@ -70,7 +70,7 @@ unsafe fn run(header: NonNull<Header>) {
     // Lent: the waker owns no share, and is not dropped.
     // SAFETY: the table is for headers.
     let waker = ManuallyDrop::new(unsafe { Waker::from_raw(RawWaker::new(header.as_ptr().cast(), &WAKER)) });
-    // SAFETY: this is the step. It does not unwind (`body::step`); if it did, this function would abort.
+    // SAFETY: this is the step. It does not unwind (`body.rs`); if it did, this function would abort.
     let done = unsafe { (it.vtable.poll)(header, &mut Context::from_waker(&waker)) };
     it.clear(RUNNING);
     if done {
