@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
+use crate::abi::contain;
 use crate::handle::{Sender, Shared};
 use crate::join_error::JoinError;
 
@@ -123,7 +124,8 @@ fn work() {
     loop {
         if let Some(job) = pool.queue.pop_front() {
             drop(pool);
-            job();
+            // What is woken or dropped there may panic, and the thread is counted.
+            contain(job);
             pool = self::pool();
             continue;
         }

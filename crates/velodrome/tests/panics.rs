@@ -5,6 +5,7 @@ use std::future::{Future, pending};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use velodrome::{
     JoinError, MemberError, Runner, create_task, gather, run, spawn_blocking, task_group, timeout,
@@ -141,6 +142,23 @@ fn try_gather_may_go_on_with_a_panic() {
             Err(JoinError::Panicked(panic)) => assert_eq!(panic.to_string(), "a member"),
             other => panic!("{other:?}"),
         }
+    });
+}
+
+/// More of them than there may be threads.
+#[test]
+fn blocking_functions_whose_results_panic_leave_threads_for_others() {
+    run(async {
+        for _ in 0..100 {
+            let (go, wait) = std::sync::mpsc::channel();
+            drop(spawn_blocking(move || {
+                wait.recv().unwrap();
+                Bad
+            }));
+            go.send(()).unwrap();
+        }
+        let other = timeout(Duration::from_secs(60), spawn_blocking(|| 1));
+        assert_eq!(other.await.expect("there is no thread left").unwrap(), 1);
     });
 }
 
