@@ -67,6 +67,12 @@ impl CellRef {
         unsafe { self.header.as_ref() }.is(ALONE)
     }
 
+    #[cfg(test)]
+    pub(super) fn set_owners(&self, owners: u32) {
+        // SAFETY: this value has a share.
+        unsafe { self.header.as_ref() }.local.set(owners);
+    }
+
     pub(crate) fn is(&self, other: &CellRef) -> bool {
         self.header == other.header
     }

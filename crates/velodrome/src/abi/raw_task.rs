@@ -230,8 +230,24 @@ impl Header {
     #[inline]
     pub(super) fn retain(&self) {
         debug_assert!(self.local.get() > 0, "a share that was given up");
-        self.local.set(self.local.get() + 1);
+        let Some(local) = self.local.get().checked_add(1) else { too_many() };
+        self.local.set(local);
     }
+
+    /// One owner more, on any thread, for one who has a share.
+    #[inline]
+    pub(super) fn retain_anywhere(&self) {
+        if self.refs.fetch_add(1, Ordering::Relaxed) > usize::MAX / 2 {
+            too_many();
+        }
+    }
+}
+
+/// Shares can be leaked without end, and a count that begins anew would free what others have. So it is with `Rc` and `Arc`.
+#[cold]
+#[inline(never)]
+fn too_many() -> ! {
+    std::process::abort()
 }
 
 /// One owner less on the loop's thread.
@@ -292,5 +308,32 @@ unsafe fn free(header: NonNull<Header>) {
             free_block(header.cast(), layout);
             drop(share.release());
         }
+    }
+}
+
+#[cfg(all(test, not(velodrome_model)))]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use crate::abi::CellRef;
+
+    /// As if four billion of its `TaskRef`s had been forgotten.
+    #[test]
+    fn a_task_with_too_many_owners_ends_the_process() {
+        const CHILD: &str = "VELODROME_TOO_MANY_OWNERS";
+        const NAME: &str = "abi::raw_task::tests::a_task_with_too_many_owners_ends_the_process";
+        if std::env::var_os(CHILD).is_none() {
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            let status =
+                child.args(["--exact", NAME]).env(CHILD, "1").stdout(Stdio::null()).status().unwrap();
+            assert!(status.code().is_none(), "{status}");
+            return;
+        }
+        crate::run(async {
+            let task = CellRef::current().unwrap();
+            task.set_owners(u32::MAX);
+            std::mem::forget(task.clone());
+            std::mem::forget(task);
+        });
     }
 }

@@ -103,7 +103,7 @@ pub(super) static WAKER: RawWakerVTable =
 pub(super) unsafe fn waker_clone(data: *const ()) -> RawWaker {
     let header = data.cast::<Header>();
     // SAFETY: the waker has a share, or is lent by one who has.
-    unsafe { &*header }.refs.fetch_add(1, Ordering::Relaxed);
+    unsafe { &*header }.retain_anywhere();
     RawWaker::new(data, &WAKER)
 }
 
@@ -133,7 +133,7 @@ pub(super) unsafe fn waker_wake_by_ref(data: *const ()) {
             unsafe { wake_local(NonNull::new_unchecked(data.cast_mut().cast())) };
         }
     } else if !it.waking.swap(true, Ordering::AcqRel) {
-        it.refs.fetch_add(1, Ordering::Relaxed);
+        it.retain_anywhere();
         // SAFETY: `step_remote` takes the share over that was just taken, unless the loop is closed.
         if !unsafe { it.host.try_schedule(step_remote, data.cast_mut().cast()) } {
             // SAFETY: then it is ours still.
