@@ -42,10 +42,15 @@ unsafe extern "C" fn step_remote(data: *mut c_void) {
     // Acquire: what the other thread did before it woke is visible to the poll.
     it.waking.swap(false, Ordering::AcqRel);
     // Somebody else's loop may have moved to another thread, where a task cannot follow it.
-    if is_this_thread(it.owner) && !it.is(QUEUED | RUNNING | DONE) {
-        it.retain();
-        // SAFETY: on the loop's thread, with the share just taken.
-        unsafe { run(header) };
+    if is_this_thread(it.owner) {
+        if it.is(RUNNING) {
+            // Somebody else's loop is run again within the step.
+            it.set(WOKEN);
+        } else if !it.is(QUEUED | DONE) {
+            it.retain();
+            // SAFETY: on the loop's thread, with the share just taken.
+            unsafe { run(header) };
+        }
     }
     // SAFETY: the share that was handed over.
     unsafe { release(header) };
