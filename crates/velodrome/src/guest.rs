@@ -189,8 +189,9 @@ impl<F: Future + ?Sized> GuestTask<F> {
             },
             || drop(slot.borrow_mut().take()),
         );
-        if polled.is_pending() && !std::mem::replace(&mut self.has_waker, true) {
-            self.cell.set_waker(waker.clone());
+        if polled.is_pending() {
+            self.has_waker = true;
+            self.cell.set_waker(waker);
         }
         polled
     }

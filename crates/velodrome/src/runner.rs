@@ -207,7 +207,7 @@ impl Runner {
         });
         let waker = Waker::from(Arc::clone(&main));
         let cell = CellRef::alone(&self.context.host);
-        cell.set_waker(waker.clone());
+        cell.set_waker(&waker);
         cell.clone().register(&self.context);
         let finish = Finish(cell.clone());
         let future = pin!(Some(future));

@@ -154,8 +154,10 @@ impl TaskCell {
     }
 
     /// How a main future is woken.
-    pub(crate) fn set_waker(&self, waker: Waker) {
-        self.rare().waker.set(Some(waker));
+    pub(crate) fn set_waker(&self, waker: &Waker) {
+        let kept = &self.rare().waker;
+        let same = kept.take().filter(|kept| kept.will_wake(waker));
+        kept.set(Some(same.unwrap_or_else(|| waker.clone())));
     }
 
     pub(crate) fn wake_main(&self) {

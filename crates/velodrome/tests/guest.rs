@@ -4,11 +4,12 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::task::{Poll, Waker};
+use std::task::{Poll, Wake, Waker};
 use std::thread;
 
 use velodrome::create_task;
@@ -134,4 +135,23 @@ fn a_wake_from_a_thread_that_the_loop_hears_of_within_the_step() {
     event_loop.run_ready();
     assert_eq!(polls.get(), 2);
     assert!(main.poll(Waker::noop()).is_ready());
+}
+
+#[test]
+fn who_polled_last_is_woken_by_a_cancellation() {
+    struct Counter(AtomicU32);
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let event_loop = Loop::new();
+    let mut task = GuestTask::new(&event_loop.guest(), Box::pin(pending::<()>()));
+    let counters = [0, 1].map(|_| Arc::new(Counter(AtomicU32::new(0))));
+    for counter in &counters {
+        assert!(task.poll(&Waker::from(Arc::clone(counter))).is_pending());
+    }
+    task.cancel();
+    assert_eq!(counters.each_ref().map(|it| it.0.load(Ordering::Relaxed)), [0, 1]);
+    assert_eq!(counters.each_ref().map(Arc::strong_count), [1, 2]);
 }
