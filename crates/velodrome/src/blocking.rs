@@ -1,7 +1,7 @@
 //! [`spawn_blocking`]: functions that block, in threads of their own.
 //!
-//! The pool is one per process: threads are made when all are busy, up to as many as asyncio's default executor has, and
-//! end when they were idle for a while.
+//! The pool is one per process, also in the child of a fork: threads are made when all are busy, up to as many as asyncio's
+//! default executor has, and end when they were idle for a while.
 //!
 //! What must stay true: there are as many waiting threads as queued jobs, or all threads there may be; nothing is dropped under
 //! the lock.
@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
@@ -25,18 +25,45 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-#[derive(Default)]
 struct Pool {
+    /// Whose threads these are.
+    process: OnceLock<u32>,
+    state: Mutex<State>,
+    work: Condvar,
+    /// That of a child, which a fork has left without the threads of this one, and perhaps with its lock held.
+    childs: OnceLock<Box<Pool>>,
+}
+
+struct State {
     queue: VecDeque<Job>,
     idle: usize,
     threads: usize,
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { queue: VecDeque::new(), idle: 0, threads: 0 });
-static WORK: Condvar = Condvar::new();
+impl Pool {
+    const fn new() -> Self {
+        Pool {
+            process: OnceLock::new(),
+            state: Mutex::new(State { queue: VecDeque::new(), idle: 0, threads: 0 }),
+            work: Condvar::new(),
+            childs: OnceLock::new(),
+        }
+    }
 
-fn pool() -> MutexGuard<'static, Pool> {
-    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+    /// That of this process.
+    fn get() -> &'static Pool {
+        static FIRST: Pool = Pool::new();
+        let process = std::process::id();
+        let mut pool = &FIRST;
+        while *pool.process.get_or_init(|| process) != process {
+            pool = pool.childs.get_or_init(|| Box::new(Pool::new()));
+        }
+        pool
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// As many as `concurrent.futures` makes.
@@ -94,47 +121,48 @@ impl<T> Future for Blocking<T> {
 }
 
 fn queue(job: Job) {
-    let mut pool = pool();
-    pool.queue.push_back(job);
-    if pool.queue.len() <= pool.idle || pool.threads == most_threads() {
-        WORK.notify_one();
+    let pool = Pool::get();
+    let mut state = pool.state();
+    state.queue.push_back(job);
+    if state.queue.len() <= state.idle || state.threads == most_threads() {
+        pool.work.notify_one();
         return;
     }
-    pool.threads += 1;
-    drop(pool);
-    if let Err(error) = thread::Builder::new().name("velodrome-blocking".into()).spawn(work) {
-        no_thread(&error);
+    state.threads += 1;
+    drop(state);
+    if let Err(error) = thread::Builder::new().name("velodrome-blocking".into()).spawn(|| work(pool)) {
+        no_thread(pool, &error);
     }
 }
 
 /// The jobs wait for the threads there are; without any, nobody would ever come.
-fn no_thread(error: &io::Error) {
-    let mut pool = pool();
-    pool.threads -= 1;
-    if pool.threads == 0 {
-        let jobs = std::mem::take(&mut pool.queue);
-        drop(pool);
+fn no_thread(pool: &Pool, error: &io::Error) {
+    let mut state = pool.state();
+    state.threads -= 1;
+    if state.threads == 0 {
+        let jobs = std::mem::take(&mut state.queue);
+        drop(state);
         drop(jobs);
         panic!("no thread could be started: {error}");
     }
 }
 
-fn work() {
-    let mut pool = pool();
+fn work(pool: &Pool) {
+    let mut state = pool.state();
     loop {
-        if let Some(job) = pool.queue.pop_front() {
-            drop(pool);
+        if let Some(job) = state.queue.pop_front() {
+            drop(state);
             // What is woken or dropped there may panic, and the thread is counted.
             contain(job);
-            pool = self::pool();
+            state = pool.state();
             continue;
         }
-        pool.idle += 1;
-        let waited = WORK.wait_timeout_while(pool, PATIENCE, |pool| pool.queue.is_empty());
-        pool = waited.unwrap_or_else(PoisonError::into_inner).0;
-        pool.idle -= 1;
-        if pool.queue.is_empty() {
-            pool.threads -= 1;
+        state.idle += 1;
+        let waited = pool.work.wait_timeout_while(state, PATIENCE, |state| state.queue.is_empty());
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.idle -= 1;
+        if state.queue.is_empty() {
+            state.threads -= 1;
             return;
         }
     }
