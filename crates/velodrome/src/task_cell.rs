@@ -69,10 +69,34 @@ pub(crate) struct TaskCell {
     rare: OnceCell<Box<Rare>>,
 }
 
+impl Scope {
+    /// Whether a cancellation that comes from within goes no further.
+    fn takes_back(&self) -> bool {
+        self.kind == Kind::Catches || self.sent > 0
+    }
+
+    fn ask(&mut self) -> Asked {
+        self.told = Told::Cancel;
+        match &self.members {
+            Some(members) => Asked::Members(Rc::clone(members)),
+            None => Asked::Itself(self.waker.clone()),
+        }
+    }
+}
+
 /// Who is to end what is in a scope.
 enum Asked {
     Members(Rc<Members>),
     Itself(Option<Waker>),
+}
+
+impl Asked {
+    fn tell(self) {
+        match self {
+            Asked::Members(members) => members.cancel(),
+            Asked::Itself(waker) => waker.into_iter().for_each(Waker::wake),
+        }
+    }
 }
 
 /// What few tasks need.
@@ -228,23 +252,29 @@ impl TaskCell {
                 .copied()
                 .filter(|&scope| !catching.iter().any(|&other| above(other).any(|it| it == scope)))
                 .collect();
-            for scope in innermost {
-                let scope = &mut scopes[scope];
-                scope.told = Told::Cancel;
-                asked.push(match &scope.members {
-                    Some(members) => Asked::Members(Rc::clone(members)),
-                    None => Asked::Itself(scope.waker.clone()),
-                });
-            }
+            asked.extend(innermost.into_iter().map(|scope| scopes[scope].ask()));
         }
         let any = !asked.is_empty();
-        for asked in asked {
-            match asked {
-                Asked::Members(members) => members.cancel(),
-                Asked::Itself(waker) => waker.into_iter().for_each(Waker::wake),
-            }
-        }
+        asked.into_iter().for_each(Asked::tell);
         any
+    }
+
+    /// Asks for what a scope did not hear: the next one from here on that catches, or that may have sent it, or the root.
+    fn send_on(&self, mut scope: usize) {
+        let asked = {
+            let mut scopes = self.rare().scopes.borrow_mut();
+            loop {
+                match scopes.get_mut(scope) {
+                    Some(it) if it.takes_back() => break Some(it.ask()),
+                    Some(it) => scope = it.parent,
+                    None => break None,
+                }
+            }
+        };
+        match asked {
+            Some(asked) => asked.tell(),
+            None => self.told.set(Told::Cancel),
+        }
     }
 
     /// Asks what is in a scope to end, which counts as a cancellation until the scope is left. `false` if nothing in it wants to
@@ -264,7 +294,7 @@ impl TaskCell {
         let mut scopes = self.rare().scopes.borrow_mut();
         let mut scope = self.current.get() as usize;
         while let Some(it) = scopes.get_mut(scope) {
-            if it.kind == Kind::Catches || it.sent > 0 {
+            if it.takes_back() {
                 it.told = Told::Unwind;
                 return;
             }
@@ -427,14 +457,14 @@ impl Drop for Restore<'_> {
 impl Drop for ScopeGuard {
     fn drop(&mut self) {
         let scope = self.cell.rare().scopes.borrow_mut().try_remove(self.scope);
-        let sent = scope.as_ref().map_or(0, |scope| scope.sent);
+        let Some(Scope { parent, sent, told, .. }) = scope else { return };
+        // Those that it has sent itself end with it.
+        let others = self.cell.cancelling() > self.cancelling + sent;
         self.cell.cancelling.set(self.cell.cancelling.get().saturating_sub(sent));
-        // It came while what is in the scope was being polled, for the last time: it is for what comes next.
-        let unheard = scope.as_ref().is_some_and(|scope| scope.told == Told::Cancel);
-        drop(scope);
-        if unheard {
-            self.cell.told.set(Told::Cancel);
-            // Or it was asked before, and this step is the one that it was woken for.
+        // It came while what is in the scope was being polled, for the last time, or is what this step was to tell: it is for what
+        // comes next.
+        if told == Told::Cancel && (sent == 0 || others) {
+            self.cell.send_on(parent);
             self.cell.wake();
         }
     }

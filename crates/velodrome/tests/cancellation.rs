@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use velodrome::{
-    Event, MemberError, all_tasks, catch_cancel, create_task, current_task, gather, run, sleep, task_group,
-    timeout, try_gather, yield_now,
+    Elapsed, Event, MemberError, all_tasks, catch_cancel, create_task, current_task, gather, run, sleep,
+    task_group, timeout, try_gather, yield_now,
 };
 
 type Trace = Rc<RefCell<Vec<&'static str>>>;
@@ -106,6 +106,74 @@ fn a_cancellation_that_nobody_heard_is_for_what_comes_next() {
             assert!(outcome.unwrap_err().is_cancelled());
         });
     }
+}
+
+/// What a timeout asked to end is given up unheard: the timeout hears of that, and nobody around it.
+#[test]
+fn a_timeout_that_nobody_heard_is_over_or_in_time_and_cancels_nothing() {
+    for (deep, goes_on, expected) in
+        [(false, false, Ok(7)), (false, true, Err(Elapsed)), (true, false, Ok(7)), (true, true, Ok(7))]
+    {
+        run(async {
+            let event = Rc::new(Event::new());
+            let waited = Rc::clone(&event);
+            let task = create_task(async move {
+                let inner = async {
+                    let caught = async { drop(catch_cancel(pending::<()>()).await) };
+                    futures_lite::future::or(waited.wait(), caught).await;
+                    if goes_on {
+                        pending::<()>().await;
+                    }
+                };
+                let outcome = timeout(Duration::from_millis(1), async {
+                    if deep {
+                        drop(catch_cancel(inner).await)
+                    } else {
+                        inner.await
+                    }
+                    7
+                });
+                let outcome = outcome.await;
+                yield_now().await;
+                outcome
+            });
+            let asked = task.task_ref();
+            while asked.cancelling() == 0 {
+                yield_now().await;
+            }
+            event.set();
+            let ended = timeout(Duration::from_secs(60), task).await.expect("it is not heard of");
+            assert_eq!(ended.expect("it was cancelled"), expected);
+            assert_eq!(asked.cancelling(), 0);
+        });
+    }
+}
+
+/// What a group asked to end in its block, because a member has failed, is given up unheard.
+#[test]
+fn a_group_whose_block_ends_before_it_has_heard_cancels_nothing_else() {
+    run(async {
+        let event = Rc::new(Event::new());
+        let waited = Rc::clone(&event);
+        let task = create_task(async move {
+            let outcome = task_group(async |group| {
+                group.create_task(async { Err::<(), _>("failed") }).detach();
+                let caught = async { drop(catch_cancel(pending::<()>()).await) };
+                futures_lite::future::or(waited.wait(), caught).await;
+                Ok(())
+            });
+            let errors = outcome.await.unwrap_err().errors;
+            assert!(matches!(errors[..], [MemberError::Failed("failed")]));
+            yield_now().await;
+        });
+        let asked = task.task_ref();
+        while asked.cancelling() == 0 {
+            yield_now().await;
+        }
+        event.set();
+        timeout(Duration::from_secs(60), task).await.expect("it waits on").expect("it was cancelled");
+        assert_eq!(asked.cancelling(), 0);
+    });
 }
 
 #[test]
