@@ -3,7 +3,6 @@
 //! What must stay true: a panic of the future, also one in its destructors, ends in the outcome and nowhere else, and so does one
 //! of whatever else of the program's runs on the way to that; the future is dropped before anybody hears of the outcome.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
 
@@ -76,12 +75,4 @@ pub(crate) fn step<T>(
     drop(entered);
     cell.finish();
     Poll::Ready(outcome)
-}
-
-/// What a panic said, if it said it in words.
-pub(crate) fn words(payload: &(dyn Any + Send)) -> &str {
-    match payload.downcast_ref::<&str>() {
-        Some(text) => text,
-        None => payload.downcast_ref::<String>().map_or("(no words)", String::as_str),
-    }
 }

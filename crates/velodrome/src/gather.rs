@@ -55,7 +55,7 @@ where
 /// The other tasks are not cancelled by that: they go on, and nobody waits for them (a [task group](crate::task_group) does
 /// both). Dropping what this returns before it is done cancels them all.
 ///
-/// The error has to be able to say that a task panicked or was cancelled; `Box<dyn Error>` and `io::Error` can.
+/// The error has to be able to say that a task panicked or was cancelled; `Box<dyn Error + Send + Sync>` and `io::Error` can.
 ///
 /// # Panics
 ///

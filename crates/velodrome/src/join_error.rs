@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 
+use crate::abi::Payload;
+
 /// Why a task ended without a result.
 ///
 /// ```
@@ -32,7 +34,7 @@ pub enum JoinError {
 
 impl JoinError {
     pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Self {
-        JoinError::Panicked(Panic(payload))
+        JoinError::Panicked(Panic(Payload::new(payload)))
     }
 
     /// Goes on panicking with what the task panicked with, and gives everything else back.
@@ -48,7 +50,7 @@ impl JoinError {
     #[track_caller]
     pub fn resume(self) -> Self {
         match self {
-            JoinError::Panicked(Panic(payload)) => std::panic::resume_unwind(payload),
+            JoinError::Panicked(Panic(payload)) => std::panic::resume_unwind(payload.into_inner()),
             other => other,
         }
     }
@@ -82,7 +84,7 @@ impl From<JoinError> for io::Error {
 ///     }
 /// });
 /// ```
-pub struct Panic(pub(crate) Box<dyn Any + Send>);
+pub struct Panic(Payload);
 
 impl Panic {
     /// The payload, as `std::panic::catch_unwind` gives it.
@@ -95,18 +97,18 @@ impl Panic {
     /// assert_eq!(panic.into_payload().downcast_ref(), Some(&"oh"));
     /// ```
     pub fn into_payload(self) -> Box<dyn Any + Send> {
-        self.0
+        self.0.into_inner()
     }
 }
 
 impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(crate::body::words(&*self.0))
+        f.write_str(self.0.words())
     }
 }
 
 impl fmt::Debug for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Panic").field(&crate::body::words(&*self.0)).finish()
+        f.debug_tuple("Panic").field(&self.0.words()).finish()
     }
 }

@@ -40,6 +40,26 @@ fn other_tasks_go_on() {
     assert_eq!(count, 100);
 }
 
+/// Programs let errors of any kind out by `?`, and may log them in another thread.
+#[test]
+fn an_error_of_a_task_or_a_group_becomes_any_error() {
+    type Any = Box<dyn std::error::Error + Send + Sync>;
+    let outcome: Result<(), Any> = run(async {
+        let _failed = create_task(async { panic!("as a task") }).await?;
+        Ok(())
+    });
+    assert_eq!(outcome.unwrap_err().to_string(), "the task panicked: as a task");
+    let outcome: Result<(), Any> = run(async {
+        task_group(async |group| {
+            group.create_task(async { if true { panic!("as a member") } else { Ok(()) } }).detach();
+            Ok::<(), String>(())
+        })
+        .await?;
+        Ok(())
+    });
+    assert_eq!(outcome.unwrap_err().to_string(), "a task group failed: panicked: as a member");
+}
+
 #[test]
 fn the_main_futures_panic_goes_on_in_run_and_the_runner_can_be_used_again() {
     let runner = Runner::new().unwrap();

@@ -9,6 +9,7 @@
 //! - `blocks.rs` keeps memory for tasks.
 //! - `raw_task.rs` is a task's memory, `waker.rs` what wakes it and its steps; `cell_ref.rs` holds what is known of it,
 //!   `join_handle.rs` awaits it, `task_timer.rs` wakes it at a time; `local_waker.rs` is for who keeps its waker on its thread.
+//! - `payload.rs` is what a panic carries.
 //!
 //! What must stay true: everything that is called through the table is called with the `data` that it was made for;
 //! nothing unwinds out of an `extern "C"` function.
@@ -21,6 +22,7 @@ mod host_ref;
 mod join_handle;
 mod local_waker;
 mod own_thread;
+mod payload;
 mod raw_task;
 mod serve;
 mod task_timer;
@@ -32,6 +34,7 @@ pub(crate) use host_ref::{Callee, HostRef, LocalHost, contain};
 pub(crate) use join_handle::JoinHandle;
 pub(crate) use local_waker::LocalWaker;
 pub(crate) use own_thread::OwnThread;
+pub(crate) use payload::Payload;
 pub(crate) use raw_task::spawn;
 pub(crate) use serve::{HostTable, Job, host_of, table};
 pub(crate) use task_timer::TaskTimer;
