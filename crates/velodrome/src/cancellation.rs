@@ -113,7 +113,7 @@ pub(crate) async fn propagate<T>() -> T {
 ///
 /// In a task of another executor nothing is ever cancelled.
 pub fn catch_cancel<F: Future>(future: F) -> CatchCancel<F> {
-    CatchCancel { future: Some(future), scope: None, begun: false }
+    CatchCancel { future: Some(future), scope: None }
 }
 
 pin_project! {
@@ -129,7 +129,6 @@ pin_project! {
         future: Option<F>,
         // Behind the future, so that it is dropped after it.
         scope: Option<ScopeGuard>,
-        begun: bool,
     }
 }
 
@@ -144,9 +143,7 @@ impl<F: Future> Future for CatchCancel<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if !std::mem::replace(this.begun, true) {
-            *this.scope = ScopeGuard::new(Kind::Catches);
-        }
+        ScopeGuard::follow(this.scope, Kind::Catches, None);
         let mut future = this.future.as_mut().as_pin_mut().expect("polled after its end");
         let mut cancelled = this.scope.as_ref().is_some_and(|scope| scope.told() != Told::Nothing);
         if !cancelled {

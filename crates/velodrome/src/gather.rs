@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::join_error::JoinError;
 use crate::members::Members;
 use crate::task::create_in;
-use crate::task_cell::{ScopeGuard, Told};
+use crate::task_cell::{Kind, ScopeGuard, Told};
 
 /// Runs futures at once, each as a task, and collects what they give, in their order.
 ///
@@ -238,8 +238,8 @@ impl<T, E> Future for Gather<T, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         assert!(!self.over, "polled after its end");
         let this = &mut *self;
-        if this.scope.is_none() && !this.state.heard.get() {
-            this.scope = ScopeGuard::of_members(&this.state.members);
+        if !this.state.heard.get() {
+            ScopeGuard::follow(&mut this.scope, Kind::Catches, Some(&this.state.members));
         }
         // (The tasks were cancelled when it was told.)
         let state = &*this.state;

@@ -341,7 +341,7 @@ impl CellRef {
     }
 }
 
-/// A scope of the task in which it was made; the scope ends when this is dropped.
+/// A scope of the task that polls what is in it; the scope ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct ScopeGuard {
     cell: CellRef,
@@ -351,14 +351,43 @@ pub(crate) struct ScopeGuard {
 }
 
 impl ScopeGuard {
+    /// Makes the scope of a future that is about to be polled, or moves it to the task that does so, if that is another one: a
+    /// future can be begun by one task and go on in the next. It may have tasks that end with it. Says whether there is a new one.
+    ///
     /// `None` where no task of ours is being polled, as in another executor: nobody can be cancelled there.
-    pub(crate) fn new(kind: Kind) -> Option<Self> {
-        Self::with(kind, None)
+    #[inline]
+    pub(crate) fn follow(scope: &mut Option<Self>, kind: Kind, members: Option<&Rc<Members>>) -> bool {
+        match scope {
+            None => *scope = Self::with(kind, members.cloned()),
+            Some(here) if !here.cell.is_other() => return false,
+            Some(_) => Self::move_here(scope, kind, members),
+        }
+        true
     }
 
-    /// A scope that catches, and has tasks that end with it.
-    pub(crate) fn of_members(members: &Rc<Members>) -> Option<Self> {
-        Self::with(Kind::Catches, Some(Rc::clone(members)))
+    #[cold]
+    fn move_here(scope: &mut Option<Self>, kind: Kind, members: Option<&Rc<Members>>) {
+        let (told, sent) = match scope {
+            Some(here) => here.empty(),
+            None => Default::default(),
+        };
+        *scope = None;
+        *scope = Self::with(kind, members.cloned());
+        if let Some(Self { cell, scope, .. }) = scope {
+            cell.cancelling.set(cell.cancelling.get().saturating_add(sent));
+            let scope = &mut cell.rare().scopes.borrow_mut()[*scope];
+            (scope.told, scope.sent) = (told, sent);
+        }
+    }
+
+    /// What the scope was told, and how many cancellations it has sent, for another one.
+    fn empty(&self) -> (Told, u32) {
+        let (told, sent) = {
+            let scope = &mut self.cell.rare().scopes.borrow_mut()[self.scope];
+            (std::mem::take(&mut scope.told), std::mem::take(&mut scope.sent))
+        };
+        self.cell.cancelling.set(self.cell.cancelling.get().saturating_sub(sent));
+        (told, sent)
     }
 
     fn with(kind: Kind, members: Option<Rc<Members>>) -> Option<Self> {

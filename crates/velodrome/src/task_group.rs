@@ -74,9 +74,13 @@ where
 {
     let group = TaskGroup::new();
     let members = CancelMembers(Rc::clone(&group.state));
-    let outcome =
-        Block { block: Some(block(&group)), outcome: None, scope: None, state: Rc::clone(&group.state) }
-            .await;
+    let outcome = Block {
+        block: Some(block(&group)),
+        outcome: None,
+        scope: Scope::default(),
+        state: Rc::clone(&group.state),
+    }
+    .await;
     drop(members);
     outcome
 }
@@ -345,11 +349,12 @@ pin_project! {
         #[pin]
         block: Option<B>,
         outcome: Option<Result<T, E>>,
-        scope: Option<Scope>,
+        scope: Scope,
         state: Rc<State<E>>,
     }
 }
 
+#[derive(Default)]
 struct Scope {
     guard: Option<ScopeGuard>,
     /// The task around was cancelled.
@@ -365,11 +370,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let state = &**this.state;
-        let scope = this.scope.get_or_insert_with(|| {
-            let guard = ScopeGuard::new(Kind::Catches);
-            state.block.set(guard.as_ref().map(ScopeGuard::scope));
-            Scope { guard, cancelled: false }
-        });
+        let scope = this.scope;
+        if ScopeGuard::follow(&mut scope.guard, Kind::Catches, None) && this.block.is_some() {
+            state.block.set(scope.guard.as_ref().map(ScopeGuard::scope));
+        }
         if scope.guard.as_ref().is_some_and(|guard| guard.told() != Told::Nothing) {
             scope.cancelled = true;
             this.block.set(None);

@@ -50,7 +50,7 @@ impl From<Elapsed> for std::io::Error {
 /// });
 /// ```
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
-    Timeout { future: Some(future), sleep: sleep(duration), scope: None, begun: false }
+    Timeout { future: Some(future), sleep: sleep(duration), scope: None }
 }
 
 /// Drives a future until a point in time: see [`timeout`].
@@ -63,7 +63,7 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
 /// assert!(run(timeout_at(deadline, std::future::pending::<()>())).is_err());
 /// ```
 pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
-    Timeout { future: Some(future), sleep: sleep_until(deadline), scope: None, begun: false }
+    Timeout { future: Some(future), sleep: sleep_until(deadline), scope: None }
 }
 
 pin_project! {
@@ -80,7 +80,6 @@ pin_project! {
         future: Option<F>,
         sleep: Sleep,
         scope: Option<ScopeGuard>,
-        begun: bool,
     }
 }
 
@@ -95,9 +94,7 @@ impl<F: Future> Future for Timeout<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        if !std::mem::replace(this.begun, true) {
-            *this.scope = ScopeGuard::new(Kind::Sends);
-        }
+        ScopeGuard::follow(this.scope, Kind::Sends, None);
         let mut future = this.future.as_mut().as_pin_mut().expect("polled after its end");
         let polled = match this.scope {
             Some(scope) => scope.poll(cx.waker(), || future.as_mut().poll(cx)),

@@ -1,7 +1,7 @@
 //! Who hears of a cancellation, and when.
 #![allow(missing_docs)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -174,6 +174,60 @@ fn a_group_whose_block_ends_before_it_has_heard_cancels_nothing_else() {
         timeout(Duration::from_secs(60), task).await.expect("it waits on").expect("it was cancelled");
         assert_eq!(asked.cancelling(), 0);
     });
+}
+
+/// As with what a select leaves, which somebody makes a task of.
+#[test]
+fn a_future_that_goes_on_in_another_task_hears_what_that_is_told() {
+    async fn cleans_up(said: Trace) {
+        if let Err(cancelled) = catch_cancel(pending::<()>()).await {
+            yield_now().await;
+            said.borrow_mut().push("cleaned up");
+            cancelled.propagate::<()>().await;
+        }
+    }
+    type Waits = fn(Trace) -> Pin<Box<dyn Future<Output = ()>>>;
+    let waits: [Waits; 4] = [
+        |said| Box::pin(cleans_up(said)),
+        |said| Box::pin(async { timeout(Duration::from_secs(3600), cleans_up(said)).await.unwrap() }),
+        |said| Box::pin(async { drop(gather([cleans_up(said)]).await) }),
+        |said| {
+            Box::pin(async {
+                let members = task_group(async |group| {
+                    let member = async {
+                        cleans_up(said).await;
+                        Ok(())
+                    };
+                    group.create_task(member).detach();
+                    pending::<Result<(), ()>>().await
+                });
+                drop(members.await);
+            })
+        },
+    ];
+    for wait in waits {
+        let said = trace();
+        run(async {
+            let kept = Rc::new(Cell::new(None));
+            let (begun, saying) = (Rc::clone(&kept), Rc::clone(&said));
+            let first = create_task(async move {
+                let mut waiting = wait(saying);
+                assert!(futures_lite::future::poll_once(&mut waiting).await.is_none());
+                begun.set(Some(waiting));
+                pending::<()>().await;
+            });
+            yield_now().await;
+            let next = create_task(kept.take().unwrap());
+            yield_now().await;
+            first.cancel();
+            let ended = timeout(Duration::from_secs(60), first).await.expect("it is not heard of");
+            assert!(ended.unwrap_err().is_cancelled());
+            assert!(!next.is_done() && said.borrow().is_empty());
+            next.cancel();
+            assert!(next.await.unwrap_err().is_cancelled());
+            assert_eq!(*said.borrow(), ["cleaned up"]);
+        });
+    }
 }
 
 #[test]

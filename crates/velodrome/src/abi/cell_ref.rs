@@ -61,6 +61,13 @@ impl CellRef {
         }
     }
 
+    /// Whether another task than this is being polled.
+    #[inline]
+    pub(crate) fn is_other(&self) -> bool {
+        let current = CURRENT.get();
+        !current.is_null() && !std::ptr::eq(current, self.header.as_ptr())
+    }
+
     /// Whether it has no future here: whoever polls it has that.
     pub(crate) fn is_alone(&self) -> bool {
         // SAFETY: this value has a share.
