@@ -68,7 +68,8 @@ impl Pool {
 
 /// As many as `concurrent.futures` makes.
 fn most_threads() -> usize {
-    thread::available_parallelism().map_or(1, usize::from).saturating_add(4).min(32)
+    static MOST: OnceLock<usize> = OnceLock::new();
+    *MOST.get_or_init(|| thread::available_parallelism().map_or(1, usize::from).saturating_add(4).min(32))
 }
 
 /// Runs a function that blocks in another thread: asyncio's `to_thread`.
