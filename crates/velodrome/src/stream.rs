@@ -1,5 +1,44 @@
 //! What all byte streams have: reading and writing, and the traits of `futures-io` and tokio.
 
+/// Less room than this is not worth a read.
+const LITTLE: usize = 4096;
+
+/// A buffer that is read into, with room behind what was read, which goes when this does.
+pub(crate) struct Filling<'a> {
+    buffer: &'a mut Vec<u8>,
+    before: usize,
+    filled: usize,
+}
+
+impl<'a> Filling<'a> {
+    pub(crate) fn new(buffer: &'a mut Vec<u8>) -> Self {
+        let filled = buffer.len();
+        Filling { buffer, before: filled, filled }
+    }
+
+    /// Where to read to next: what is left of the room, as long as that is not little.
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        if self.buffer.len() - self.filled < LITTLE {
+            self.buffer.resize(self.filled + self.filled.max(LITTLE), 0);
+        }
+        &mut self.buffer[self.filled..]
+    }
+
+    pub(crate) fn has(&mut self, size: usize) {
+        self.filled += size;
+    }
+
+    pub(crate) fn so_far(&self) -> usize {
+        self.filled - self.before
+    }
+}
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        self.buffer.truncate(self.filled);
+    }
+}
+
 /// Gives a type with a field `io: AsyncFd<...>` and a function `read_once` the methods of a stream that can be read.
 macro_rules! readable {
     ($name:ident) => {
@@ -63,7 +102,7 @@ macro_rules! readable {
                 Ok(())
             }
 
-            /// Reads to the end. Says how much that was.
+            /// Reads to the end. Says how much that was. What was read before an error, or before this is dropped, is in the buffer.
             ///
             /// # Errors
             ///
@@ -83,14 +122,11 @@ macro_rules! readable {
             /// # Ok::<(), std::io::Error>(())
             /// ```
             pub async fn read_to_end(&self, buffer: &mut Vec<u8>) -> std::io::Result<usize> {
-                let before = buffer.len();
+                let mut filling = crate::stream::Filling::new(buffer);
                 loop {
-                    let filled = buffer.len();
-                    buffer.resize(filled + filled.max(4096), 0);
-                    let size = self.read(&mut buffer[filled..]).await;
-                    buffer.truncate(filled + *size.as_ref().unwrap_or(&0));
-                    if size? == 0 {
-                        return Ok(buffer.len() - before);
+                    match self.read(filling.room()).await? {
+                        0 => return Ok(filling.so_far()),
+                        size => filling.has(size),
                     }
                 }
             }

@@ -382,3 +382,19 @@ fn what_several_tasks_write_to_one_stream_comes_through() {
         });
     }
 }
+
+#[test]
+fn what_was_read_before_the_end_was_given_up_is_in_the_buffer_and_nothing_else() {
+    run(async {
+        let (one, other) = UnixStream::pair().unwrap();
+        let mut all = b"before".to_vec();
+        other.write_all(b" and after").await.unwrap();
+        let outcome = timeout(Duration::from_millis(5), one.read_to_end(&mut all)).await;
+        assert!(outcome.is_err());
+        assert_eq!(all, b"before and after");
+        other.write_all(b", and the end").await.unwrap();
+        drop(other);
+        assert_eq!(one.read_to_end(&mut all).await.unwrap(), 13);
+        assert_eq!(all, b"before and after, and the end");
+    });
+}
