@@ -260,7 +260,7 @@ def _tls_settle(
     stages: list[object],
 ) -> None: ...
 
-# The transport of a connected stream socket.
+# The transport of a socket of datagrams.
 @disjoint_base
 class DatagramTransport(asyncio.transports._FlowControlMixin, asyncio.DatagramTransport):
     max_size: int
@@ -317,6 +317,7 @@ class DatagramTransport(asyncio.transports._FlowControlMixin, asyncio.DatagramTr
     def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None: ...
     def _call_connection_lost(self, exc: BaseException | None, /) -> None: ...
 
+# The transport of a connected stream socket.
 @disjoint_base
 class SocketTransport(asyncio.transports._FlowControlMixin):
     max_size: int
