@@ -142,6 +142,75 @@ print([name for name in sys.modules.keys() - before if name.partition(".")[0] !=
     assert done.stdout == "[]\n"
 
 
+def test_functions_that_a_tool_has_wrapped_are_looked_behind(run_python):
+    """Ours are made of asyncio's own, and behave as that does, whatever a tracer has put around it before."""
+    done = run_python(
+        """
+import asyncio, functools, inspect, types
+
+def wrapped(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+    return wrapper
+
+places = [
+    asyncio.streams, asyncio.StreamReader, asyncio.StreamReaderProtocol, asyncio.tasks, asyncio.TaskGroup,
+    asyncio.subprocess, asyncio.subprocess.SubprocessStreamProtocol, asyncio.BaseEventLoop, asyncio.Runner,
+    asyncio.unix_events._UnixSelectorEventLoop, asyncio.Semaphore, asyncio.sslproto.SSLProtocol,
+]
+own = [(place, name, value) for place in places for name, value in vars(place).items()
+       if isinstance(value, types.FunctionType)]
+for place, name, value in own:
+    setattr(place, name, wrapped(value))
+import velodrome
+for place, name, value in own:
+    setattr(place, name, value)
+print(velodrome.open_connection.__code__ is asyncio.open_connection.__code__)
+print(inspect.signature(velodrome.create_task) == inspect.signature(asyncio.create_task))
+
+async def main():
+    async def echo(reader, writer):
+        writer.write(await reader.read())
+        writer.close()
+
+    server = await velodrome.start_server(echo, "127.0.0.1", 0)
+    reader, writer = await velodrome.open_connection(*server.sockets[0].getsockname())
+    writer.write(b"over a socket")
+    writer.write_eof()
+    print(await reader.read(), type(reader) is velodrome.StreamReader)
+    writer.close()
+    server.close()
+    process = await velodrome.create_subprocess_exec("echo", "-n", "over a pipe", stdout=-1)
+    print((await process.communicate())[0])
+
+velodrome.run(main())
+"""
+    )
+    assert done.stdout.splitlines() == ["True", "True", "b'over a socket' True", "b'over a pipe'"]
+
+
+def test_functions_that_somebody_has_replaced_are_used_as_they_are(run_python):
+    done = run_python(
+        """
+import asyncio
+
+def stand_in(place, name):
+    original = getattr(place, name)
+    setattr(place, name, lambda *args, **kwargs: original(*args, **kwargs))
+    return getattr(place, name)
+
+ours = stand_in(asyncio.streams, "open_connection")
+stand_in(asyncio.StreamReaderProtocol, "connection_made")
+stand_in(asyncio.BaseEventLoop, "start_tls")
+stand_in(asyncio.unix_events._UnixSelectorEventLoop, "_stop_serving")
+import velodrome
+print(velodrome.open_connection is ours)
+"""
+    )
+    assert done.stdout == "True\n"
+
+
 # -- asyncio stays as it is --------------------------------------------------------------------------------
 
 SNAPSHOT = """

@@ -8,9 +8,9 @@ honoured as it is there.
 import socket
 from asyncio import base_events, constants, selector_events, tasks, trsock, unix_events
 from functools import wraps
-from types import CellType, FunctionType
 
 from velodrome import _tls
+from velodrome._asyncios_own import with_super
 from velodrome._selector_view import SelectorView, TransportTable
 from velodrome._velodrome import DatagramTransport, SocketTransport
 
@@ -39,16 +39,6 @@ def _or_closed(function):
         return server
 
     return create
-
-
-def _deriving(function, owner):
-    """Return one of asyncio's methods whose super() means what `owner` derives from.
-
-    Tools know asyncio's code by its file and its names. BlockBuster lets it look at the path of a Unix socket
-    and remove it while a loop runs, and nobody else.
-    """
-    cells = tuple(CellType(owner) for _ in function.__code__.co_freevars)
-    return FunctionType(function.__code__, function.__globals__, closure=cells)
 
 
 class _Listeners:
@@ -178,7 +168,7 @@ class Network(_Listeners):
 
 
 # From 3.13 on this one removes the path of a Unix socket.
-Network._stop_serving = _deriving(_Unix._stop_serving, Network)
+Network._stop_serving = with_super(_Unix._stop_serving, unix_events, Network)
 
 
 def _is_literal(host):

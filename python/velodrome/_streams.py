@@ -6,26 +6,29 @@ whichever version that is, in which the names of the classes mean ours.
 
 from abc import ABCMeta
 from asyncio import streams, subprocess
-from types import FunctionType, SimpleNamespace
+from types import SimpleNamespace
 
+from velodrome._asyncios_own import with_names
 from velodrome._velodrome import StreamReaderCore, StreamReaderProtocolCore, StreamWriterCore
 
 # After `install()` these names in asyncio.streams are ours.
 _Reader, _Writer, _Protocol = streams.StreamReader, streams.StreamWriter, streams.StreamReaderProtocol
 
 
-def _over_ours(function):
-    """Return a function of asyncio.streams or asyncio.subprocess over our classes."""
-    names = _globals if function.__module__ == streams.__name__ else _subprocess_globals
-    ours = FunctionType(function.__code__, names, function.__name__, function.__defaults__)
-    ours.__kwdefaults__ = function.__kwdefaults__
-    ours.__doc__ = function.__doc__
-    ours.__module__ = "velodrome"
-    return ours
-
-
+# What the names mean in those functions.
 _globals = dict(vars(streams))
 _subprocess_globals = dict(vars(subprocess))
+
+
+def _over_ours(function, doc=None):
+    """Return a function of asyncio.streams or asyncio.subprocess over our classes."""
+    module, names = streams, _globals
+    if function.__module__ == subprocess.__name__:
+        module, names = subprocess, _subprocess_globals
+    ours = with_names(function, module, names, doc)
+    if ours is not function:
+        ours.__module__ = "velodrome"
+    return ours
 
 
 # The metaclass is for one thing: asyncio's own objects, made before `install()` or by those who took the
@@ -77,7 +80,10 @@ class _SubprocessStreamProtocol(subprocess.SubprocessStreamProtocol):
 
 _SubprocessStreamProtocol.__name__ = "SubprocessStreamProtocol"
 _subprocess_globals["SubprocessStreamProtocol"] = _SubprocessStreamProtocol
-create_subprocess_exec = _over_ours(subprocess.create_subprocess_exec)
-create_subprocess_shell = _over_ours(subprocess.create_subprocess_shell)
-create_subprocess_exec.__doc__ = "Run a program; return its Process, whose pipes are streams."
-create_subprocess_shell.__doc__ = "Run a command in a shell; return its Process, whose pipes are streams."
+create_subprocess_exec = _over_ours(
+    subprocess.create_subprocess_exec, "Run a program; return its Process, whose pipes are streams."
+)
+create_subprocess_shell = _over_ours(
+    subprocess.create_subprocess_shell,
+    "Run a command in a shell; return its Process, whose pipes are streams.",
+)

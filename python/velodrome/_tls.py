@@ -6,8 +6,10 @@ there is used instead.
 """
 
 from asyncio import base_events, sslproto
-from types import FunctionType, SimpleNamespace
+from inspect import unwrap
+from types import SimpleNamespace
 
+from velodrome._asyncios_own import with_names
 from velodrome._velodrome import TlsCore, _tls_settle
 
 _Protocol = sslproto.SSLProtocol
@@ -63,7 +65,7 @@ class TlsProtocol(TlsCore, _Protocol):
             self._app_transport_created = True
         return self._app_transport
 
-    if "_check_shutdown_timeout" not in _Protocol._on_shutdown_complete.__code__.co_names:
+    if "_check_shutdown_timeout" not in unwrap(_Protocol._on_shutdown_complete).__code__.co_names:
         # Earlier releases of asyncio end the time-out before all is sent: a peer that has said its last word
         # and does not read keeps the descriptor open for ever.
         def _on_shutdown_complete(self, shutdown_exc):
@@ -114,10 +116,5 @@ def make_protocol(*args, **kwargs):
 
 def with_our_protocol(function):
     """Return one of asyncio's functions, which makes the TLS layer by its name, so that it makes ours."""
-    scope = {**vars(base_events), "sslproto": SimpleNamespace(SSLProtocol=make_protocol)}
-    ours = FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
-    ours.__kwdefaults__ = function.__kwdefaults__
-    ours.__doc__ = function.__doc__
-    ours.__module__ = function.__module__
-    ours.__qualname__ = function.__qualname__
-    return ours
+    names = {**vars(base_events), "sslproto": SimpleNamespace(SSLProtocol=make_protocol)}
+    return with_names(function, base_events, names)

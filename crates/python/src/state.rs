@@ -216,12 +216,8 @@ impl State {
             },
             None => None,
         };
-        let code = of(c"asyncio.base_events", c"BaseEventLoop")?
-            .get(&*object::interned(c"create_task")?)?
-            .get(&*object::interned(c"__code__")?)?;
-        const CO_VARKEYWORDS: i64 = 0x08;
-        let create_task_takes_all =
-            code.get(&*object::interned(c"co_flags")?)?.to_i64()? & CO_VARKEYWORDS != 0;
+        let asyncios = of(c"asyncio.base_events", c"BaseEventLoop")?;
+        let create_task_takes_all = Code::of(&asyncios, c"create_task")?.takes_any_keyword()?;
         // Written in Python; the one in C is changed along with it.
         let task_init = Code::of(&*of(c"asyncio.tasks", c"_PyTask")?, c"__init__")?;
         let names = Names::new()?;

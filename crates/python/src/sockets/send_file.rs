@@ -25,6 +25,7 @@ use crate::cpython::{
 };
 use crate::event_loop::EventLoop;
 use crate::job::Job;
+use crate::original::Code;
 use crate::state::state;
 use crate::transport::reading::is_transient;
 use crate::{handle, readers, waiters};
@@ -334,11 +335,8 @@ pub fn define() -> Fallible<()> {
     let asyncios =
         object::import(c"asyncio.unix_events")?.get(&*object::interned(c"_UnixSelectorEventLoop")?)?;
     ASYNCIOS.set(asyncios.get(&*object::interned(c"_sock_sendfile_native_impl")?)?);
-    let code = asyncios
-        .get(&*object::interned(c"_sock_sendfile_update_filepos")?)?
-        .get(&*object::interned(c"__code__")?)?;
-    let arguments = code.get(&*object::interned(c"co_argcount")?)?.to_i64()? - 1;
-    POSITION_ARGUMENTS.set(usize::try_from(arguments).unwrap_or(0).min(3));
+    let arguments = Code::of(&asyncios, c"_sock_sendfile_update_filepos")?.argument_count()?;
+    POSITION_ARGUMENTS.set(arguments.saturating_sub(1).min(3));
     crate::cpython::spec::define::<SendFile>(Spec {
         methods: class_methods!(SendFile, "SendFile";
             c"_ready" => none py_ready, c"_ready($self, /)\n--\n\nSend the next chunk.";

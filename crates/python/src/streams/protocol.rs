@@ -13,6 +13,7 @@ use crate::cpython::{
 };
 use crate::deque::Deque;
 use crate::operation::{self, Kind, Operation, Step};
+use crate::original::Code;
 use crate::state::state;
 use crate::waiters;
 
@@ -443,12 +444,7 @@ pub fn define() -> Fallible<Ref> {
     })?;
     let behind = object::import(c"asyncio.streams")?.get(&*object::interned(c"StreamReaderProtocol")?)?;
     crate::module::mark_methods(&class, &behind)?;
-    let mut has_writer = false;
-    let init = behind.get(&*object::interned(c"__init__")?)?.get(&*object::interned(c"__code__")?)?;
-    init.get(&*object::interned(c"co_names")?)?.for_each(|name| {
-        has_writer |= name.to_text() == "_stream_writer";
-        Ok(())
-    })?;
+    let has_writer = Code::of(&behind, c"__init__")?.uses("_stream_writer")?;
     KNOWN.set(Known {
         attributes: Methods::note(&class, &behind, &[c"__setattr__"], &ATTRIBUTES)?,
         receiving: Methods::note(&class, &behind, &[c"data_received", c"_stream_reader"], &ATTRIBUTES)?,

@@ -10,6 +10,7 @@ use crate::cpython::raised::while_handling;
 use crate::cpython::spec::Method;
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref, Signature};
 use crate::operation::{self, Kind, Operation, Step};
+use crate::original::Code;
 use crate::state::state;
 use crate::waiters;
 
@@ -394,12 +395,7 @@ fn py_anext(this: &Inst<StreamReader>) -> Fallible<Ref> {
 pub fn define(behind: &Obj) -> Fallible<()> {
     let exceptions = object::import(c"asyncio.exceptions")?;
     // From 3.13 on it asks whether it is given a tuple.
-    let code = behind.get(&*object::interned(c"readuntil")?)?.get(&*object::interned(c"__code__")?)?;
-    let mut several = false;
-    code.get(&*object::interned(c"co_names")?)?.for_each(|name| {
-        several |= name.to_text() == "tuple";
-        Ok(())
-    })?;
+    let several = Code::of(behind, c"readuntil")?.uses("tuple")?;
     KNOWN.set(Known {
         read: object::interned(c"read")?,
         readexactly: object::interned(c"readexactly")?,

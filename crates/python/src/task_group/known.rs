@@ -43,29 +43,13 @@ pub static KNOWN: Global<Known> = Global::new();
 /// Looks at asyncio's class.
 pub fn look() -> Fallible<Known> {
     let class = object::import(c"asyncio.taskgroups")?.get(&*object::interned(c"TaskGroup")?)?;
-    let code_of = |name: &std::ffi::CStr| -> Fallible<Option<Ref>> {
-        match class.get_if_there(&*object::interned(name)?)? {
-            Some(method) => method.get_if_there(&*object::interned(c"__code__")?),
-            None => Ok(None),
-        }
+    let inner = Code::if_there(&class, c"_aexit")?;
+    let gives_up = inner.is_some();
+    let exit = match inner {
+        Some(inner) => inner,
+        None => Code::of(&class, c"__aexit__")?,
     };
-    let names_of = |code: &Option<Ref>, which: &std::ffi::CStr| -> Fallible<Vec<String>> {
-        match code {
-            Some(code) => {
-                Ok(code.get(&*object::interned(which)?)?.items()?.iter().map(|name| name.to_text()).collect())
-            }
-            None => Ok(Vec::new()),
-        }
-    };
-    let inner = code_of(c"_aexit")?;
-    let exit = match &inner {
-        Some(inner) => Some(inner.clone()),
-        None => code_of(c"__aexit__")?,
-    };
-    let exit_names = names_of(&exit, c"co_names")?;
-    let exit_variables = names_of(&exit, c"co_varnames")?;
-    let create_names = names_of(&code_of(c"create_task")?, c"co_names")?;
-    let has = |names: &[String], name: &str| names.iter().any(|known| known == name);
+    let create = Code::of(&class, c"create_task")?;
     let has_cancel = class.get_if_there(&*object::interned(c"cancel")?)?.is_some();
     Ok(Known {
         current_task: object::interned(c"current_task")?,
@@ -75,15 +59,15 @@ pub fn look() -> Fallible<Known> {
         is_base_error: object::interned(c"_is_base_error")?,
         exception_group: object::import(c"builtins")?.get(&*object::interned(c"BaseExceptionGroup")?)?,
         message: object::text("unhandled errors in a TaskGroup")?,
-        hands_on: HandsOn::as_in(&Code::of(&class, c"create_task")?)?,
-        derived_cancellations: has(&exit_names, "issubclass"),
-        uncancels_early: !has(&exit_names, "cancelling"),
-        cancels_again: has(&exit_names, "cancelling"),
-        closes: has(&create_names, "close"),
-        hears_at_once: has(&create_names, "done") && !has(&create_names, "cancel"),
-        cancels_late_tasks: has(&create_names, "done") && has(&create_names, "cancel"),
-        gives_up: inner.is_some(),
-        keeps_pending: has(&exit_variables, "pending_cancellation_error"),
+        hands_on: HandsOn::as_in(&create)?,
+        derived_cancellations: exit.uses("issubclass")?,
+        uncancels_early: !exit.uses("cancelling")?,
+        cancels_again: exit.uses("cancelling")?,
+        closes: create.uses("close")?,
+        hears_at_once: create.uses("done")? && !create.uses("cancel")?,
+        cancels_late_tasks: create.uses("done")? && create.uses("cancel")?,
+        gives_up,
+        keeps_pending: exit.has_variable("pending_cancellation_error")?,
         has_cancel,
     })
 }
