@@ -54,8 +54,8 @@ pub fn throw(coroutine: &Obj, name: &Obj, exception: &Obj) -> Fallible<Sent> {
 }
 
 /// Whether what is awaited has a `throw` of its own.
-pub fn takes_throw(iterator: &Obj, name: &Obj) -> bool {
-    is_native(iterator) || iterator.get_if_there(name).is_ok_and(|found| found.is_some())
+pub fn takes_throw(iterator: &Obj, name: &Obj) -> Fallible<bool> {
+    Ok(is_native(iterator) || iterator.get_if_there(name)?.is_some())
 }
 
 /// The iterator that `await` drives, of anything awaitable.

@@ -381,10 +381,19 @@ fn throw(this: &Inst<Operation>, exception: Ref) -> Fallible<Sent> {
         }
         Status::Waiting => {
             let awaited = this.awaited.get_or_none();
+            if exception.derives_from(object::generator_exit()) {
+                let closed = close_awaited(&awaited);
+                return go_on(this, closed.and_then(|()| Err(Raised::from_exception(exception))));
+            }
             if let Some(operation) = Inst::<Operation>::exactly(&awaited) {
                 return came_of(this, throw(operation, exception));
             }
-            if is_plain_future(&awaited) || !coroutine::takes_throw(&awaited, &state().names.throw) {
+            let passed_on = match is_plain_future(&awaited) {
+                true => Ok(false),
+                false => coroutine::takes_throw(&awaited, &state().names.throw),
+            };
+            // Where it cannot even be asked, the operation goes on waiting, as a coroutine does.
+            if !passed_on.inspect_err(|_| this.status.set(Status::Waiting))? {
                 let raised = Raised::from_exception(exception);
                 let outcome =
                     if stops { crate::cpython::stop_iteration::returned(raised) } else { Err(raised) };
@@ -430,9 +439,13 @@ fn close_awaited(awaited: &Obj) -> Fallible<()> {
     if is_plain_future(awaited) {
         return Ok(());
     }
-    match awaited.get_if_there(&state().names.close)? {
-        Some(close) => close.call(&[]).map(drop),
-        None => Ok(()),
+    match awaited.get_if_there(&state().names.close) {
+        Ok(Some(close)) => close.call(&[]).map(drop),
+        Ok(None) => Ok(()),
+        Err(raised) => {
+            raised.report(Some(awaited));
+            Ok(())
+        }
     }
 }
 
