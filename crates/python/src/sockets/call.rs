@@ -143,8 +143,12 @@ impl Inst<SocketCall> {
         if !resolved {
             return Ok(None);
         }
-        let names = ["family", "type", "proto", "loop"].map(object::text);
-        let [Ok(a), Ok(b), Ok(c), Ok(d)] = names else { return Ok(None) };
+        let names = object::tuple(&[
+            &*object::interned(c"family")?,
+            &*object::interned(c"type")?,
+            &*object::interned(c"proto")?,
+            &*object::interned(c"loop")?,
+        ])?;
         let event_loop = self.event_loop.get_or_none();
         let arguments: [&Obj; 5] = [
             &*self.first.get_or_none(),
@@ -154,9 +158,7 @@ impl Inst<SocketCall> {
             &event_loop,
         ];
         let ensure_resolved = object::interned(c"_ensure_resolved")?;
-        event_loop
-            .call_method_with_keywords(&ensure_resolved, &arguments, &*object::tuple(&[&*a, &*b, &*c, &*d])?)
-            .map(Some)
+        event_loop.call_method_with_keywords(&ensure_resolved, &arguments, &names).map(Some)
     }
 
     /// Takes the address from what `getaddrinfo` gave.
