@@ -1,6 +1,8 @@
 """Queues: what asyncio's answer, ours answer. (Who runs when is in test_differential.)"""
 
 import asyncio
+import collections
+import copy
 import sys
 
 import pytest
@@ -49,6 +51,22 @@ def test_the_same_history_gives_the_same_answers(name):
         assert traces[1] == traces[0]
 
     check()
+
+
+@pytest.mark.parametrize(
+    "items", [[], collections.deque(maxlen=2), collections.UserList(), 3], ids=lambda it: type(it).__name__
+)
+def test_what_a_queue_keeps_its_items_in_is_asked_by_its_methods(items):
+    def program(module):
+        class Queue(module.LifoQueue):
+            def _init(self, maxsize):
+                self._queue = copy.copy(items)
+
+        queue = Queue()
+        calls = [outcome(queue.put_nowait, number) for number in range(3)]
+        return [*calls, outcome(queue.get_nowait), outcome(str, queue)]
+
+    assert program(velodrome) == program(asyncio)
 
 
 @pytest.mark.parametrize("module", [asyncio, velodrome], ids=["asyncio", "velodrome"])

@@ -61,6 +61,13 @@ pub fn list_of(items: Vec<Ref>) -> Fallible<Ref> {
     }
 }
 
+/// Whether this is exactly a `list`.
+#[inline]
+pub fn is_list(object: &Obj) -> bool {
+    // SAFETY: reads the type of a live object.
+    unsafe { ffi::PyList_CheckExact(object.as_ptr()) != 0 }
+}
+
 /// `list.append(item)`.
 #[inline]
 pub fn list_append(list: &Obj, item: &Obj) -> Fallible<()> {

@@ -172,7 +172,13 @@ impl Inst<Queue> {
                 // What asyncio's deque says.
                 None => self.items.show()?.call_method(&state().names.popleft, &[]),
             },
-            Order::Lifo => object::list_pop(&*self.items.show()?),
+            Order::Lifo => {
+                let items = self.items.show()?;
+                match object::is_list(&items) {
+                    true => object::list_pop(&items),
+                    false => items.call_method(&*object::interned(c"pop")?, &[]),
+                }
+            }
             Order::Priority => KNOWN.get().pop.call(&[&*self.items.show()?]),
         }
     }
@@ -180,7 +186,13 @@ impl Inst<Queue> {
     fn add_item(&self, order: Order, item: &Obj) -> Fallible<()> {
         match order {
             Order::Fifo | Order::Custom => self.items.push(item.own()),
-            Order::Lifo => object::list_append(&*self.items.show()?, item),
+            Order::Lifo => {
+                let items = self.items.show()?;
+                match object::is_list(&items) {
+                    true => object::list_append(&items, item),
+                    false => items.call_method(&state().names.append, &[item]).map(drop),
+                }
+            }
             Order::Priority => KNOWN.get().push.call(&[&*self.items.show()?, item]).map(drop),
         }
     }
