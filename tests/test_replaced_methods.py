@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import time
 import types
 
 import pytest
@@ -173,6 +174,28 @@ def test_method_replaced_on_the_class_counts(monkeypatch, loop):
     monkeypatch.setattr(velodrome.Loop, "call_soon", call_soon, raising=False)
     loop.run_until_complete(asyncio.sleep(0))
     assert len(calls) >= 2
+
+
+@pytest.mark.parametrize("place", ["instance", "class"])
+def test_time_monotonic_in_place_of_the_loops_clock_is_that_clock(place):
+    class Loop(velodrome.Loop):
+        if place == "class":
+            time = time.monotonic
+
+    loop = Loop()
+    if place == "instance":
+        loop.time = time.monotonic
+    task = loop.create_task(velodrome.sleep(0.01, "slept"))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    # The sleep is a timer of the loop's own, without a handle, as if nothing had been replaced.
+    assert loop._scheduled == []
+    before = time.monotonic()
+    assert before + 60 <= loop.call_later(60, print).when() <= time.monotonic() + 60
+    assert loop.run_until_complete(task) == "slept"
+    loop.time = lambda: 1000.0
+    assert loop.call_later(1, print).when() == 1001
+    loop.close()
 
 
 @pytest.mark.parametrize("sleep", [asyncio.sleep, velodrome.sleep], ids=["asyncio", "velodrome"])

@@ -180,6 +180,8 @@ pub struct State {
     /// `asyncio.log.logger` and `warnings.warn`.
     pub logger: Ref,
     pub warn: Ref,
+    /// `time.monotonic`.
+    pub monotonic: Ref,
     pub buffered_protocol_class: Ref,
     /// `_socket.socket`.
     pub socket_class: Ref,
@@ -267,6 +269,7 @@ impl State {
             handle_run: of(c"asyncio.events", c"Handle")?.get(&*object::interned(c"_run")?)?,
             logger: of(c"asyncio.log", c"logger")?,
             warn: of(c"warnings", c"warn")?,
+            monotonic: of(c"time", c"monotonic")?,
             buffered_protocol_class: of(c"asyncio.protocols", c"BufferedProtocol")?,
             socket_class: of(c"_socket", c"socket")?,
             set_write_buffer_limits: of(c"asyncio.transports", c"_FlowControlMixin")?

@@ -16,7 +16,7 @@ use crate::cpython::address::Addresses;
 use crate::cpython::host::HostSlot;
 use crate::cpython::object::{self, none};
 use crate::cpython::socket::Overflow;
-use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Signature, Slot, Visitor};
+use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Visitor};
 use crate::handle;
 use crate::job::Job;
 use crate::listener::Listener;
@@ -277,19 +277,31 @@ impl Inst<EventLoop> {
         let names = &state().names;
         let class = EventLoop::home().class();
         let replaced = |name: &Obj| -> Fallible<bool> {
-            Ok(!self.obj().class().get(name)?.is(&*class.get(name)?) || instance_has(self.obj(), name)?)
+            Ok(!self.obj().class().get(name)?.is(&*class.get(name)?)
+                || of_instance(self.obj(), name)?.is_some())
         };
         self.hooks.set(Hooks {
             call_soon: handle::refresh_run()? || self.debug.get() || replaced(&names.call_soon)?,
             call_at: replaced(&names.call_at)?,
             call_later: replaced(&names.call_later)?,
-            time: replaced(&names.time)?,
+            time: replaced(&names.time)? && !self.reads_monotonic_clock()?,
             create_future: replaced(&names.create_future)?,
             create_task: replaced(&names.create_task)?,
             task_class: state().task_class_replaced()?,
             future_class: state().future_class_replaced()?,
         });
         Ok(())
+    }
+
+    /// Whether `time` has been replaced by `time.monotonic` only, which is this very clock: Home Assistant puts it there to be
+    /// spared a call.
+    fn reads_monotonic_clock(&self) -> Fallible<bool> {
+        let (name, monotonic) = (&*state().names.time, &*state().monotonic);
+        let of_class = self.obj().class().get(name)?;
+        Ok(match of_instance(self.obj(), name)? {
+            Some(clock) => clock.is(monotonic) && of_class.is(&*EventLoop::home().class().get(name)?),
+            None => of_class.is(monotonic),
+        })
     }
 }
 
@@ -301,11 +313,11 @@ impl EventLoop {
     }
 }
 
-/// Whether the instance itself has an attribute of this name.
-fn instance_has(object: &Obj, name: &Obj) -> Fallible<bool> {
+/// The attribute of this name that the instance itself has.
+fn of_instance(object: &Obj, name: &Obj) -> Fallible<Option<Ref>> {
     match object.get_if_there(&*object::interned(c"__dict__")?)? {
-        Some(dict) if object::is_dict(&dict) => Ok(object::dict_get(&dict, name)?.is_some()),
-        _ => Ok(false),
+        Some(dict) if object::is_dict(&dict) => object::dict_get(&dict, name),
+        _ => Ok(None),
     }
 }
 
