@@ -17,9 +17,6 @@ use std::sync::{Arc, PoisonError, TryLockError};
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering};
 use crate::wake::Pipe;
 
-/// How often the lock is tried for by who must not wait for ever.
-const SHOW_TRIES: usize = 1_000_000;
-
 /// An inbox that once held more than this does not keep the memory.
 const KEEP: usize = 1024;
 
@@ -46,18 +43,6 @@ impl<J> Inbox<J> {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         !self.pending.load(Ordering::Acquire)
-    }
-
-    /// Shows what is in it. Whoever holds the lock gives it back at once, but for one that is gone: in the child of a fork nobody may
-    /// ever do so, and then nothing is shown.
-    pub(crate) fn show(&self, look: impl FnMut(&J)) {
-        for _ in 0..SHOW_TRIES {
-            match self.state.try_lock() {
-                Ok(state) => return state.queue.iter().for_each(look),
-                Err(TryLockError::Poisoned(state)) => return state.into_inner().queue.iter().for_each(look),
-                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
-            }
-        }
     }
 
     pub(crate) fn push(&self, job: J) -> Result<(), J> {

@@ -63,23 +63,6 @@ impl<J> Engine<J> {
         }
     }
 
-    /// Shows the jobs that came from other threads and were not moved in yet. Nothing is shown if
-    /// a thread of the parent of a fork held the lock.
-    ///
-    /// ```
-    /// use velodrome_engine::Engine;
-    ///
-    /// let engine = Engine::new()?;
-    /// assert_eq!(engine.remote_push("a job"), Ok(()));
-    /// let mut seen = Vec::new();
-    /// engine.inbox(|job| seen.push(*job));
-    /// assert_eq!(seen, ["a job"]);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn inbox(&self, look: impl FnMut(&J)) {
-        self.inbox.show(look);
-    }
-
     /// Takes nothing from other threads any more: [`Remote::push`] gives their jobs back. What came before is moved to the end of
     /// the ready queue.
     ///

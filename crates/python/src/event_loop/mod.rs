@@ -119,13 +119,12 @@ impl Class for EventLoop {
         this.readers.traverse(visitor);
         this.transports.traverse(visitor);
         this.turns.traverse(visitor);
-        // The collector can run wherever Python can, and there nothing is borrowed. Other threads may put what Rust futures ask
-        // for into the inbox without the GIL, which is nothing of Python's; the collector waits for its lock.
+        // The collector can run wherever Python can, and there nothing is borrowed. What is in the inbox is not shown: only what
+        // Rust futures ask for goes through it, without the GIL, and that is nothing of Python's.
         if let Ok(Some(engine)) = this.engine.try_borrow().as_deref() {
             engine.ready().for_each(|job| job.traverse(visitor));
             engine.timers().for_each(|(_, job)| job.traverse(visitor));
             engine.watches().for_each(|(_, _, job)| job.traverse(visitor));
-            engine.inbox(|job| job.traverse(visitor));
         }
     }
 
