@@ -61,9 +61,9 @@ fn a_push_under_the_owners_lock_ends_the_wait_and_tells_nobody_else() {
     on_every_backend(|engine| {
         let engine = Arc::new(Mutex::new(engine));
         let share = Arc::clone(&engine);
-        let wait = engine.lock().unwrap().prepare(None);
+        let prepared = engine.lock().unwrap().prepare(None);
         let pusher = thread::spawn(move || share.lock().unwrap().push_and_wake("ends it"));
-        let events = wait.block();
+        let events = prepared.block();
         pusher.join().unwrap();
         let mut engine = engine.lock().unwrap();
         engine.harvest(events);
@@ -72,7 +72,7 @@ fn a_push_under_the_owners_lock_ends_the_wait_and_tells_nobody_else() {
         let before = engine.syscalls();
         engine.push_and_wake("seen anyway");
         assert_eq!(engine.timeout(Time::now), Some(Duration::ZERO));
-        assert_eq!(crate::wait(&mut engine, Some(Duration::ZERO)).jobs, 0);
+        assert_eq!(wait(&mut engine, Some(Duration::ZERO)).jobs, 0);
         assert_eq!(engine.syscalls() - before, 1);
         assert_eq!(drain(&mut engine), ["seen anyway"]);
     });

@@ -40,7 +40,7 @@ pub fn py_is_coroutine(args: Args<'_>) -> Fallible<Ref> {
 
 /// `event_loop.create_task(coro)`.
 #[inline]
-pub fn spawn(event_loop: &Obj, coro: &Obj) -> Fallible<Ref> {
+fn spawn(event_loop: &Obj, coro: &Obj) -> Fallible<Ref> {
     if let Some(ours) = Inst::<EventLoop>::of(event_loop)
         && ours.makes_plain_tasks()
     {
