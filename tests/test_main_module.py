@@ -479,6 +479,41 @@ class TestTheLoop:
         path = write("program.py", textwrap.dedent(self.CHECK) + textwrap.dedent(code))
         assert run([*VELODROME, path]) == (0, "", "")
 
+    @pytest.mark.parametrize("options", [[], ["--loop-only"]], ids=["installed", "loop alone"])
+    @pytest.mark.parametrize("method", ["spawn", "forkserver"])
+    def test_is_velodromes_in_children_that_multiprocessing_starts_afresh(self, write, method, options):
+        """In theirs as well, and from the first import on: the program itself takes names out of asyncio."""
+        code = """
+        import multiprocessing
+        import velodrome
+        from asyncio import Lock
+
+        def work(generations):
+            asyncio.run(main())
+            assert (Lock is velodrome.Lock) == ("--loop-only" not in sys.orig_argv), Lock
+            if generations:
+                context = multiprocessing.get_context(sys.argv[1])
+                child = context.Process(target=work, args=(generations - 1,))
+                child.start()
+                child.join()
+                sys.exit(child.exitcode)
+
+        if __name__ == "__main__":
+            work(2)
+        """
+        path = write("program.py", textwrap.dedent(self.CHECK) + textwrap.dedent(code))
+        assert run([*VELODROME, *options, path, method]) == (0, "", "")
+
+    def test_is_what_a_command_line_says_in_children_that_a_program_starts_by_one(self, write):
+        code = """
+        import subprocess, textwrap
+        loop = "import asyncio; print(type(asyncio.new_event_loop()).__module__.split('.')[0])"
+        for options in [], ["-m", "velodrome"]:
+            subprocess.run([sys.executable, "-W", "ignore", *options, "-c", loop], check=True)
+        """
+        path = write("program.py", textwrap.dedent(self.CHECK) + textwrap.dedent(code))
+        assert run([*VELODROME, path]) == (0, "asyncio\nvelodrome\n", "")
+
     def test_a_programs_own_choice_stays(self, write):
         code = """
         from asyncio.unix_events import _UnixSelectorEventLoop as Theirs

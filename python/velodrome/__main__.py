@@ -10,8 +10,8 @@ velodrome are imported already. Who looks below the program's first frame (`trac
 ours. And sys.orig_argv is the true command line, so that a program which restarts itself by it restarts on
 velodrome.
 
-Processes that the program starts afresh (subprocess, or multiprocessing by spawn or forkserver) use
-asyncio's own loop; those that it forks use velodrome's.
+Processes that multiprocessing starts run on velodrome as their parent does, whether it forks them or starts
+them afresh. Those that a program starts by a command line of its own (subprocess) run as that says.
 """
 
 import builtins
@@ -25,6 +25,7 @@ from types import ModuleType, TracebackType
 from typing import Any, NoReturn
 
 import velodrome
+from velodrome._children import start_children_with
 from velodrome._choice import choose_velodrome
 from velodrome._install import install, swap_loop
 
@@ -50,7 +51,7 @@ Run an existing asyncio program on velodrome, as plain python would run it on as
 
 What asyncio calls Task, gather, Lock and so on is then velodrome's, as after velodrome.install(), and
 asyncio.run, Runner, new_event_loop, SelectorEventLoop and EventLoop use velodrome's loop. Processes that the
-program forks use it, too; those that it starts afresh do not.
+program forks, or starts by multiprocessing, use it, too.
 """
 
 
@@ -103,6 +104,7 @@ def _run(run: Callable[[str], None], program: str, argv: list[str], replace: Cal
     sys.argv = argv
     sys.modules["__main__"] = _fresh_main()
     choose_velodrome()
+    start_children_with(*(["--loop-only"] if replace is swap_loop else []))
     replace()
     try:
         run(program)

@@ -56,6 +56,17 @@ def receive(client, at_once=65536):
             return parsed
 
 
+def wait_until_served(address):
+    """Wait until a server whose workers are still to listen answers."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return ask(address, GET % b"/")
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, "nobody listens"
+            time.sleep(0.05)
+
+
 def how_many_open(address):
     status, body = ask(address, GET % b"/open")
     assert status == 200

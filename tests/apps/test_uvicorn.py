@@ -60,3 +60,9 @@ def test_unaware_program_under_velodrome(without_uvloop):
     """Without a word about loops uvicorn picks one; without uvloop there is only asyncio's to pick."""
     with server("-m", "velodrome", *UVICORN, **without_uvloop) as address:
         clients.crowd(address, 50, 3)
+
+
+def test_workers_that_the_server_starts_afresh_run_on_velodrome():
+    with server("-m", "velodrome", *UVICORN, "--workers", "2") as address:
+        clients.wait_until_served(address)
+        clients.crowd(address, 50, 3)
