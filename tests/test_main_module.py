@@ -504,6 +504,19 @@ class TestTheLoop:
         path = write("program.py", textwrap.dedent(self.CHECK) + textwrap.dedent(code))
         assert run([*VELODROME, *options, path, method]) == (0, "", "")
 
+    def test_is_velodromes_in_tests_that_pytest_runs(self, write):
+        code = """
+        import unittest
+
+        class TestLoop(unittest.IsolatedAsyncioTestCase):
+            async def test_loop(self):
+                await main()
+        """
+        path = write("test_program.py", textwrap.dedent(self.CHECK) + textwrap.dedent(code))
+        status, stdout, stderr = run([*VELODROME, "-m", "pytest", "-q", "-p", "no:cacheprovider", path])
+        assert (status, stderr) == (0, ""), stdout
+        assert "1 passed" in stdout
+
     def test_is_what_a_command_line_says_in_children_that_a_program_starts_by_one(self, write):
         code = """
         import subprocess, textwrap
