@@ -67,36 +67,36 @@ pub enum Job {
 const _: () = assert!(std::mem::size_of::<Job>() == 2 * std::mem::size_of::<usize>());
 
 impl Job {
-    /// Does it. Fails only with what stops the loop; other exceptions go to the loop's exception handler.
-    #[inline]
-    pub fn run(&self, event_loop: &Inst<EventLoop>) -> Fallible<()> {
+    /// Does it, and is done with. Fails only with what stops the loop; other exceptions go to the loop's exception handler.
+    #[inline(always)]
+    pub fn run(self, event_loop: &Inst<EventLoop>) -> Fallible<()> {
         match self {
-            Job::Step(task) => run_task(event_loop, task, |task| task::step(task, event_loop.obj(), None)),
-            Job::Wakeup(task) => run_task(event_loop, task, |task| task::wake(task, event_loop.obj())),
-            Job::Handle(handle) => handle::run(&**handle),
+            Job::Step(task) => run_task(event_loop, &task, |task| task::step(task, event_loop.obj(), None)),
+            Job::Wakeup(task) => run_task(event_loop, &task, |task| task::wake(task, event_loop.obj())),
+            Job::Handle(handle) => handle::run(&*handle),
             Job::Timer(timer) => {
                 timer.scheduled_slot().set(crate::cpython::object::boolean(false).own());
-                handle::run(&**timer)
+                handle::run(&*timer)
             }
-            Job::ThreadSafe(handle) => thread_safe_handle::run(handle),
-            Job::Foreign(handle) => run_foreign(handle),
-            Job::Resolve(future) => resolve(event_loop, future),
-            Job::Readable(transport) => transport::run_readable(transport),
-            Job::Writable(transport) => transport::run_writable(transport),
-            Job::DatagramReadable(transport) => datagram::run_readable(transport),
-            Job::DatagramWritable(transport) => datagram::run_writable(transport),
-            Job::PipeReadable(pipe) => read_pipe::run_readable(pipe),
-            Job::PipeWritable(pipe) => write_pipe::run_writable(pipe),
-            Job::PipeHungUp(pipe) => write_pipe::run_hung_up(pipe),
-            Job::Socket(call) => sockets::run_ready(call),
-            Job::SendFile(sending) => send_file::run_ready(sending),
-            Job::Listener(listener) => crate::listener::run(event_loop, listener),
-            Job::Expire(timeout) => expire(event_loop, timeout),
+            Job::ThreadSafe(handle) => thread_safe_handle::run(&handle),
+            Job::Foreign(handle) => run_foreign(&handle),
+            Job::Resolve(future) => resolve(event_loop, &future),
+            Job::Readable(transport) => transport::run_readable(&transport),
+            Job::Writable(transport) => transport::run_writable(&transport),
+            Job::DatagramReadable(transport) => datagram::run_readable(&transport),
+            Job::DatagramWritable(transport) => datagram::run_writable(&transport),
+            Job::PipeReadable(pipe) => read_pipe::run_readable(&pipe),
+            Job::PipeWritable(pipe) => write_pipe::run_writable(&pipe),
+            Job::PipeHungUp(pipe) => write_pipe::run_hung_up(&pipe),
+            Job::Socket(call) => sockets::run_ready(&call),
+            Job::SendFile(sending) => send_file::run_ready(&sending),
+            Job::Listener(listener) => crate::listener::run(event_loop, &listener),
+            Job::Expire(timeout) => expire(event_loop, &timeout),
             Job::Call(call) => {
                 call.run(event_loop);
                 Ok(())
             }
-            Job::Signal(number) => handle_signal(event_loop, *number),
+            Job::Signal(number) => handle_signal(event_loop, number),
         }
     }
 

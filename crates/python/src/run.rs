@@ -67,12 +67,11 @@ fn iteration(this: &Inst<EventLoop>, unasked: &mut u32) -> Fallible<()> {
     if this.is_debug() {
         return run_in_debug_mode(this, jobs, first);
     }
-    let Some(first) = first else { return Ok(()) };
-    run_job(this, &first)?;
-    drop(first);
-    for _ in 1..jobs {
-        let Some(job) = this.with_engine(pop_and_prefetch)? else { break };
-        run_job(this, &job)?;
+    let mut next = first;
+    for left in (0..jobs).rev() {
+        let Some(job) = next else { break };
+        run_job(this, job)?;
+        next = if left > 0 { this.with_engine(pop_and_prefetch)? } else { None };
     }
     Ok(())
 }
@@ -91,8 +90,8 @@ fn collect(this: &Inst<EventLoop>, ask: bool) -> Fallible<()> {
 }
 
 /// One job, which is a turn for those who write in it.
-#[inline]
-fn run_job(this: &Inst<EventLoop>, job: &Job) -> Fallible<()> {
+#[inline(always)]
+fn run_job(this: &Inst<EventLoop>, job: Job) -> Fallible<()> {
     let outcome = job.run(this);
     this.turns.end();
     outcome
@@ -157,13 +156,13 @@ fn run_in_debug_mode(this: &Inst<EventLoop>, jobs: usize, mut first: Option<Job>
         let handle = job.as_handle()?;
         let current = &state().names.current_handle;
         this.obj().set(current, handle.as_deref().unwrap_or(none()))?;
-        let outcome = run_timed(this, &job, handle.as_deref());
+        let outcome = run_timed(this, job, handle.as_deref());
         Raised::finally(outcome, || this.obj().set(current, none()))?;
     }
     Ok(())
 }
 
-fn run_timed(this: &Inst<EventLoop>, job: &Job, handle: Option<&Obj>) -> Fallible<()> {
+fn run_timed(this: &Inst<EventLoop>, job: Job, handle: Option<&Obj>) -> Fallible<()> {
     let begun = this.now()?;
     run_job(this, job)?;
     let taken = this.now()?.saturating_since(begun).as_secs_f64();

@@ -99,7 +99,6 @@ pub trait Class: Sized + 'static {
 pub struct Home {
     class: AtomicPtr<ffi::PyTypeObject>,
     offset: AtomicUsize,
-    size: AtomicUsize,
     /// `tp_traverse` and `tp_clear` of a C base, or null.
     base_traverse: AtomicPtr<c_void>,
     base_clear: AtomicPtr<c_void>,
@@ -122,7 +121,6 @@ impl Home {
         Home {
             class: AtomicPtr::new(std::ptr::null_mut()),
             offset: AtomicUsize::new(0),
-            size: AtomicUsize::new(0),
             base_traverse: AtomicPtr::new(std::ptr::null_mut()),
             base_clear: AtomicPtr::new(std::ptr::null_mut()),
             base_shows_type: AtomicBool::new(false),
@@ -160,7 +158,6 @@ impl Home {
             self.base_clear.store(clear, Ordering::Relaxed);
         }
         self.offset.store(offset, Ordering::Relaxed);
-        self.size.store(Home::size_of::<T>(offset), Ordering::Relaxed);
         self.class.store(class.own().into_ptr().cast(), Ordering::Relaxed);
     }
 
@@ -178,12 +175,6 @@ impl Home {
     #[inline]
     pub(super) fn offset(&self) -> usize {
         self.offset.load(Ordering::Relaxed)
-    }
-
-    /// How large an instance is.
-    #[inline]
-    pub(super) fn size(&self) -> usize {
-        self.size.load(Ordering::Relaxed)
     }
 
     /// Whether the object is an instance of the class, or of one that derives from it.
