@@ -10,7 +10,6 @@
 //! thread of asyncio's own, and notes only those places in which it found what it had put there. What was not
 //! found is left alone, and asyncio's functions are called instead. `VELODROME_LAYOUT=0` has it find nothing.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::class::{Class, Inst};
@@ -49,8 +48,6 @@ static IS_TASK: Place = Place::unknown();
 static AWAITED_BY_SET: Place = Place::unknown();
 /// How far in front of an object its `__dict__` is, of classes that leave it to the interpreter to keep.
 static MANAGED_DICT: Place = Place::unknown();
-/// Which bits of a task's structure behind the header are what [`Inst::show_task`] fills in.
-static FILLED_IN: OnceLock<Vec<usize>> = OnceLock::new();
 /// In the thread's state: the running loop, the current task and the head of the list of tasks.
 static THREAD_LOOP: Place = Place::unknown();
 static THREAD_TASK: Place = Place::unknown();
@@ -140,27 +137,9 @@ pub fn probe(samples: &Samples<'_>) {
         AWAITED_BY_SET.set(proven.map(|flags| flags + 1));
     }
     MANAGED_DICT.set(managed_dict(samples.future));
-    // Only this call fills it.
-    let _ = FILLED_IN.set(filled_in(task_size));
     if samples.current {
         probe_thread(samples, task_size);
     }
-}
-
-fn filled_in(task_size: usize) -> Vec<usize> {
-    let header = std::mem::size_of::<ffi::PyObject>();
-    let mut bits = vec![0; task_size.saturating_sub(header).div_ceil(WORD)];
-    for place in [&TASK_LOOP, &TASK_CORO, &TASK_NAME] {
-        if let Some(offset) = place.get() {
-            bits[(offset - header) / WORD] = usize::MAX;
-        }
-    }
-    if let Some(offset) = IS_TASK.get() {
-        let mut bytes = [0; WORD];
-        bytes[offset % WORD] = u8::MAX;
-        bits[(offset - header) / WORD] |= usize::from_ne_bytes(bytes);
-    }
-    bits
 }
 
 /// How far in front of an object its dictionary is, if its class says that the interpreter keeps it there.
@@ -286,17 +265,11 @@ impl<T: TaskLayout> Inst<T> {
         }
     }
 
-    /// The same as [`Inst::base_is_zero`], of a task; what was filled in is taken out then.
+    /// The same as [`Inst::base_is_zero`], of a task that goes; what was filled in is taken out.
     #[inline]
     pub fn empty_base(&self) -> bool {
-        let Some(filled_in) = FILLED_IN.get() else { return self.base_is_zero() };
-        let foreign =
-            self.base_words().iter().zip(filled_in).fold(0, |any, (word, ours)| any | (word & !ours));
-        if foreign != 0 || !self.has_no_attributes() {
-            return false;
-        }
         self.hide_task();
-        true
+        self.base_is_zero()
     }
 
     #[inline]

@@ -203,10 +203,19 @@ fn create_plain(event_loop: &Inst<EventLoop>, coro: &Obj) -> Fallible<Own<Task>>
         coro: Slot::of(coro.own()),
         name: Slot::of(name.clone()),
         context: Slot::of(context),
-        ..Task::fresh()
+        // Taken from `fresh()` these would bring its core along, to be dropped.
+        fut_waiter: Slot::empty(),
+        registered: Slot::empty(),
+        must_cancel: Cell::new(false),
+        log_destroy_pending: Cell::new(true),
+        cancels_requested: Cell::new(0),
     })?;
     task.show_task(event_loop.obj(), coro, &name);
-    queue_step(&task, event_loop.obj())?;
+    if event_loop.hooks().call_soon {
+        queue_step(&task, event_loop.obj())?;
+    } else {
+        event_loop.push_step(task.clone())?;
+    }
     registry::register(&task)?;
     Ok(task)
 }
