@@ -63,6 +63,19 @@ pub fn coroutine_of(awaitable: &Obj) -> Fallible<(Ref, bool)> {
 /// The future of an awaitable, on this loop or on the current one.
 #[inline]
 pub fn ensure_future(awaitable: &Obj, event_loop: Option<&Obj>) -> Fallible<Ref> {
+    if let Some(event_loop) = event_loop
+        && let Some(ours) = Inst::<EventLoop>::of(event_loop)
+        && coroutine::is_native(awaitable)
+        && ours.makes_plain_tasks()
+    {
+        let task = task::create(ours, awaitable, Options::default());
+        return task.map(Own::into_ref).map_err(|raised| close_unused(raised, awaitable));
+    }
+    ensure_other_future(awaitable, event_loop)
+}
+
+#[inline(never)]
+fn ensure_other_future(awaitable: &Obj, event_loop: Option<&Obj>) -> Fallible<Ref> {
     if is_future(awaitable)? {
         if let Some(event_loop) = event_loop
             && !loop_of(awaitable)?.is(event_loop)
@@ -84,17 +97,20 @@ pub fn ensure_future(awaitable: &Obj, event_loop: Option<&Obj>) -> Fallible<Ref>
             },
         },
     };
-    outcome.map_err(|raised| {
-        if !raised.matches(object::runtime_error()) || ours {
-            return raised;
-        }
-        // The coroutine will never run, and shall not complain of that.
-        let exception = raised.take();
-        match coro.call_method(&state().names.close, &[]) {
-            Ok(_none) => Raised::from_exception(exception),
-            Err(raised) => raised,
-        }
-    })
+    outcome.map_err(|raised| if ours { raised } else { close_unused(raised, &coro) })
+}
+
+/// No task could be made. The coroutine will never run, and shall not complain of that.
+#[cold]
+fn close_unused(raised: Raised, coro: &Obj) -> Raised {
+    if !raised.matches(object::runtime_error()) {
+        return raised;
+    }
+    let exception = raised.take();
+    match coro.call_method(&state().names.close, &[]) {
+        Ok(_none) => Raised::from_exception(exception),
+        Err(raised) => raised,
+    }
 }
 
 /// `asyncio.futures._get_loop(future)`.

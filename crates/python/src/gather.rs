@@ -11,14 +11,14 @@ use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Ref, Slot, Spec, Visitor};
 use crate::ensure_future::{ensure_future, loop_of};
 use crate::future::{self, Future, FutureLike};
-use crate::identity::IdentitySet;
+use crate::identity::Places;
 use crate::listener::{Listener, Listens, Told, listen};
 use crate::operation::Operation;
 use crate::original::Code;
 use crate::registry;
 use crate::state::state;
 use crate::task::{self, Task};
-use crate::waiters::is_done;
+use crate::waiters::{self, is_done};
 
 /// A gathering that is under way.
 #[derive(Debug)]
@@ -29,8 +29,8 @@ pub struct Gathering {
     count: Cell<usize>,
     finished: Cell<usize>,
     /// The outer future; empty before it is made and after it is done.
-    outer: Slot,
-    /// The task that gathers, for who awaits whom; `None` if that is not kept.
+    outer: RefCell<Option<Own<Future>>>,
+    /// The task that gathers, for who awaits whom; empty if that is not kept.
     current_task: Slot,
     return_exceptions: Cell<bool>,
     cancel_requested: Cell<bool>,
@@ -52,7 +52,7 @@ impl Class for Gathering {
             children: RefCell::default(),
             count: Cell::new(0),
             finished: Cell::new(0),
-            outer: Slot::empty(),
+            outer: RefCell::default(),
             current_task: Slot::empty(),
             return_exceptions: Cell::new(false),
             cancel_requested: Cell::new(false),
@@ -64,14 +64,16 @@ impl Class for Gathering {
         if let Ok(children) = this.children.try_borrow() {
             children.iter().for_each(|child| visitor.object(child));
         }
-        visitor.slot(&this.outer);
+        if let Ok(Some(outer)) = this.outer.try_borrow().as_deref() {
+            visitor.object(outer.obj());
+        }
         visitor.slot(&this.current_task);
         this.told.traverse(visitor);
     }
 
     fn clear(this: &Inst<Gathering>) {
         drop(this.children.take());
-        this.outer.clear();
+        drop(this.outer.take());
         this.current_task.clear();
         this.told.clear();
     }
@@ -138,7 +140,7 @@ fn cancel_child(child: &Obj, message: Option<&Obj>) -> Fallible<bool> {
 /// What sees whether an awaitable was given before.
 enum Seen {
     /// All compare by identity.
-    ByIdentity(IdentitySet),
+    ByIdentity(Places),
     /// Some may compare otherwise: a dictionary of Python's.
     ByEquality(Ref),
 }
@@ -169,20 +171,21 @@ pub fn gather(awaitables: &[&Obj], return_exceptions: bool) -> Fallible<Ref> {
     let this = Own::<Gathering>::new()?;
     this.return_exceptions.set(return_exceptions);
     if event_loop.is_some() && known.awaited_by {
-        this.current_task.set(registry::current_task(&known.current_task)?);
+        let current_task = registry::current_task(&known.current_task)?;
+        this.current_task.assign(Some(&current_task));
     }
-    let current_task = this.current_task.get().filter(|task| !task.is_none());
+    let current_task = this.current_task.get();
 
     let mut seen = match awaitables.iter().all(|awaitable| compares_by_identity(awaitable)) {
-        true => Seen::ByIdentity(IdentitySet::with_capacity(awaitables.len())),
+        true => Seen::ByIdentity(Places::of(awaitables.len())),
         false => Seen::ByEquality(object::dict(&[])?),
     };
     let mut children: Vec<Ref> = Vec::with_capacity(awaitables.len());
     let mut done = Vec::new();
-    for awaitable in awaitables.iter() {
+    for (place, awaitable) in awaitables.iter().enumerate() {
         let known_child = match &mut seen {
             Seen::ByIdentity(seen) => {
-                let twin = if seen.insert(awaitable) { None } else { place_of(awaitables, awaitable) };
+                let twin = seen.find_or_note(awaitable, place, |other| awaitables[other].is(awaitable));
                 twin.map(|place| children[place].clone())
             }
             Seen::ByEquality(seen) => object::dict_get(seen, awaitable)?,
@@ -218,16 +221,11 @@ pub fn gather(awaitables: &[&Obj], return_exceptions: bool) -> Fallible<Ref> {
     let outer = Own::<Future>::of_class(&known.outer_class)?;
     future::initialize(&outer, event_loop.as_deref())?;
     outer.core().rare().gathering.set(this.obj().own());
-    this.outer.set(outer.obj().own());
+    this.outer.replace(Some(outer.clone()));
     for child in done {
         child_done(&this, &child)?;
     }
     Ok(outer.into_ref())
-}
-
-/// Where the same object stands first.
-fn place_of(awaitables: &[&Obj], awaitable: &Obj) -> Option<usize> {
-    awaitables.iter().position(|other| other.is(awaitable))
 }
 
 /// The caller cannot reach the task that was made for it, so nobody is told if it is destroyed while pending.
@@ -243,17 +241,13 @@ fn hide_destruction(child: &Obj) -> Fallible<()> {
 /// A child is done.
 fn child_done(this: &Inst<Gathering>, child: &Obj) -> Fallible<()> {
     this.finished.set(this.finished.get() + 1);
-    let current_task = this.current_task.get().filter(|task| !task.is_none());
-    if let Some(current_task) = &current_task {
-        registry::forget_awaited(child, current_task)?;
+    if let Some(current_task) = this.current_task.get() {
+        registry::forget_awaited(child, &current_task)?;
     }
-    let outer = this.outer.get();
-    let outer =
-        outer.as_ref().and_then(|outer| Inst::<Future>::of(outer)).filter(|outer| outer.core().is_pending());
-    let Some(outer) = outer else {
+    if !this.outer.borrow().as_ref().is_some_and(|outer| outer.core().is_pending()) {
         // Nobody else will ask for the exception.
         return retrieve(child).map(drop);
-    };
+    }
     if !this.return_exceptions.get() {
         let failure = match retrieve(child)? {
             Retrieved::Cancelled => Some(make_cancelled_error(child)?),
@@ -261,19 +255,28 @@ fn child_done(this: &Inst<Gathering>, child: &Obj) -> Fallible<()> {
             Retrieved::Well => None,
         };
         if let Some(exception) = failure {
-            if let Some(current_task) = current_task.filter(|_| KNOWN.get().forgets_all) {
-                let children = this.children.borrow().clone();
-                for child in children {
-                    registry::forget_awaited(&child, &current_task)?;
-                }
-            }
-            return end(this, || future::fail(outer, &exception));
+            return fail(this, &exception);
         }
     }
-    if this.finished.get() < this.count.get() {
-        return Ok(());
+    if this.finished.get() < this.count.get() { Ok(()) } else { finish(this) }
+}
+
+/// The first child that fails ends the gathering.
+#[inline(never)]
+fn fail(this: &Inst<Gathering>, exception: &Obj) -> Fallible<()> {
+    if let Some(current_task) = this.current_task.get().filter(|_| KNOWN.get().forgets_all) {
+        let children = this.children.borrow().clone();
+        for child in children {
+            registry::forget_awaited(&child, &current_task)?;
+        }
     }
-    let children = this.children.borrow().clone();
+    end(this, |outer| future::fail(outer, exception))
+}
+
+/// All children are done.
+#[inline(never)]
+fn finish(this: &Inst<Gathering>) -> Fallible<()> {
+    let children = this.children.take();
     let mut results = Vec::with_capacity(children.len());
     for child in &children {
         results.push(result_of(child)?);
@@ -281,20 +284,19 @@ fn child_done(this: &Inst<Gathering>, child: &Obj) -> Fallible<()> {
     if this.cancel_requested.get() {
         let last = children.last().map_or_else(|| none().own(), Clone::clone);
         let exception = make_cancelled_error(&last)?;
-        return end(this, || future::fail(outer, &exception));
+        return end(this, |outer| future::fail(outer, &exception));
     }
     let results = object::list_of(results)?;
-    end(this, || future::finish(outer, results))
+    end(this, |outer| future::finish(outer, results))
 }
 
 /// The gathering is over; what it holds is given up when the outer future is done.
-fn end(this: &Inst<Gathering>, finish: impl FnOnce() -> Fallible<()>) -> Fallible<()> {
-    let outcome = finish();
-    if let Some(outer) = this.outer.take()
-        && let Some(outer) = Inst::<Future>::of(&outer)
-    {
-        outer.core().rare().gathering.clear();
-    }
+fn end(this: &Inst<Gathering>, finish: impl FnOnce(&Inst<Future>) -> Fallible<()>) -> Fallible<()> {
+    let outer = this.outer.borrow().clone();
+    let Some(outer) = outer else { return Ok(()) };
+    let outcome = finish(&outer);
+    drop(this.outer.take());
+    outer.core().rare().gathering.clear();
     drop(this.children.take());
     outcome
 }
@@ -308,7 +310,16 @@ pub enum Retrieved {
 }
 
 /// Asks a child for its exception, which counts as retrieved then.
+#[inline]
 pub fn retrieve(child: &Obj) -> Fallible<Retrieved> {
+    match Inst::<Task>::exactly(child) {
+        Some(task) if future::has_result(task) => Ok(Retrieved::Well),
+        _ => retrieve_otherwise(child),
+    }
+}
+
+#[inline(never)]
+fn retrieve_otherwise(child: &Obj) -> Fallible<Retrieved> {
     if let Some(task) = Inst::<Task>::exactly(child) {
         return retrieve_ours(task);
     }
@@ -327,8 +338,7 @@ fn retrieve_ours<T: FutureLike>(child: &Inst<T>) -> Fallible<Retrieved> {
     if child.core().progress.get() == future::Progress::Cancelled {
         return Ok(Retrieved::Cancelled);
     }
-    let exception = future::py_exception(child)?;
-    Ok(if exception.is_none() { Retrieved::Well } else { Retrieved::Failed(exception) })
+    Ok(future::exception(child)?.map_or(Retrieved::Well, Retrieved::Failed))
 }
 
 fn make_cancelled_error(child: &Obj) -> Fallible<Ref> {
@@ -344,10 +354,7 @@ fn result_of(child: &Obj) -> Fallible<Ref> {
             state().cancelled_error.call(&[&message])
         }
         Retrieved::Failed(exception) => Ok(exception),
-        Retrieved::Well => match Inst::<Task>::exactly(child) {
-            Some(task) => future::result(task),
-            None => child.call_method(&state().names.result, &[]),
-        },
+        Retrieved::Well => waiters::result(child),
     }
 }
 

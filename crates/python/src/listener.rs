@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use crate::as_completed::Completing;
+use crate::callbacks::Entry;
 use crate::cpython::object::{self, none};
 use crate::cpython::{Class, Fallible, Inst, Obj, Own, Ref, Visitor};
 use crate::event_loop::EventLoop;
@@ -86,7 +87,7 @@ impl Listener {
     }
 
     /// Notes a future that is done; a job follows.
-    #[inline]
+    #[inline(always)]
     pub fn note(&self, future: Ref) {
         self.told().0.borrow_mut().push_back(future);
     }
@@ -119,8 +120,19 @@ impl Listener {
 }
 
 /// Has the listener told when the future is done.
-#[inline]
+#[inline(always)]
 pub fn listen(future: &Obj, listener: Listener) -> Fallible<()> {
+    match Inst::<Task>::exactly(future).filter(|task| task.core().is_pending()) {
+        Some(task) => {
+            task.core().callbacks.push(Entry::Listener(listener));
+            Ok(())
+        }
+        None => listen_otherwise(future, listener),
+    }
+}
+
+#[inline(never)]
+fn listen_otherwise(future: &Obj, listener: Listener) -> Fallible<()> {
     if let Some(task) = Inst::<Task>::exactly(future) {
         return listen_natively(task, listener);
     }
@@ -146,7 +158,7 @@ pub fn unlisten(future: &Obj, listener: &Listener) -> Fallible<()> {
 
 #[inline]
 fn listen_natively<T: FutureLike>(future: &Inst<T>, listener: Listener) -> Fallible<()> {
-    future::add_entry(future, crate::callbacks::Entry::Listener(listener))
+    future::add_entry(future, Entry::Listener(listener))
 }
 
 /// Runs a job of the queue.

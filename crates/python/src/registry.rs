@@ -237,10 +237,16 @@ pub fn current_task_of(event_loop: &Obj, name: &Obj) -> Fallible<Ref> {
 }
 
 /// Notes that a task awaits a future, whosever they are, where the version keeps track of that.
+#[inline(always)]
 pub fn note_awaited(future: &Obj, by: &Obj) -> Fallible<()> {
-    if let (Some(future), Some(task)) = (Inst::<Task>::exactly(future), Inst::<Task>::exactly(by)) {
-        return add_awaited_by(future, task);
+    match (Inst::<Task>::exactly(future), Inst::<Task>::exactly(by)) {
+        (Some(future), Some(task)) => add_awaited_by(future, task),
+        _ => note_any_awaited(future, by),
     }
+}
+
+#[inline(never)]
+fn note_any_awaited(future: &Obj, by: &Obj) -> Fallible<()> {
     if state().registers.add_awaited_by.is_none() {
         return Ok(());
     }
@@ -248,10 +254,16 @@ pub fn note_awaited(future: &Obj, by: &Obj) -> Fallible<()> {
 }
 
 /// Ends what `note_awaited` began.
+#[inline(always)]
 pub fn forget_awaited(future: &Obj, by: &Obj) -> Fallible<()> {
-    if let (Some(future), Some(task)) = (Inst::<Task>::exactly(future), Inst::<Task>::exactly(by)) {
-        return discard_awaited_by(future, task);
+    match (Inst::<Task>::exactly(future), Inst::<Task>::exactly(by)) {
+        (Some(future), Some(task)) => discard_awaited_by(future, task),
+        _ => forget_any_awaited(future, by),
     }
+}
+
+#[inline(never)]
+fn forget_any_awaited(future: &Obj, by: &Obj) -> Fallible<()> {
     if state().registers.discard_awaited_by.is_none() {
         return Ok(());
     }

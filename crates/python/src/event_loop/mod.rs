@@ -147,7 +147,7 @@ impl Inst<EventLoop> {
     }
 
     /// Runs one operation on the engine; an error if the loop is closed.
-    #[inline]
+    #[inline(always)]
     pub fn with_engine<R>(&self, operation: impl FnOnce(&mut Engine<Job>) -> R) -> Fallible<R> {
         match self.engine.borrow_mut().as_mut() {
             Some(engine) => Ok(operation(engine)),
@@ -202,7 +202,7 @@ impl Inst<EventLoop> {
     }
 
     /// Queues a task's step.
-    #[inline]
+    #[inline(always)]
     pub fn push_step(&self, task: Own<Task>) -> Fallible<()> {
         self.check_thread()?;
         self.with_engine(|engine| engine.push(Job::Step(task)))
@@ -244,7 +244,7 @@ impl Inst<EventLoop> {
     }
 
     /// Queues the news for one that is told natively.
-    #[inline]
+    #[inline(always)]
     pub fn push_listener(&self, listener: Listener) -> Fallible<()> {
         self.check_thread()?;
         self.with_engine(|engine| engine.push(Job::Listener(listener)))

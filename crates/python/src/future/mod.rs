@@ -23,7 +23,8 @@ pub mod methods;
 mod shared;
 mod telling;
 
-pub use methods::{CANCEL, define, py_class_getitem, py_exception, py_iter, py_itself};
+use methods::py_exception;
+pub use methods::{CANCEL, define, py_class_getitem, py_iter, py_itself};
 pub use telling::call_soon;
 use telling::{tell, tell_one};
 
@@ -360,11 +361,7 @@ pub fn make_cancelled_error(core: &FutureCore) -> Fallible<Ref> {
 /// for its cancellation. It counts as retrieved. An error if the future is pending.
 #[inline(always)]
 pub fn failure<T: FutureLike>(this: &Inst<T>) -> Fallible<Option<Ref>> {
-    let core = this.core();
-    if core.progress.get() == Progress::Finished && !core.failed.get() {
-        return Ok(None);
-    }
-    take_failure(core)
+    if has_result(this) { Ok(None) } else { take_failure(this.core()) }
 }
 
 #[inline(never)]
@@ -382,6 +379,19 @@ fn take_failure(core: &FutureCore) -> Fallible<Option<Ref>> {
         Progress::Cancelled => Ok(Some(Raised::raise(&*make_cancelled_error(core)?).take())),
         Progress::Pending => Err(state().invalid_state("Result is not set.")),
     }
+}
+
+/// `exception()`, of a future that is done and was not cancelled; `None` if it has a result.
+#[inline]
+pub fn exception<T: FutureLike>(this: &Inst<T>) -> Fallible<Option<Ref>> {
+    if has_result(this) { Ok(None) } else { py_exception(this).map(Some) }
+}
+
+/// Whether the future is done and has a result.
+#[inline]
+pub fn has_result<T: FutureLike>(this: &Inst<T>) -> bool {
+    let core = this.core();
+    core.progress.get() == Progress::Finished && !core.failed.get()
 }
 
 /// `result()`.

@@ -6,6 +6,7 @@ use super::{FutureLike, loop_of};
 use crate::callbacks::Entry;
 use crate::cpython::{Fallible, Inst, Obj, Own};
 use crate::event_loop::EventLoop;
+use crate::listener::Listener;
 use crate::state::state;
 use crate::task::Task;
 
@@ -18,6 +19,7 @@ pub(super) fn tell<T: FutureLike>(this: &Inst<T>) -> Fallible<()> {
     }
     match callbacks.take_first() {
         Some(Entry::Waiter(task)) => wake(this, task),
+        Some(Entry::Listener(listener)) => notify(this, listener),
         Some(entry) => tell_one(this, entry),
         None => Ok(()),
     }
@@ -38,6 +40,25 @@ fn wake_elsewhere<T: FutureLike>(this: &Inst<T>, event_loop: &Obj, task: &Inst<T
     call_soon(event_loop, &*crate::task::wakeup_callable(task)?, &[this.obj()], &task.context())
 }
 
+/// Tells one of those who are told natively.
+#[inline]
+fn notify<T: FutureLike>(this: &Inst<T>, listener: Listener) -> Fallible<()> {
+    let event_loop = loop_of(this)?;
+    match EventLoop::direct(&event_loop) {
+        Some(ours) => {
+            listener.note(this.obj().own());
+            ours.push_listener(listener)
+        }
+        None => notify_elsewhere(this, &event_loop, &listener),
+    }
+}
+
+#[inline(never)]
+fn notify_elsewhere<T: FutureLike>(this: &Inst<T>, event_loop: &Obj, listener: &Listener) -> Fallible<()> {
+    let context = crate::cpython::context::copy_current()?;
+    call_soon(event_loop, &*listener.callable()?, &[this.obj()], &context)
+}
+
 #[inline(never)]
 fn tell_many<T: FutureLike>(this: &Inst<T>) -> Fallible<()> {
     for entry in this.core().callbacks.take() {
@@ -49,22 +70,15 @@ fn tell_many<T: FutureLike>(this: &Inst<T>) -> Fallible<()> {
 /// Tells one of those who wait.
 #[inline(never)]
 pub(super) fn tell_one<T: FutureLike>(this: &Inst<T>, entry: Entry) -> Fallible<()> {
-    let event_loop = loop_of(this)?;
-    match (entry, EventLoop::direct(&event_loop)) {
-        (Entry::Waiter(task), _) => wake(this, task),
-        (Entry::Callback(callback, context), Some(ours)) => {
-            ours.call_soon(&callback, &[this.obj()], Some(&context)).map(drop)
-        }
-        (Entry::Callback(callback, context), None) => {
-            call_soon(&event_loop, &callback, &[this.obj()], &context)
-        }
-        (Entry::Listener(listener), Some(ours)) => {
-            listener.note(this.obj().own());
-            ours.push_listener(listener)
-        }
-        (Entry::Listener(listener), None) => {
-            let context = crate::cpython::context::copy_current()?;
-            call_soon(&event_loop, &*listener.callable()?, &[this.obj()], &context)
+    match entry {
+        Entry::Waiter(task) => wake(this, task),
+        Entry::Listener(listener) => notify(this, listener),
+        Entry::Callback(callback, context) => {
+            let event_loop = loop_of(this)?;
+            match EventLoop::direct(&event_loop) {
+                Some(ours) => ours.call_soon(&callback, &[this.obj()], Some(&context)).map(drop),
+                None => call_soon(&event_loop, &callback, &[this.obj()], &context),
+            }
         }
     }
 }

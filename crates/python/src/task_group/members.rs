@@ -80,24 +80,31 @@ pub fn on_task_done(this: &Inst<TaskGroup>, task: &Obj) -> Fallible<()> {
     }
     let exception = match Inst::<Task>::exactly(task) {
         Some(ours) if ours.core().progress.get() == Progress::Cancelled => return Ok(()),
-        Some(ours) => future::py_exception(ours)?,
+        Some(ours) => future::exception(ours)?,
         None => {
             if task.call_method(&state().names.cancelled_method, &[])?.truthy()? {
                 return Ok(());
             }
-            task.call_method(&state().names.exception, &[])?
+            let exception = task.call_method(&state().names.exception, &[])?;
+            (!exception.is_none()).then_some(exception)
         }
     };
-    if exception.is_none() {
-        return Ok(());
+    match exception {
+        Some(exception) => fail(this, task, parent, &exception),
+        None => Ok(()),
     }
-    this.add_error(&exception)?;
-    if is_base_error(this, &exception)? && this.base_error.is_empty() {
-        this.base_error.set(exception.clone());
+}
+
+/// A task of the group failed.
+#[inline(never)]
+fn fail(this: &Inst<TaskGroup>, task: &Obj, parent: Option<Ref>, exception: &Obj) -> Fallible<()> {
+    this.add_error(exception)?;
+    if is_base_error(this, exception)? && this.base_error.is_empty() {
+        this.base_error.set(exception.own());
     }
     let parent = parent.unwrap_or_else(|| none().own());
     if waiters::is_done(&parent)? {
-        return report_orphan(this, task, &parent, &exception);
+        return report_orphan(this, task, &parent, exception);
     }
     if !this.aborting.get() && !this.parent_cancel_requested.get() {
         call_abort(this)?;
