@@ -24,7 +24,7 @@ impl Deque {
     pub fn is_empty(&self) -> Fallible<bool> {
         match self.shown.get() {
             None => Ok(self.native.borrow().is_empty()),
-            Some(shown) => shown.truthy().map(|some| !some),
+            Some(shown) => is_falsy(&shown),
         }
     }
 
@@ -123,6 +123,11 @@ impl Deque {
         }
         visitor.slot(&self.shown);
     }
+}
+
+#[cold]
+fn is_falsy(shown: &Obj) -> Fallible<bool> {
+    shown.truthy().map(|some| !some)
 }
 
 /// A walk through a deque.

@@ -134,6 +134,11 @@ impl Waiters {
     /// Takes out the first ones up to and including one that is not done, and ends that.
     #[inline]
     pub fn wake_and_remove(&self) -> Fallible<()> {
+        if self.deque.is_empty()? { Ok(()) } else { self.wake_and_remove_some() }
+    }
+
+    #[inline(never)]
+    fn wake_and_remove_some(&self) -> Fallible<()> {
         while let Some(waiter) = self.deque.pop()? {
             if !is_done(&waiter)? {
                 return set_result(&waiter, none());

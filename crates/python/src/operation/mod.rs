@@ -183,7 +183,7 @@ impl Operation {
 #[inline]
 pub fn create(kind: &'static Kind, owner: &Obj) -> Fallible<Own<Operation>> {
     let this = unowned(kind)?;
-    this.owner.set(owner.own());
+    this.owner.fill(owner.own());
     Ok(this)
 }
 
@@ -192,18 +192,30 @@ pub fn create(kind: &'static Kind, owner: &Obj) -> Fallible<Own<Operation>> {
 pub fn unowned(kind: &'static Kind) -> Fallible<Own<Operation>> {
     let this = match Own::<Operation>::spared() {
         Some(this) => this,
-        None => Own::new()?,
+        None => unspared()?,
     };
-    this.kind.set(kind);
-    this.stage.set(0);
-    this.number.set(0);
-    if crate::event_loop::any_debug()
-        && let Some(origin) = origin()?
-    {
-        this.origin.set(origin);
+    let operation: &Operation = &this;
+    operation.kind.set(kind);
+    operation.stage.set(0);
+    operation.number.set(0);
+    if crate::event_loop::any_debug() {
+        note_origin(operation)?;
     }
-    this.status.set(Status::Created);
+    operation.status.set(Status::Created);
     Ok(this)
+}
+
+#[inline(never)]
+fn unspared() -> Fallible<Own<Operation>> {
+    Own::new()
+}
+
+#[cold]
+fn note_origin(operation: &Operation) -> Fallible<()> {
+    if let Some(origin) = origin()? {
+        operation.origin.set(origin);
+    }
+    Ok(())
 }
 
 /// Warns as for Python's coroutines, and says where this one was made if that is known.
@@ -244,7 +256,14 @@ fn origin() -> Fallible<Option<Ref>> {
 #[inline]
 pub fn next(this: &Inst<Operation>) -> Fallible<Sent> {
     match this.status.replace(Status::Running) {
-        Status::Created => settle(this, (this.kind.get().begin)(this)),
+        Status::Created => match (this.kind.get().begin)(this) {
+            // Nothing to wait for.
+            Ok(Step::Done(value)) => {
+                this.end();
+                Ok(Sent::Returned(value))
+            }
+            step => settle(this, step),
+        },
         Status::Waiting => {
             let awaited = this.awaited.get_or_none();
             came_of(this, drive(&awaited))
@@ -335,9 +354,12 @@ fn settle(this: &Inst<Operation>, mut step: Fallible<Step>) -> Fallible<Sent> {
 /// The first resumption of what is awaited from here on.
 #[inline]
 fn begin_await(this: &Inst<Operation>, awaitable: Ref) -> Fallible<Sent> {
-    let ours = Inst::<Future>::exactly(&awaitable).is_some()
-        || Inst::<Operation>::exactly(&awaitable)
-            .is_some_and(|operation| operation.status.get() == Status::Created)
+    if let Some(future) = Inst::<Future>::exactly(&awaitable) {
+        this.awaited.set(awaitable.clone());
+        return future::next(future);
+    }
+    let ours = Inst::<Operation>::exactly(&awaitable)
+        .is_some_and(|operation| operation.status.get() == Status::Created)
         || Inst::<Task>::exactly(&awaitable).is_some();
     let awaited = if ours { awaitable } else { coroutine::iterator_of(&awaitable)? };
     this.awaited.set(awaited.clone());
