@@ -115,14 +115,14 @@ static NEXT: Kind = Kind {
         if ended {
             return Err(Raised::bare(object::stop_async_iteration()));
         }
-        wait_for_one(operation)
+        wait_for_one(operation, come)
     },
-    resume: |operation, outcome| come(operation, outcome),
+    resume: come,
 };
 static ONE: Kind = Kind {
     name: "_wait_for_one",
     qualname: "_AsCompletedIterator._wait_for_one",
-    begin: wait_for_one,
+    begin: |operation| wait_for_one(operation, result_of_one),
     resume: result_of_one,
 };
 
@@ -167,8 +167,17 @@ fn take_one(this: &Inst<Completing>) -> bool {
     left > 0
 }
 
-pub fn wait_for_one(operation: &Inst<Operation>) -> Fallible<Step> {
-    with_iterator(operation, |this| with_queue(this, queues::get_from).map(|get| Step::Await(get.into_ref())))
+/// Takes the next one that is done, of which `come` makes what is returned, or waits for it.
+pub fn wait_for_one(
+    operation: &Inst<Operation>,
+    come: fn(&Inst<Operation>, Fallible<Ref>) -> Fallible<Step>,
+) -> Fallible<Step> {
+    with_iterator(operation, |this| {
+        with_queue(this, |queue| match queues::at_hand(queue)? {
+            Some(future) => come(operation, Ok(future)),
+            None => queues::get_from(queue).map(|get| Step::Await(get.into_ref())),
+        })
+    })
 }
 
 /// One is done, or the time is up.

@@ -76,7 +76,7 @@ impl Generator {
 static ONE: Kind = Kind {
     name: "_wait_for_one",
     qualname: "as_completed.<locals>._wait_for_one",
-    begin: as_completed::wait_for_one,
+    begin: |operation| as_completed::wait_for_one(operation, as_completed::result_of_one),
     resume: as_completed::result_of_one,
 };
 

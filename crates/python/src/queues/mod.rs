@@ -281,6 +281,12 @@ pub fn create() -> Fallible<Own<Queue>> {
     Ok(this)
 }
 
+/// What `get()` would return without waiting, if that is seen at once.
+#[inline]
+pub fn at_hand(this: &Inst<Queue>) -> Fallible<Option<Ref>> {
+    if this.is_native() && !this.items.is_empty()? { this.get_at_once().map(Some) } else { Ok(None) }
+}
+
 /// A call of `get()`.
 pub fn get_from(this: &Inst<Queue>) -> Fallible<Own<Operation>> {
     operation::create(&operations::GET, this.obj())
