@@ -256,14 +256,7 @@ fn origin() -> Fallible<Option<Ref>> {
 #[inline]
 pub fn next(this: &Inst<Operation>) -> Fallible<Sent> {
     match this.status.replace(Status::Running) {
-        Status::Created => match (this.kind.get().begin)(this) {
-            // Nothing to wait for.
-            Ok(Step::Done(value)) => {
-                this.end();
-                Ok(Sent::Returned(value))
-            }
-            step => settle(this, step),
-        },
+        Status::Created => take(this, (this.kind.get().begin)(this)),
         Status::Waiting => {
             let awaited = this.awaited.get_or_none();
             came_of(this, drive(&awaited))
@@ -319,11 +312,27 @@ fn came_of(this: &Inst<Operation>, sent: Fallible<Sent>) -> Fallible<Sent> {
 /// A wait is over.
 #[inline]
 fn go_on(this: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Sent> {
-    settle(this, (this.kind.get().resume)(this, outcome))
+    take(this, (this.kind.get().resume)(this, outcome))
+}
+
+/// Takes a step, and others if that does not suspend or end the operation.
+#[inline(always)]
+fn take(this: &Inst<Operation>, step: Fallible<Step>) -> Fallible<Sent> {
+    match step {
+        Ok(Step::Done(value)) => {
+            this.end();
+            Ok(Sent::Returned(value))
+        }
+        Ok(Step::GiveWay) => {
+            this.status.set(Status::GaveWay);
+            Ok(Sent::Yielded(none().own()))
+        }
+        step => settle(this, step),
+    }
 }
 
 /// Takes steps until the operation suspends or ends.
-#[inline]
+#[inline(never)]
 fn settle(this: &Inst<Operation>, mut step: Fallible<Step>) -> Fallible<Sent> {
     loop {
         match step {
