@@ -13,7 +13,7 @@ use std::cell::Cell;
 use crate::cpython::global::Global;
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Slot, Spec, Visitor, coroutine};
-use crate::locks::{barrier, lock};
+use crate::locks::{barrier, lock, semaphore};
 use crate::operation::{self, Operation};
 use crate::wait_for;
 
@@ -77,6 +77,7 @@ fn inside(qualname: &str, stage: u8) -> &'static [&'static str] {
         "TaskGroup.__aexit__" => &["TaskGroup._aexit"],
         "_AsCompletedIterator.__anext__" => &["_AsCompletedIterator._wait_for_one"],
         "_ContextManagerMixin.__aenter__" if stage == lock::WAITING => &["Lock.acquire"],
+        "_ContextManagerMixin.__aenter__" if stage == semaphore::WAITING => &["Semaphore.acquire"],
         "Barrier.wait" if stage == barrier::BLOCKED => &["Barrier._block", "Condition.wait_for"],
         "Barrier.wait" if stage == barrier::INSIDE => &["Barrier._wait", "Condition.wait_for"],
         _ => &[],

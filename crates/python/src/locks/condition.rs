@@ -40,16 +40,17 @@ const LOCKED: u8 = 2;
 impl Inst<Condition> {
     /// The lock, if what programs see of both is ours alone.
     #[inline]
-    fn plain_lock(&self) -> Option<Own<Lock>> {
+    pub fn plain_lock(&self) -> Option<Own<Lock>> {
         let lock = self.lock.get()?;
         let lock = Inst::<Lock>::exactly(&lock)?;
         (self.is_plain() && lock.is_plain()).then(|| lock.own())
     }
 
     fn is_locked(&self) -> Fallible<bool> {
-        match self.plain_lock() {
-            Some(lock) => Ok(lock.is_locked()),
-            None => self.obj().call_method(&state().names.locked, &[])?.truthy(),
+        let lock = self.lock.get();
+        match lock.as_deref().and_then(Inst::<Lock>::exactly) {
+            Some(lock) if self.is_plain() && lock.is_plain() => Ok(lock.is_locked()),
+            _ => self.obj().call_method(&state().names.locked, &[])?.truthy(),
         }
     }
 
@@ -141,7 +142,11 @@ fn lock_again(operation: &Inst<Operation>, this: &Inst<Condition>, exception: Op
         Some(exception) => operation.first.set(exception),
         None => operation.first.clear(),
     }
-    this.acquire().map(Step::Await)
+    match this.plain_lock() {
+        Some(lock) if lock::try_acquire(&lock)? => locked(operation, this),
+        Some(lock) => lock::acquire(&lock).map(|acquire| Step::Await(acquire.into_ref())),
+        None => this.acquire().map(Step::Await),
+    }
 }
 
 fn resume_wait(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Step> {
@@ -162,18 +167,23 @@ fn resume_wait(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<
                 in_context_of(&fatal, before.as_deref());
                 fail(this, fatal)
             }
-            None => match (operation.second.get(), before) {
-                (None, None) => Ok(Step::Done(boolean(true).own())),
-                (None, Some(before)) => fail(this, before),
-                (Some(cancelled), _) if *CAREFUL.get() => fail(this, cancelled),
-                (Some(_), before) => {
-                    let cancelled = state().cancelled_error.call(&[])?;
-                    in_context_of(&cancelled, before.as_deref());
-                    fail(this, cancelled)
-                }
-            },
+            None => locked(operation, this),
         }
     })
+}
+
+/// The lock is ours again.
+fn locked(operation: &Inst<Operation>, this: &Inst<Condition>) -> Fallible<Step> {
+    match (operation.second.get(), operation.first.get()) {
+        (None, None) => Ok(Step::Done(boolean(true).own())),
+        (None, Some(before)) => fail(this, before),
+        (Some(cancelled), _) if *CAREFUL.get() => fail(this, cancelled),
+        (Some(_), before) => {
+            let cancelled = state().cancelled_error.call(&[])?;
+            in_context_of(&cancelled, before.as_deref());
+            fail(this, cancelled)
+        }
+    }
 }
 
 /// Raises what ended the wait. It may have come after a notification, which somebody else gets then.
@@ -266,11 +276,16 @@ fn py_wait_for(this: &Inst<Condition>, args: Args<'_>) -> Fallible<Ref> {
 }
 
 fn py_notify(this: &Inst<Condition>, args: Args<'_>) -> Fallible<Ref> {
-    let [count] =
-        args.parse(&Signature { function: "Condition.notify", names: ["n"], positional: 1, required: 0 })?;
+    let [count] = match args.positional() {
+        [] if !args.has_keywords() => [None],
+        _ => {
+            args.parse(&Signature { function: "Condition.notify", names: ["n"], positional: 1, required: 0 })?
+        }
+    };
     this.check_locked()?;
     match count {
         Some(count) => this.hand_on(count)?,
+        None if this.is_plain() => drop(this.waiters.wake(1, boolean(false))?),
         None => this.hand_on(&*object::int(1)?)?,
     }
     Ok(none().own())

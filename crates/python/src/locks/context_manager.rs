@@ -2,19 +2,32 @@
 
 use crate::cpython::object::none;
 use crate::cpython::{Args, Class, Fallible, Inst, Own, Ref};
+use crate::locks::condition::Condition;
 use crate::locks::lock::{self, Lock};
-use crate::operation::{self, Kind, Operation, Step};
+use crate::locks::semaphore::{self, Semaphore};
+use crate::operation::{self, Kind, Step};
 use crate::state::state;
 
 static ENTER: Kind = Kind {
     name: "__aenter__",
     qualname: "_ContextManagerMixin.__aenter__",
-    begin: |operation| match plain_lock(operation)? {
-        true => lock::begin_acquire(operation).map(entered),
-        false => operation.owner.get_or_none().call_method(&state().names.acquire, &[]).map(Step::Await),
+    begin: |operation| {
+        let owner = operation.owner.get_or_none();
+        if Inst::<Lock>::exactly(&owner).is_some_and(Inst::is_plain) {
+            return lock::begin_acquire(operation).map(entered);
+        }
+        if Inst::<Semaphore>::of(&owner).is_some_and(semaphore::is_plain) {
+            return semaphore::begin_acquire(operation).map(entered);
+        }
+        if let Some(lock) = Inst::<Condition>::exactly(&owner).and_then(|condition| condition.plain_lock()) {
+            operation.owner.set(lock.into_ref());
+            return lock::begin_acquire(operation).map(entered);
+        }
+        owner.call_method(&state().names.acquire, &[]).map(Step::Await)
     },
     resume: |operation, outcome| match operation.stage.get() {
         lock::WAITING => lock::resume_acquire(operation, outcome).map(entered),
+        semaphore::WAITING => semaphore::resume_acquire(operation, outcome).map(entered),
         _ => outcome.map(|_| Step::Done(none().own())),
     },
 };
@@ -24,19 +37,20 @@ static EXIT: Kind = Kind {
     qualname: "_ContextManagerMixin.__aexit__",
     begin: |operation| {
         let owner = operation.owner.get_or_none();
-        match Inst::<Lock>::exactly(&owner).filter(|lock| lock.is_plain()) {
-            Some(lock) => lock::release(lock)?,
-            None => drop(owner.call_method(&state().names.release, &[])?),
+        if let Some(lock) = Inst::<Lock>::exactly(&owner).filter(|lock| lock.is_plain()) {
+            lock::release(lock)?;
+        } else if let Some(semaphore) = Inst::<Semaphore>::of(&owner).filter(|this| semaphore::is_plain(this))
+        {
+            semaphore::release(semaphore)?;
+        } else if let Some(condition) = Inst::<Condition>::exactly(&owner) {
+            condition.release()?;
+        } else {
+            drop(owner.call_method(&state().names.release, &[])?);
         }
         Ok(Step::Done(none().own()))
     },
     resume: |_, outcome| outcome.map(Step::Done),
 };
-
-fn plain_lock(operation: &Inst<Operation>) -> Fallible<bool> {
-    let owner = operation.owner.get_or_none();
-    Ok(Inst::<Lock>::exactly(&owner).is_some_and(Inst::is_plain))
-}
 
 /// There is no use for the `as` clause.
 #[inline]

@@ -37,13 +37,22 @@ impl Inst<Lock> {
     }
 }
 
+/// Takes the lock, if that needs no wait; says whether it did.
+#[inline]
+pub fn try_acquire(this: &Inst<Lock>) -> Fallible<bool> {
+    // Whoever comes waits behind those who wait already, unless all of those have given up.
+    let free = !this.locked.get() && (this.waiters.is_empty()? || this.waiters.all_cancelled()?);
+    if free {
+        this.locked.set(true);
+    }
+    Ok(free)
+}
+
 /// `acquire()` from its beginning; for the operation of a lock.
 #[inline]
 pub fn begin_acquire(operation: &Inst<Operation>) -> Fallible<Step> {
     Lock::of(operation, |this| {
-        // Whoever comes waits behind those who wait already, unless all of those have given up.
-        if !this.locked.get() && (this.waiters.is_empty()? || this.waiters.all_cancelled()?) {
-            this.locked.set(true);
+        if try_acquire(this)? {
             return Ok(Step::Done(boolean(true).own()));
         }
         let future = this.bound.create_future(this.obj())?;

@@ -34,6 +34,9 @@ lock_class!(Semaphore, c"velodrome.Semaphore",
 static ACQUIRE: Kind =
     Kind { name: "acquire", qualname: "Semaphore.acquire", begin: begin_acquire, resume: resume_acquire };
 
+/// The stage of an operation that waits for its turn, by a future in `first`.
+pub const WAITING: u8 = 2;
+
 /// What is looked up once.
 #[derive(Debug)]
 struct Known {
@@ -49,7 +52,7 @@ static KNOWN: Global<Known> = Global::new();
 
 /// Whether what programs see of it is ours alone.
 #[inline]
-fn is_plain(this: &Inst<Semaphore>) -> bool {
+pub fn is_plain(this: &Inst<Semaphore>) -> bool {
     !this.has_dict()
         && (this.obj().is_exactly(Semaphore::home().class()) || this.obj().is_exactly(&KNOWN.get().bounded))
 }
@@ -59,7 +62,9 @@ fn is_locked(this: &Inst<Semaphore>) -> Fallible<bool> {
     Ok(this.value.is(0)? || !(this.waiters.is_empty()? || this.waiters.all_cancelled()?))
 }
 
-fn begin_acquire(operation: &Inst<Operation>) -> Fallible<Step> {
+/// `acquire()` from its beginning; for the operation of a semaphore.
+#[inline]
+pub fn begin_acquire(operation: &Inst<Operation>) -> Fallible<Step> {
     Semaphore::of(operation, |this| {
         let locked = if is_plain(this) {
             is_locked(this)?
@@ -72,12 +77,15 @@ fn begin_acquire(operation: &Inst<Operation>) -> Fallible<Step> {
         }
         let future = this.bound.create_future(this.obj())?;
         this.waiters.push(future.clone())?;
+        operation.stage.set(WAITING);
         operation.first.set(future.clone());
         Ok(Step::Await(future))
     })
 }
 
-fn resume_acquire(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Step> {
+/// The wait is over.
+#[inline]
+pub fn resume_acquire(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Step> {
     let exception = outcome.err().map(Raised::take);
     Semaphore::of(operation, |this| {
         let future = operation.first.get_or_none();
@@ -151,7 +159,9 @@ fn py_acquire(this: &Inst<Semaphore>) -> Fallible<Ref> {
     operation::create(&ACQUIRE, this.obj()).map(Own::into_ref)
 }
 
-fn py_release(this: &Inst<Semaphore>) -> Fallible<Ref> {
+/// `release()`.
+#[inline]
+pub fn release(this: &Inst<Semaphore>) -> Fallible<()> {
     if let Some(limit) = this.limit.get()
         && this.value.is_at_least(&limit)?
         && this.obj().derives_from(&KNOWN.get().bounded)
@@ -159,7 +169,11 @@ fn py_release(this: &Inst<Semaphore>) -> Fallible<Ref> {
         return Err(Raised::value_error("BoundedSemaphore released too many times"));
     }
     this.value.add(1)?;
-    call_wake_next(this)?;
+    call_wake_next(this).map(drop)
+}
+
+fn py_release(this: &Inst<Semaphore>) -> Fallible<Ref> {
+    release(this)?;
     Ok(none().own())
 }
 
