@@ -145,6 +145,61 @@ def test_a_timeout_that_is_entered_after_its_deadline_ends_the_first_wait(pause,
     assert on_either(program) == ("TimeoutError", "")
 
 
+@pytest.mark.parametrize("later", ["left", "put off", "off", "put off, and past again"])
+def test_a_timeout_whose_time_is_up_in_the_turn_in_which_it_is_called_off_does_not_fire(later):
+    """Its end is queued by then, behind the step of the task that leaves the block."""
+
+    async def program(module):
+        loop = asyncio.get_running_loop()
+        reports = []
+        loop.set_exception_handler(lambda _, context: reports.append(context))
+        future = loop.create_future()
+
+        def end():
+            future.set_result(None)
+            timeout.reschedule(loop.time() + 0.01)
+            time.sleep(0.02)
+
+        async with module.timeout(None) as timeout:
+            loop.call_soon(end)
+            await future
+            if later == "put off":
+                timeout.reschedule(loop.time() + 1000)
+            elif later == "put off, and past again":
+                timeout.reschedule(loop.time() + 0.01)
+                await asyncio.sleep(1000)
+            elif later == "off":
+                timeout.reschedule(None)
+            if later != "left":
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return reports, timeout.expired()
+
+    assert on_either(program)[0] == ("TimeoutError" if later.endswith("again") else "returned")
+
+
+def test_waiting_for_what_comes_in_the_turn_in_which_the_time_is_up_is_no_fault():
+    async def program(module):
+        loop = asyncio.get_running_loop()
+        reports = []
+        loop.set_exception_handler(lambda _, context: reports.append(context))
+        future = loop.create_future()
+
+        def end():
+            future.set_result("came")
+            time.sleep(0.4)
+
+        loop.call_soon(end)
+        came = await module.wait_for(future, 0.3)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return came, reports
+
+    assert on_either(program) == ("returned", ("came", []))
+
+
 def test_a_timeout_that_did_not_fire_leaves_no_timer(either_loop):
     async def main():
         async with velodrome.timeout(1000) as timeout:

@@ -249,7 +249,7 @@ fn resolve(event_loop: &Inst<EventLoop>, future: &Inst<Future>) -> Fallible<()> 
 }
 
 fn expire(event_loop: &Inst<EventLoop>, timeout: &Inst<Timeout>) -> Fallible<()> {
-    match timeouts::expire(timeout) {
+    match timeouts::come_to_turn(timeout) {
         Ok(()) => Ok(()),
         Err(raised) => {
             let handle = || {

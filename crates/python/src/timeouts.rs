@@ -32,6 +32,8 @@ pub struct Timeout {
     /// What the deadline is kept by: a handle; or our loop, and then `timer` is the key.
     handler: Slot,
     timer: Cell<Option<TimerKey>>,
+    /// How many ends that were called off, or put off, are in the loop's queue already.
+    called_off: Cell<u32>,
     /// The iteration in which it was made of a long delay: who enters it in the same one need not ask the clock again.
     ahead: Cell<Option<u32>>,
 }
@@ -81,6 +83,7 @@ impl Class for Timeout {
             cancelling: Cell::new(0),
             handler: Slot::empty(),
             timer: Cell::new(None),
+            called_off: Cell::new(0),
             ahead: Cell::new(None),
         }
     }
@@ -269,15 +272,28 @@ fn unschedule(this: &Inst<Timeout>) -> Fallible<()> {
     match this.timer.take() {
         Some(key) => {
             let job = Inst::<EventLoop>::of(&handler).and_then(|ours| ours.cancel_timer(key));
-            drop(job);
+            if job.is_none() {
+                this.called_off.set(this.called_off.get().saturating_add(1));
+            }
             Ok(())
         }
         None => handler.call_method(&state().names.cancel, &[]).map(drop),
     }
 }
 
+/// A timer of the loop's queue has come to its turn. Those that were called off meanwhile are in front of any other.
+pub fn come_to_turn(this: &Inst<Timeout>) -> Fallible<()> {
+    match this.called_off.get().checked_sub(1) {
+        Some(left) => {
+            this.called_off.set(left);
+            Ok(())
+        }
+        None => expire(this),
+    }
+}
+
 /// The time is up.
-pub fn expire(this: &Inst<Timeout>) -> Fallible<()> {
+fn expire(this: &Inst<Timeout>) -> Fallible<()> {
     if this.phase.get() != Phase::Entered {
         return Err(Raised::bare(object::assertion_error()));
     }
