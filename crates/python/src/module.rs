@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 
 use crate::cpython::module::{Function, Module};
 use crate::cpython::object::{self, boolean, none};
-use crate::cpython::{Args, Class, Fallible, Obj, Own, Ref, Signature};
+use crate::cpython::{Args, Fallible, Obj, Own, Ref, Signature};
 use crate::create_task::{self, HandsOn};
 use crate::state::{State, state};
 use crate::{
@@ -119,7 +119,7 @@ pub fn mark_methods(ours: &Obj, original: &Obj) -> Fallible<()> {
 
 /// Has the package's `_layout_probe.py` make the samples, and looks at them.
 fn probe_layout() -> Fallible<()> {
-    use crate::cpython::layout::{Samples, probe, proven};
+    use crate::cpython::layout::{Samples, probe};
     fn look(args: Args<'_>) -> Fallible<Ref> {
         let [task, task_loop, coro, name, one, two, future, current] = args.parse(&Signature {
             function: "look",
@@ -142,7 +142,6 @@ fn probe_layout() -> Fallible<()> {
             future: &future,
             current: current.map_or(Ok(false), Obj::truthy)?,
         });
-        let _ = proven;
         Ok(none().own())
     }
     let look = crate::cpython::module::callable(module_function!("_velodrome", c"look", look, c""))?;
@@ -272,10 +271,4 @@ fn panic_test_functions() -> Vec<Function> {
         module_function!("_velodrome", c"_arm_panic", arm,
             c"_arm_panic(path=None)\n--\n\nMake an entry panic when it is next called; return what was armed."),
     ]
-}
-
-/// The class of an instance, for those who make them natively.
-#[allow(dead_code)]
-fn class_of<T: Class>() -> &'static Obj {
-    T::home().class()
 }

@@ -12,10 +12,9 @@ use crate::task_group::known::{KNOWN, look};
 use crate::task_group::members::{create_task, on_task_done};
 use crate::task_group::{ENTER, TaskGroup};
 
-fn py_init(this: &Inst<TaskGroup>, args: Args<'_>) -> Fallible<()> {
+fn py_init(_this: &Inst<TaskGroup>, args: Args<'_>) -> Fallible<()> {
     let [] =
         args.parse(&Signature { function: "TaskGroup.__init__", names: [], positional: 0, required: 0 })?;
-    let _ = this;
     Ok(())
 }
 
