@@ -136,6 +136,7 @@ def test_results_that_arrive_after_the_loop_was_closed(either_loop, caplog):
     loop.close()
     go_on.set()
     executor.shutdown()
+    assert caplog.records == []
 
 
 # -- Shutting down -----------------------------------------------------------------------------------------
