@@ -31,6 +31,10 @@
 //! | `Queue`, `PriorityQueue`, `LifoQueue` | [`Queue`], [`PriorityQueue`], [`LifoQueue`] |
 //! | `CancelledError` | [`catch_cancel`], [`Cancelled`] |
 //! | `to_thread`, `call_soon_threadsafe` | [`spawn_blocking`], [`Handle`] |
+//! | `open_connection`, `start_server`, `create_datagram_endpoint` | [`net`] |
+//! | `create_subprocess_exec` | [`Child`] |
+//! | `add_signal_handler` | [`Signal`], [`ctrl_c`] |
+//! | `add_reader`, `add_writer` | [`AsyncFd`] |
 //!
 //! # Tasks, cancellation, and being dropped
 //!
@@ -42,6 +46,16 @@
 //!
 //! Everything here talks to the loop through one table of C functions ([`host::Host`]), so it runs on the loop of the Python face
 //! as well as on this crate's own.
+//!
+//! # Features
+//!
+//! By default there are all but `tokio`:
+//!
+//! - `net`: the module [`net`], sockets of TCP, UDP and Unix.
+//! - `process`: [`Child`], on Linux.
+//! - `signal`: [`Signal`] and [`ctrl_c`].
+//! - `futures-io`, `tokio`: the streams of both are `futures_io::AsyncRead` and `AsyncWrite`, or `tokio::io`'s. No part of tokio's
+//!   runtime comes with it.
 #![deny(unsafe_code)]
 
 #[allow(unsafe_code)]
