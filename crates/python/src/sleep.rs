@@ -14,7 +14,9 @@ use crate::state::state;
 
 static SLEEP: Kind = Kind { name: "sleep", qualname: "sleep", begin, resume };
 
-/// Where a sleep is.
+// Where a sleep is.
+
+/// It needed no timer.
 const GAVE_WAY: u8 = 1;
 /// The timer is ours, and `timer` its key.
 const TIMED: u8 = 2;

@@ -247,7 +247,7 @@ impl<'a> Args<'a> {
     }
 
     /// For functions of the shape `f(a, b, **keywords)`: both, and the keyword arguments that are neither.
-    #[allow(clippy::type_complexity)]
+    #[allow(clippy::type_complexity, reason = "taken apart at once")]
     pub fn two_and_keywords(
         &self,
         function: &str,

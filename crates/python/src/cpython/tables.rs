@@ -213,7 +213,7 @@ macro_rules! class_attributes {
                 std::ptr::null_mut(),
                 // SAFETY: CPython checks `self` before it reads an attribute.
                 $crate::cpython::spec::give($getter(unsafe { $crate::cpython::Inst::<$class>::from_ptr(this) })));
-            #[allow(unused_mut, unused_assignments)]
+            #[allow(unused_mut, unused_assignments, reason = "there need not be a setter")]
             let mut set: Option<pyo3::ffi::setter> = None;
             $(
                 #[allow(unsafe_code)]
