@@ -65,7 +65,7 @@ run: build
 ## build: build the native module into the interpreter's virtual environment
 build: $(VENV)/.built
 
-## test: everything below: Rust tests, models of threads, Python tests, panic tests
+## test: all tests: of Rust, models of threads, of the bridge, of Python, of panics
 test: test-rust test-model test-bridge test-python test-panics
 
 ## test-rust: cargo test of the crates that know no Python
