@@ -3,7 +3,7 @@
     python examples/chat.py                     listen on 127.0.0.1, port 8888
     nc 127.0.0.1 8888                           join, from as many terminals as you like
 
-It is written with asyncio's streams and nothing else; the last line alone says what runs it.
+It is written with asyncio's streams and nothing else; one line, the last of main(), says what runs it.
 """
 
 import argparse
