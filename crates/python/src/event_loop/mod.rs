@@ -139,13 +139,6 @@ impl Class for EventLoop {
 }
 
 impl Inst<EventLoop> {
-    /// Our loop behind an object, if natively scheduled jobs are all that its program sees: it is open and its
-    /// `call_soon` is ours.
-    #[inline]
-    pub fn direct(object: &Obj) -> Option<&Inst<EventLoop>> {
-        Inst::<EventLoop>::of(object).filter(|this| !this.hooks.get().call_soon)
-    }
-
     /// Runs one operation on the engine; an error if the loop is closed.
     #[inline(always)]
     pub fn with_engine<R>(&self, operation: impl FnOnce(&mut Engine<Job>) -> R) -> Fallible<R> {
@@ -305,10 +298,10 @@ impl Inst<EventLoop> {
 }
 
 impl EventLoop {
-    /// See [`Inst::<EventLoop>::direct`].
+    /// Our loop behind an object, if natively scheduled jobs are all that its program sees: its `call_soon` is ours.
     #[inline]
     pub fn direct(object: &Obj) -> Option<&Inst<EventLoop>> {
-        Inst::<EventLoop>::direct(object)
+        Inst::<EventLoop>::of(object).filter(|this| !this.hooks.get().call_soon)
     }
 }
 
