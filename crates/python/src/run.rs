@@ -181,7 +181,8 @@ fn py_run_until_stopped(this: &Inst<EventLoop>) -> Fallible<Ref> {
 /// `_run_once()`: one iteration, for those who drive the loop themselves.
 fn py_run_once(this: &Inst<EventLoop>) -> Fallible<Ref> {
     this.refresh_hooks()?;
-    iteration(this, &mut u32::MAX.clone())?;
+    let mut unasked = u32::MAX; // it asks the kernel
+    iteration(this, &mut unasked)?;
     Ok(none().own())
 }
 
