@@ -1,6 +1,6 @@
 //! `TaskGroup`: tasks that end together.
 //!
-//! What differs between versions is asked of asyncio's own class at import ([`Known`]), because patch releases
+//! What differs between versions is asked of asyncio's own class at import (`known`), because patch releases
 //! differ too.
 //!
 //! Derived classes override what a group does when a task fails (`_abort`, `_on_task_done`, `_is_base_error`): a group

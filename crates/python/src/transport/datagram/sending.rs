@@ -169,7 +169,7 @@ pub fn run_writable(this: &Inst<DatagramTransport>) -> Fallible<()> {
     this.run_ready(&this.writing, &state().names.sendto_ready, || sendto_ready(this))
 }
 
-/// See [`Job::as_handle`].
+/// See [`as_handle`](crate::job::Job::as_handle).
 pub fn writable_handle(this: &Inst<DatagramTransport>) -> Fallible<Ref> {
     this.ready_handle(&state().names.sendto_ready)
 }
