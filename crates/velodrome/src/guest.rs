@@ -1,7 +1,7 @@
 //! [`Guest`] and [`GuestTask`]: futures of this crate in a loop that somebody else runs, as the Python face does.
 //!
 //! What polls a guest's future is a task of that loop, in whatever language it is written; what the future asks of a loop
-//! goes through that loop's [`Host`](super::Host) table. There is no second ready queue, timer heap or poller.
+//! goes through that loop's [`Host`](crate::host::Host) table. There is no second ready queue, timer heap or poller.
 //!
 //! What must stay true:
 //!
