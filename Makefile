@@ -99,7 +99,7 @@ test-panics: build-panic
 ## build-panic: make that build, in a virtual environment of its own
 build-panic: $(PANIC_VENV)/.built
 
-## lint: rustfmt, clippy, ruff, mypy, and the stubs against the module
+## lint: rustfmt, clippy, rustdoc, ruff, mypy, and the stubs against the module
 lint: build $(VENV)/.lint-tools
 	$(call say,cargo fmt)
 	@cargo fmt --all --check
@@ -110,6 +110,9 @@ lint: build $(VENV)/.lint-tools
 	@for package in $(EXTENSIONS); do PYO3_NO_PYTHON=1 PYO3_BUILD_EXTENSION_MODULE=1 \
 	    CARGO_TARGET_DIR=$(TARGET)/extensions \
 	    cargo clippy --locked --manifest-path $$package/Cargo.toml -- -D warnings; done
+	$(call say,cargo doc)
+	@CARGO_TARGET_DIR=$(TARGET) PYO3_PYTHON=$(VENV)/bin/python RUSTDOCFLAGS="-D warnings" \
+	    cargo doc --no-deps --all-features -p velodrome-engine -p velodrome -p velodrome-bridge
 	$(call say,ruff)
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
