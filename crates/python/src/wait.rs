@@ -20,6 +20,8 @@ use crate::waiters;
 #[derive(Debug)]
 pub struct Waiting {
     futures: RefCell<Vec<Ref>>,
+    /// The same, as Python has them.
+    set: Slot,
     left: Cell<usize>,
     until: Cell<Until>,
     waiter: Slot,
@@ -49,6 +51,7 @@ impl Class for Waiting {
     fn fresh() -> Waiting {
         Waiting {
             futures: RefCell::default(),
+            set: Slot::empty(),
             left: Cell::new(0),
             until: Cell::new(Until::AllCompleted),
             waiter: Slot::empty(),
@@ -62,7 +65,7 @@ impl Class for Waiting {
         if let Ok(futures) = this.futures.try_borrow() {
             futures.iter().for_each(|future| visitor.object(future));
         }
-        for slot in [&this.waiter, &this.current_task] {
+        for slot in [&this.set, &this.waiter, &this.current_task] {
             visitor.slot(slot);
         }
         this.alarm.traverse(visitor);
@@ -71,7 +74,7 @@ impl Class for Waiting {
 
     fn clear(this: &Inst<Waiting>) {
         drop(this.futures.take());
-        for slot in [&this.waiter, &this.current_task] {
+        for slot in [&this.set, &this.waiter, &this.current_task] {
             slot.clear();
         }
         this.alarm.clear();
@@ -154,7 +157,8 @@ fn begin(operation: &Inst<Operation>) -> Fallible<Step> {
         return Err(Raised::value_error("Set of Tasks/Futures is empty."));
     }
     let until = until(operation.second.take())?;
-    let futures = object::set_of(&futures)?.items()?;
+    let set = object::set_of(&futures)?;
+    let futures = set.items()?;
     for future in &futures {
         if !is_future(future)? && state().is_coroutine(future)? {
             return Err(Raised::type_error("Passing coroutines is forbidden, use tasks explicitly."));
@@ -169,6 +173,7 @@ fn begin(operation: &Inst<Operation>) -> Fallible<Step> {
     }
     let this = Own::<Waiting>::new()?;
     let waiter = waiters::create_future(&event_loop)?;
+    this.set.set(set);
     this.waiter.set(waiter.clone());
     this.until.set(until);
     this.left.set(futures.len());
@@ -209,11 +214,30 @@ fn resume(operation: &Inst<Operation>, outcome: Fallible<Ref>) -> Fallible<Step>
     if let Some(exception) = exception {
         return Err(Raised::from_exception(exception));
     }
-    let (done, pending) = (object::new_set()?, object::new_set()?);
+    let mut pending = Vec::new();
     for future in &futures {
-        object::set_add(if waiters::is_done(future)? { &done } else { &pending }, future)?;
+        if !waiters::is_done(future)? {
+            pending.push(future);
+        }
     }
+    // Nobody else has the set, so it is one of both if the other one is empty.
+    let (done, pending) = match this.set.take() {
+        Some(set) if pending.is_empty() => (set, object::new_set()?),
+        Some(set) if pending.len() == futures.len() => (object::new_set()?, set),
+        _ => divide(&futures, &pending)?,
+    };
     object::tuple(&[&done, &pending]).map(Step::Done)
+}
+
+/// Those that are done, and those that are pending, in order.
+fn divide(futures: &[Ref], pending: &[&Ref]) -> Fallible<(Ref, Ref)> {
+    let (done, waiting) = (object::new_set()?, object::new_set()?);
+    let mut pending = pending.iter().peekable();
+    for future in futures {
+        let waits = pending.next_if(|next| next.is(future)).is_some();
+        object::set_add(if waits { &waiting } else { &done }, future)?;
+    }
+    Ok((done, waiting))
 }
 
 fn py_on_completion(this: &Inst<Waiting>, future: &Obj) -> Fallible<Ref> {
