@@ -22,6 +22,13 @@ def on_either(program):
     return expected
 
 
+def noted_reports():
+    """Return the running loop, and the list of what its exception handler is told from now on."""
+    loop, reports = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: reports.append(context))
+    return loop, reports
+
+
 async def enter_twice(module):
     async with module.timeout(None) as timeout:
         async with timeout:
@@ -150,9 +157,7 @@ def test_a_timeout_whose_time_is_up_in_the_turn_in_which_it_is_called_off_does_n
     """Its end is queued by then, behind the step of the task that leaves the block."""
 
     async def program(module):
-        loop = asyncio.get_running_loop()
-        reports = []
-        loop.set_exception_handler(lambda _, context: reports.append(context))
+        loop, reports = noted_reports()
         future = loop.create_future()
 
         def end():
@@ -182,9 +187,7 @@ def test_a_timeout_whose_time_is_up_in_the_turn_in_which_it_is_called_off_does_n
 
 def test_waiting_for_what_comes_in_the_turn_in_which_the_time_is_up_is_no_fault():
     async def program(module):
-        loop = asyncio.get_running_loop()
-        reports = []
-        loop.set_exception_handler(lambda _, context: reports.append(context))
+        loop, reports = noted_reports()
         future = loop.create_future()
 
         def end():
