@@ -189,8 +189,10 @@ def commands(row, modules, wire):
     found = {module: [*serve, module, row.kind] for module in modules}
     if "velodrome" in modules and row.kind in OWN_KINDS:
         found[OWN] = [*found["velodrome"], "--own"]
-    if row.kind in ("protocol", "streams", "lines", "frames"):
+    if row.kind in ("protocol", "sockets", "streams", "lines", "frames"):
         found[LIMIT] = [wire, "serve"]
+    if row.kind == "unix":
+        found[LIMIT] = [wire, "serve", wire.with_name("socket")]
     if row.kind in TLS_KINDS:
         found[LIMIT] = [tls_program(wire), "serve", *map(str, serving.CERTIFICATE)]
     return found

@@ -1,6 +1,7 @@
 /* The other end of the server rows: a client that is never the bottleneck, and a server that is the limit.
 
      wire serve                            echoes on a free port of 127.0.0.1, and prints the port
+     wire serve PATH                       echoes on a Unix socket that it makes there, and prints the path
      wire load PORT CONNECTIONS SIZE       has a conversation on each connection: SIZE bytes out, SIZE bytes back
      wire load PATH CONNECTIONS SIZE       the same over Unix sockets; a path begins with a slash
      wire load PORT CONNECTIONS http       the same with GET / and its answer
@@ -99,15 +100,37 @@ static int echo(int poll, struct peer *peer, const char *data, size_t length) {
     return 0;
 }
 
-static void serve(void) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    int server = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), poll = epoll_create1(0);
-    check(bind(server, (struct sockaddr *)&address, size) == 0, "bind");
-    check(listen(server, 1024) == 0, "listen");
-    getsockname(server, (struct sockaddr *)&address, &size);
-    printf("%d\n", ntohs(address.sin_port));
+static struct sockaddr_un path_address(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+    return address;
+}
+
+/* A socket that listens on a free port of 127.0.0.1, or on a path, once it has printed which. */
+static int listening(const char *path) {
+    int fd = socket(path ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (path) {
+        struct sockaddr_un address = path_address(path);
+        check(bind(fd, (struct sockaddr *)&address, sizeof address) == 0, "bind");
+    } else {
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        check(bind(fd, (struct sockaddr *)&address, sizeof address) == 0, "bind");
+    }
+    check(listen(fd, 1024) == 0, "listen");
+    if (path) {
+        printf("%s\n", path);
+    } else {
+        struct sockaddr_in address;
+        socklen_t size = sizeof address;
+        getsockname(fd, (struct sockaddr *)&address, &size);
+        printf("%d\n", ntohs(address.sin_port));
+    }
     fflush(stdout);
+    return fd;
+}
+
+static void serve(const char *path) {
+    int server = listening(path), poll = epoll_create1(0);
     watch(poll, server, EPOLLIN, NULL);
     for (;;) {
         struct epoll_event events[EVENTS];
@@ -119,7 +142,8 @@ static void serve(void) {
                 if (fd >= 0) {
                     check((peer = calloc(1, sizeof *peer)) != NULL, "calloc");
                     peer->fd = fd;
-                    no_delay(fd);
+                    if (!path)
+                        no_delay(fd);
                     watch(poll, fd, EPOLLIN, peer);
                 }
             } else if (events[i].events & EPOLLOUT) {
@@ -239,9 +263,8 @@ static const char *short_lines(void) {
 static int connected(const char *place, int kind) {
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(atoi(place)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct sockaddr_un path = {.sun_family = AF_UNIX};
+    struct sockaddr_un path = path_address(place);
     int local = *place == '/', fd = socket(local ? AF_UNIX : AF_INET, kind, 0);
-    strncpy(path.sun_path, place, sizeof path.sun_path - 1);
     if (local)
         check(connect(fd, (struct sockaddr *)&path, sizeof path) == 0, "connect");
     else
@@ -280,12 +303,12 @@ static void load(const char *place, int connections, const char *size) {
 }
 
 int main(int argc, char **argv) {
-    if (argc == 2 && strcmp(argv[1], "serve") == 0)
-        serve();
+    if ((argc == 2 || argc == 3) && strcmp(argv[1], "serve") == 0)
+        serve(argv[2]);
     if (argc == 5 && strcmp(argv[1], "load") == 0) {
         load(argv[2], atoi(argv[3]), argv[4]);
         return 0;
     }
-    fprintf(stderr, "usage: wire serve | wire load PORT|PATH CONNECTIONS SIZE|http|lines|udpSIZE|fileSIZE\n");
+    fprintf(stderr, "usage: wire serve [PATH] | wire load PORT|PATH CONNECTIONS SIZE|http|lines|udpSIZE|fileSIZE\n");
     return 2;
 }
