@@ -16,9 +16,17 @@ import pytest
 PROGRAMS = Path(__file__).with_name("programs")
 
 
+def is_installed(module):
+    """Say whether a module can be had. The packages around it are imported to find it, if they are there."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def need(*modules):
     """Skip a test, or a file of tests, where a program is not installed."""
-    missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    missing = [module for module in modules if not is_installed(module)]
     if missing:
         # Their wheels come later than an interpreter does, and not for its debug build.
         pytest.skip(f"not installed for this Python: {', '.join(missing)}", allow_module_level=True)
