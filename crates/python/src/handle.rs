@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::cpython::handle_slots::HandleLayout;
 use crate::cpython::object::{self, boolean, none};
 use crate::cpython::raised::{stops_the_loop, while_handling};
-use crate::cpython::{Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Spec, Visitor};
+use crate::cpython::{Base, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Spec, Visitor};
 use crate::event_loop::EventLoop;
 use crate::state::state;
 
@@ -21,7 +21,7 @@ static HOME: Home = Home::new();
 impl Class for Handle {
     const NAME: &'static std::ffi::CStr = c"velodrome.Handle";
     const KEPT: usize = crate::cpython::class::KEPT;
-    const PYTHON_BASE: bool = true;
+    const BASE: Base = Base::Python;
 
     fn home() -> &'static Home {
         &HOME

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::sync::{Mutex, TryLockError};
 
 use crate::cpython::object::{self, boolean, none};
-use crate::cpython::{Class, Fallible, Home, Inst, Obj, Own, Ref, Spec, Visitor, gil};
+use crate::cpython::{Base, Class, Fallible, Home, Inst, Obj, Own, Ref, Spec, Visitor, gil};
 use crate::handle;
 use crate::state::state;
 
@@ -25,7 +25,7 @@ static HOME: Home = Home::new();
 impl Class for ThreadSafeHandle {
     const NAME: &'static std::ffi::CStr = c"velodrome.ThreadSafeHandle";
     const KEPT: usize = crate::cpython::class::KEPT;
-    const PYTHON_BASE: bool = true;
+    const BASE: Base = Base::Python;
 
     fn home() -> &'static Home {
         &HOME

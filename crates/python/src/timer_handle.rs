@@ -5,7 +5,7 @@ use std::cell::Cell;
 use velodrome_engine::TimerKey;
 
 use crate::cpython::object::{self, boolean, none};
-use crate::cpython::{Class, Fallible, Home, Inst, Obj, Own, Ref, Spec, Visitor};
+use crate::cpython::{Base, Class, Fallible, Home, Inst, Obj, Own, Ref, Spec, Visitor};
 use crate::event_loop::EventLoop;
 use crate::handle;
 use crate::state::state;
@@ -22,7 +22,7 @@ static HOME: Home = Home::new();
 impl Class for TimerHandle {
     const NAME: &'static std::ffi::CStr = c"velodrome.TimerHandle";
     const KEPT: usize = crate::cpython::class::KEPT;
-    const PYTHON_BASE: bool = true;
+    const BASE: Base = Base::Python;
 
     fn home() -> &'static Home {
         &HOME

@@ -380,7 +380,7 @@ impl<T: FutureLayout> Inst<T> {
         // looked at.
         unsafe {
             let first = self.obj().as_ptr().byte_add(header).cast();
-            std::slice::from_raw_parts(first, T::home().offset().saturating_sub(header) / WORD)
+            std::slice::from_raw_parts(first, T::home().offset::<T>().saturating_sub(header) / WORD)
         }
     }
 

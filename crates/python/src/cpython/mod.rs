@@ -57,7 +57,7 @@ pub mod stop_iteration;
 pub mod transport_slots;
 
 pub use args::{Args, Signature};
-pub use class::{Class, Home, Inst, Own, Visitor};
+pub use class::{Base, Class, Home, Inst, Own, Visitor};
 pub use object::{Obj, Ref};
 pub use raised::{Fallible, Raised};
 pub use slot::Slot;

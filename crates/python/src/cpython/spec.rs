@@ -7,10 +7,10 @@ use std::ffi::{CStr, c_int, c_uint, c_ulong, c_void};
 use std::fmt;
 use std::marker::PhantomData;
 
-use super::class::{Class, Home, Inst};
+use super::class::{Base, Class, Home, Inst};
 use super::ffi;
 use super::object::{Obj, Ref};
-use super::raised::Fallible;
+use super::raised::{Fallible, Raised};
 
 /// The class of lines whose functions take any object.
 #[derive(Debug)]
@@ -96,8 +96,10 @@ pub fn define<T: Class>(mut spec: Spec<T>) -> Fallible<Ref> {
     let base_size = base.map_or(std::mem::size_of::<ffi::PyObject>(), |base| unsafe {
         (*base.as_ptr().cast::<ffi::PyTypeObject>()).tp_basicsize as usize
     });
-    let align = std::mem::align_of::<T>();
-    let offset = base_size.div_ceil(align) * align;
+    let offset = Home::offset_behind::<T>(base_size);
+    if base.is_some() != (T::BASE != Base::Object) {
+        return Err(Raised::runtime_error("the class does not say what it derives from"));
+    }
 
     if T::DICT && !spec.attributes.iter().any(|attribute| attribute.is_called(c"__dict__")) {
         spec.attributes.push(dict_attribute());

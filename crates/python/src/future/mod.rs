@@ -14,7 +14,7 @@ use crate::cpython::coroutine::Sent;
 use crate::cpython::layout::FutureLayout;
 use crate::cpython::object;
 use crate::cpython::raised::{set_cause_and_context, set_traceback, traceback_of};
-use crate::cpython::{Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Slot, Visitor};
+use crate::cpython::{Base, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Slot, Visitor};
 use crate::event_loop::EventLoop;
 use crate::state::state;
 
@@ -163,6 +163,7 @@ static HOME: Home = Home::new();
 
 impl Class for Future {
     const NAME: &'static std::ffi::CStr = c"velodrome.Future";
+    const BASE: Base = Base::Native;
     const FINALIZED: bool = true;
     const KEPT: usize = crate::cpython::class::KEPT;
     const REFUSES_ABSTRACT: bool = false;

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::cpython::coroutine::is_native;
 use crate::cpython::object::{self, none};
 use crate::cpython::prefetch;
-use crate::cpython::{Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Slot, Visitor};
+use crate::cpython::{Base, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Slot, Visitor};
 use crate::event_loop::EventLoop;
 use crate::future::{self, Future, FutureCore, FutureLike};
 use crate::registry;
@@ -55,6 +55,7 @@ static UNNAMED: AtomicU64 = AtomicU64::new(1);
 
 impl Class for Task {
     const NAME: &'static std::ffi::CStr = c"velodrome.Task";
+    const BASE: Base = Base::Native;
     const FINALIZED: bool = true;
     const KEPT: usize = crate::cpython::class::KEPT;
     const REFUSES_ABSTRACT: bool = false;

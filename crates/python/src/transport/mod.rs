@@ -31,7 +31,9 @@ use std::ops::Deref;
 use std::os::fd::AsRawFd;
 
 use crate::cpython::object::{self, boolean};
-use crate::cpython::{Args, Class, Fallible, Home, Inst, Own, Raised, Ref, Signature, Slot, Spec, Visitor};
+use crate::cpython::{
+    Args, Base, Class, Fallible, Home, Inst, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
+};
 use crate::job::Job;
 use crate::state::state;
 pub use closing::log_debug;
@@ -78,7 +80,7 @@ static HOME: Home = Home::new();
 impl Class for SocketTransport {
     const NAME: &'static std::ffi::CStr = c"velodrome.SocketTransport";
     const FINALIZED: bool = true;
-    const PYTHON_BASE: bool = true;
+    const BASE: Base = Base::Python;
     const DICT: bool = true;
 
     fn home() -> &'static Home {

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 
 use crate::cpython::object::{self, none};
 use crate::cpython::{
-    Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Spec, Visitor, bytes,
+    Args, Base, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Spec, Visitor, bytes,
 };
 use crate::event_loop::EventLoop;
 use crate::job::Job;
@@ -70,7 +70,7 @@ static HOME: Home = Home::new();
 impl Class for ReadPipe {
     const NAME: &'static std::ffi::CStr = c"velodrome.ReadPipeTransport";
     const FINALIZED: bool = true;
-    const PYTHON_BASE: bool = true;
+    const BASE: Base = Base::Python;
     const DICT: bool = true;
 
     fn home() -> &'static Home {

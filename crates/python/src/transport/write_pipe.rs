@@ -12,7 +12,9 @@ use rustix::fs::FileType;
 
 use crate::cpython::bytes::{self, Buffer};
 use crate::cpython::object::{self, boolean, none};
-use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Spec, Visitor};
+use crate::cpython::{
+    Args, Base, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Spec, Visitor,
+};
 use crate::job::Job;
 use crate::state::state;
 
@@ -70,7 +72,7 @@ static HOME: Home = Home::new();
 impl Class for WritePipe {
     const NAME: &'static std::ffi::CStr = c"velodrome.WritePipeTransport";
     const FINALIZED: bool = true;
-    const PYTHON_BASE: bool = true;
+    const BASE: Base = Base::Python;
     const DICT: bool = true;
 
     fn home() -> &'static Home {

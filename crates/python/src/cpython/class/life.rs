@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::super::ffi;
 use super::super::object::{Obj, Ref};
 use super::super::raised::{Fallible, Raised};
-use super::{Class, Home, Inst, Own, Visitor, dict_place, take_dict};
+use super::{Base, Class, Home, Inst, Own, Visitor, dict_place, take_dict};
 
 /// `tp_new`: any arguments; `tp_init` looks at them.
 ///
@@ -189,12 +189,9 @@ unsafe fn free<T: Class>(
     unsafe {
         let count = home.kept_count.load(Ordering::Relaxed);
         if T::KEPT > count && reusable {
-            if !T::PYTHON_BASE && !base_is_zero {
+            if T::BASE == Base::Native && !base_is_zero {
                 let header = std::mem::size_of::<ffi::PyObject>();
-                let base = home.offset.load(Ordering::Relaxed) - header;
-                if base > 0 {
-                    std::ptr::write_bytes(instance.byte_add(header).cast::<u8>(), 0, base);
-                }
+                std::ptr::write_bytes(instance.byte_add(header).cast::<u8>(), 0, home.offset::<T>() - header);
             }
             (*instance).ob_type = home.kept.load(Ordering::Relaxed).cast();
             home.kept.store(instance, Ordering::Relaxed);

@@ -28,6 +28,18 @@ const WORD: usize = std::mem::size_of::<usize>();
 /// and at most a quarter of a megabyte each.
 pub const KEPT: usize = 1024;
 
+/// What a class derives from, and so where in its instances the structure begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// `object`: the structure follows the header.
+    Object,
+    /// A class in C, with fields of its own.
+    Native,
+    /// One written in Python. Its `tp_traverse` starts from the instance's type, finds ours there and would call it again
+    /// without end; so ours shows and clears the base's `__slots__` itself.
+    Python,
+}
+
 /// A type of ours.
 pub trait Class: Sized + 'static {
     /// The qualified name.
@@ -44,9 +56,8 @@ pub trait Class: Sized + 'static {
     /// Whether there is one derived class that nearly all instances are of, which is then recognised at once (and kept
     /// for ever).
     const DERIVED_ONCE: bool = false;
-    /// Whether the base is written in Python. Its `tp_traverse` starts from the instance's type, finds ours there
-    /// and would call it again without end; so ours shows and clears the base's `__slots__` itself.
-    const PYTHON_BASE: bool = false;
+    /// What the class derives from.
+    const BASE: Base = Base::Object;
 
     /// Whether a derived class that lacks what an abstract one wants has no instances, as of a class written in Python.
     const REFUSES_ABSTRACT: bool = true;
@@ -146,7 +157,7 @@ impl Home {
     /// # Safety
     /// `class` is `T`'s type object, made over `base`, and large enough for a `T` at `offset`.
     pub(super) unsafe fn settle<T: Class>(&self, class: &Obj, base: Option<&Obj>, offset: usize) {
-        if let Some(base) = base.filter(|_| !T::PYTHON_BASE) {
+        if let Some(base) = base.filter(|_| T::BASE == Base::Native) {
             let base: *mut ffi::PyTypeObject = base.as_ptr().cast();
             // SAFETY: a type object; a base without either function has no fields of its own to show.
             let (traverse, clear, flags) =
@@ -171,10 +182,19 @@ impl Home {
         offset + std::mem::size_of::<T>()
     }
 
+    /// Where in an instance the structure begins, behind a base's part of this size.
+    pub(super) const fn offset_behind<T: Class>(base: usize) -> usize {
+        let align = std::mem::align_of::<T>();
+        base.div_ceil(align) * align
+    }
+
     /// Where in an instance the structure begins, behind the base's.
     #[inline]
-    pub(super) fn offset(&self) -> usize {
-        self.offset.load(Ordering::Relaxed)
+    pub(super) fn offset<T: Class>(&self) -> usize {
+        match T::BASE {
+            Base::Object => const { Home::offset_behind::<T>(std::mem::size_of::<ffi::PyObject>()) },
+            Base::Native | Base::Python => self.offset.load(Ordering::Relaxed),
+        }
     }
 
     /// Whether the object is an instance of the class, or of one that derives from it.
@@ -264,7 +284,7 @@ impl<T: Class> Inst<T> {
     #[inline]
     fn structure(&self) -> *mut T {
         // SAFETY: an instance is at least as large as its class says, and its structure begins at the offset.
-        unsafe { self.0.as_ptr().byte_add(T::home().offset.load(Ordering::Relaxed)).cast() }
+        unsafe { self.0.as_ptr().byte_add(T::home().offset::<T>()).cast() }
     }
 }
 
@@ -409,9 +429,9 @@ impl Visitor<'_> {
 
 impl Home {
     #[inline]
-    fn structure_of<T>(&self, instance: *mut ffi::PyObject) -> *mut T {
+    fn structure_of<T: Class>(&self, instance: *mut ffi::PyObject) -> *mut T {
         // SAFETY: as in `Inst::structure`.
-        unsafe { instance.byte_add(self.offset.load(Ordering::Relaxed)).cast() }
+        unsafe { instance.byte_add(self.offset::<T>()).cast() }
     }
 }
 
@@ -419,7 +439,7 @@ impl Home {
 /// `instance` is one of `T`, which has `DICT`.
 #[inline]
 unsafe fn dict_place<T: Class>(instance: *mut ffi::PyObject) -> *mut *mut ffi::PyObject {
-    let offset = Home::dict_offset::<T>(T::home().offset.load(Ordering::Relaxed));
+    let offset = Home::dict_offset::<T>(T::home().offset::<T>());
     // SAFETY: by contract; the word lies behind the structure.
     unsafe { instance.byte_add(offset).cast() }
 }

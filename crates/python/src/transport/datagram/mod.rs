@@ -16,7 +16,9 @@ use std::os::fd::AsRawFd;
 use crate::cpython::object::{self, none};
 use crate::cpython::raised::while_handling;
 use crate::cpython::socket::LARGEST_READ;
-use crate::cpython::{Args, Class, Fallible, Home, Inst, Own, Raised, Ref, Signature, Slot, Spec, Visitor};
+use crate::cpython::{
+    Args, Base, Class, Fallible, Home, Inst, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
+};
 use crate::job::Job;
 use crate::state::state;
 
@@ -75,7 +77,7 @@ static HOME: Home = Home::new();
 impl Class for DatagramTransport {
     const NAME: &'static std::ffi::CStr = c"velodrome.DatagramTransport";
     const FINALIZED: bool = true;
-    const PYTHON_BASE: bool = true;
+    const BASE: Base = Base::Python;
     const DICT: bool = true;
 
     fn home() -> &'static Home {
