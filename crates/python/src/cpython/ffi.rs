@@ -24,6 +24,12 @@ unsafe extern "C" {
     pub fn PyMethod_New(function: *mut PyObject, instance: *mut PyObject) -> *mut PyObject;
 }
 
+unsafe extern "C" {
+    /// What CPython's own free lists call for an object that comes out of them: it has one reference, and those who trace
+    /// objects hear of it.
+    pub fn _Py_NewReference(object: *mut PyObject);
+}
+
 /// Calls something that may end the thread.
 ///
 /// What it calls has to be declared `extern "C-unwind"`, up to 3.13.

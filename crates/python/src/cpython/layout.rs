@@ -246,11 +246,14 @@ fn reference<T: FutureLayout>(instance: &Inst<T>, offset: usize) -> &super::slot
 impl<T: TaskLayout> Inst<T> {
     /// Fills in what readers from outside look for in a task.
     #[inline]
-    pub fn show_task(&self, task_loop: &Obj, coro: &Obj, name: &Obj) {
-        for (place, object) in [(&TASK_LOOP, task_loop), (&TASK_CORO, coro), (&TASK_NAME, name)] {
+    pub fn show_task(&self, task_loop: &Obj, coro: &Obj, name: Ref) {
+        for (place, object) in [(&TASK_LOOP, task_loop), (&TASK_CORO, coro)] {
             if let Some(offset) = place.get() {
                 reference(self, offset).set(object.own());
             }
+        }
+        if let Some(offset) = TASK_NAME.get() {
+            reference(self, offset).set(name);
         }
         if let Some(offset) = IS_TASK.get() {
             // SAFETY: the proven place of a flag.

@@ -216,7 +216,7 @@ impl Class for Future {
 /// A new future of this loop, as `loop.create_future()` makes it.
 #[inline]
 pub fn create(event_loop: &Inst<EventLoop>) -> Fallible<Own<Future>> {
-    let future = Own::with(Future(FutureCore::of(event_loop.obj())))?;
+    let future = Own::with(|| Future(FutureCore::of(event_loop.obj())))?;
     if event_loop.is_debug() {
         future.0.rare().source_traceback.set(state().extract_stack()?);
     }

@@ -199,10 +199,11 @@ pub fn create(event_loop: &Inst<EventLoop>, coro: &Obj, options: Options<'_>) ->
 #[inline]
 fn create_plain(event_loop: &Inst<EventLoop>, coro: &Obj) -> Fallible<Own<Task>> {
     let (context, name) = (crate::cpython::context::copy_current()?, next_name()?);
-    let task = Own::with(Task {
+    let shown = name.clone();
+    let task = Own::with(|| Task {
         core: FutureCore::of(event_loop.obj()),
         coro: Slot::of(coro.own()),
-        name: Slot::of(name.clone()),
+        name: Slot::of(name),
         context: Slot::of(context),
         // Taken from `fresh()` these would bring its core along, to be dropped.
         fut_waiter: Slot::empty(),
@@ -211,7 +212,7 @@ fn create_plain(event_loop: &Inst<EventLoop>, coro: &Obj) -> Fallible<Own<Task>>
         log_destroy_pending: Cell::new(true),
         cancels_requested: Cell::new(0),
     })?;
-    task.show_task(event_loop.obj(), coro, &name);
+    task.show_task(event_loop.obj(), coro, shown);
     if event_loop.hooks().call_soon {
         queue_step(&task, event_loop.obj())?;
     } else {
@@ -253,7 +254,7 @@ fn begin(this: &Inst<Task>, event_loop: &Obj, coro: &Obj, options: Options<'_>) 
         Some(name) => as_name(name)?,
         None => next_name()?,
     };
-    this.show_task(event_loop, coro, &name);
+    this.show_task(event_loop, coro, name.clone());
     this.name.set(name);
     this.must_cancel.set(false);
     this.cancels_requested.set(0);

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::super::ffi;
 use super::super::object::{Obj, Ref};
 use super::super::raised::{Fallible, Raised};
-use super::{Base, Class, Home, Inst, Own, Visitor, dict_place, take_dict};
+use super::{Base, Class, Home, Inst, Own, Visitor, WORD, dict_place, kept_link, take_dict};
 
 /// `tp_new`: any arguments; `tp_init` looks at them.
 ///
@@ -183,9 +183,11 @@ unsafe fn free<T: Class>(
     base_is_zero: bool,
 ) {
     let home = T::home();
-    // SAFETY: by contract. What is kept is zero behind the header, as fresh memory would be: asyncio's part in C is
-    // zeroed here, slots of a Python base were emptied by `dying`, the structure is written anew. An instance that was finalised keeps a mark of it in front of
-    // the object, so it is not reused.
+    // Where there is a base, it has fields.
+    const { assert!(T::KEPT == 0 || !matches!(T::BASE, Base::Object) || std::mem::size_of::<T>() >= WORD) };
+    // SAFETY: by contract. What is kept is as fresh memory would be but for its type, of which it goes on to hold a reference, and
+    // the link: asyncio's part in C is zeroed here, slots of a Python base were emptied by `dying`, the structure is written anew. An
+    // instance that was finalised keeps a mark of it in front of the object, so it is not reused.
     unsafe {
         let count = home.kept_count.load(Ordering::Relaxed);
         if T::KEPT > count && reusable {
@@ -193,13 +195,13 @@ unsafe fn free<T: Class>(
                 let header = std::mem::size_of::<ffi::PyObject>();
                 std::ptr::write_bytes(instance.byte_add(header).cast::<u8>(), 0, home.offset::<T>() - header);
             }
-            (*instance).ob_type = home.kept.load(Ordering::Relaxed).cast();
+            kept_link(instance).write(home.kept.load(Ordering::Relaxed));
             home.kept.store(instance, Ordering::Relaxed);
             home.kept_count.store(count + 1, Ordering::Relaxed);
         } else {
             (*class).tp_free.unwrap_or(ffi::PyObject_GC_Del)(instance.cast());
+            ffi::Py_DECREF(class.cast());
         }
-        ffi::Py_DECREF(class.cast());
     }
 }
 

@@ -115,7 +115,7 @@ pub struct Home {
     base_clear: AtomicPtr<c_void>,
     /// Whether the C base is a heap type, whose traversal shows the instance's type (on 3.11 asyncio's are static).
     base_shows_type: AtomicBool,
-    /// Dead instances kept for reuse, linked through their type field.
+    /// Dead instances kept for reuse, linked through [`kept_link`].
     kept: AtomicPtr<ffi::PyObject>,
     kept_count: AtomicUsize,
     /// Spared instances: the first is owned here, each other one by the link of the one before.
@@ -302,27 +302,33 @@ impl<T: Class> Own<T> {
     /// A new instance of exactly this class, not initialised.
     #[inline]
     pub fn new() -> Fallible<Own<T>> {
-        Own::with(T::fresh())
+        Own::with(T::fresh)
     }
 
-    /// A new instance of exactly this class, with this structure.
+    /// A new instance of exactly this class, with the structure that is made for it, in place.
     #[inline]
-    pub fn with(structure: T) -> Fallible<Own<T>> {
+    pub fn with(make: impl FnOnce() -> T) -> Fallible<Own<T>> {
         let home = T::home();
-        let class = home.class.load(Ordering::Relaxed);
-        // SAFETY: a kept instance is the memory of an exact instance, without structure; see `free`.
-        unsafe {
-            let kept = home.kept.load(Ordering::Relaxed);
-            if T::KEPT > 0 && !kept.is_null() {
-                home.kept.store((*kept).ob_type.cast(), Ordering::Relaxed);
-                home.kept_count.store(home.kept_count.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
-                ffi::PyObject_Init(kept, class);
-                T::home().structure_of::<T>(kept).write(structure);
-                ffi::PyObject_GC_Track(kept.cast());
-                return Ok(Own(Ref::from_owned(kept)?, PhantomData));
-            }
-            Own::allocate(class, structure)
+        let kept = if T::KEPT > 0 { home.kept.load(Ordering::Relaxed) } else { std::ptr::null_mut() };
+        if kept.is_null() {
+            return Own::afresh(make);
         }
+        // SAFETY: the memory of an exact instance, which still has its type but no structure; see `free`.
+        unsafe {
+            let next = std::mem::replace(&mut *kept_link(kept), std::ptr::null_mut());
+            home.kept.store(next, Ordering::Relaxed);
+            home.kept_count.store(home.kept_count.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+            home.structure_of::<T>(kept).write(make());
+            ffi::_Py_NewReference(kept);
+            ffi::PyObject_GC_Track(kept.cast());
+            Ok(Own(Ref::from_owned(kept)?, PhantomData))
+        }
+    }
+
+    #[inline(never)]
+    fn afresh(make: impl FnOnce() -> T) -> Fallible<Own<T>> {
+        // SAFETY: this class.
+        unsafe { Own::allocate(T::home().class.load(Ordering::Relaxed), make()) }
     }
 
     /// An instance that has ended, for whoever makes it begin again; what it was not emptied of is as it was left.
@@ -433,6 +439,16 @@ impl Home {
         // SAFETY: as in `Inst::structure`.
         unsafe { instance.byte_add(self.offset::<T>()).cast() }
     }
+}
+
+/// The first word behind the header of a dead instance, which holds the next one while it is kept.
+///
+/// # Safety
+/// `instance` is the memory of one that was larger than its header.
+#[inline]
+unsafe fn kept_link(instance: *mut ffi::PyObject) -> *mut *mut ffi::PyObject {
+    // SAFETY: by contract.
+    unsafe { instance.add(1).cast() }
 }
 
 /// # Safety
