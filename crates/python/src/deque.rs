@@ -69,17 +69,40 @@ impl Deque {
         Ok(Walk { deque: self, shown, index: 0 })
     }
 
+    /// The first one.
+    #[inline]
+    pub fn first(&self) -> Fallible<Option<Ref>> {
+        match self.shown.get() {
+            None => Ok(self.native.borrow().front().cloned()),
+            Some(_) => Ok(self.walk()?.next()),
+        }
+    }
+
+    /// The first one of which this is true, if the deque is native still.
+    #[inline]
+    pub fn first_native(&self, mut is_it: impl FnMut(&Obj) -> bool) -> Option<Option<Ref>> {
+        if !self.shown.is_empty() {
+            return None;
+        }
+        Some(self.native.borrow().iter().find(|item| is_it(item)).cloned())
+    }
+
     /// Removes an object; says whether it was there.
     #[inline]
     pub fn remove(&self, item: &Obj) -> Fallible<bool> {
+        // Most leave in the order in which they came.
+        if self.shown.is_empty() && self.native.borrow().front().is_some_and(|first| first.is(item)) {
+            return self.pop().map(|first| first.is_some());
+        }
+        self.remove_further(item)
+    }
+
+    #[inline(never)]
+    fn remove_further(&self, item: &Obj) -> Fallible<bool> {
         let Some(shown) = self.shown.get() else {
             let mut native = self.native.borrow_mut();
-            let removed = match native.iter().position(|held| held.is(item)) {
-                // Most leave in the order in which they came.
-                Some(0) => native.pop_front(),
-                Some(place) => native.remove(place),
-                None => None,
-            };
+            let place = native.iter().position(|held| held.is(item));
+            let removed = place.and_then(|place| native.remove(place));
             drop(native);
             return Ok(removed.is_some());
         };

@@ -103,7 +103,7 @@ impl Waiters {
     /// The first one.
     #[inline]
     pub fn first(&self) -> Fallible<Option<Ref>> {
-        Ok(self.deque.walk()?.next())
+        self.deque.first()
     }
 
     /// Whether all of them are cancelled, or there are none.
@@ -117,6 +117,7 @@ impl Waiters {
     }
 
     /// Ends up to `count` of those that are not done, with this result; says how many there were.
+    #[inline(never)]
     pub fn wake(&self, count: usize, result: &Obj) -> Fallible<usize> {
         let mut woken = 0;
         for waiter in self.deque.walk()? {
@@ -129,6 +130,19 @@ impl Waiters {
             }
         }
         Ok(woken)
+    }
+
+    /// Ends the first of them that is not done, with this result; says whether there was one.
+    #[inline]
+    pub fn wake_one(&self, result: &Obj) -> Fallible<bool> {
+        // Not being ours counts as pending, to be looked at more closely.
+        match self.deque.first_native(|waiter| core_of(waiter).is_none_or(FutureCore::is_pending)) {
+            Some(None) => Ok(false),
+            Some(Some(first)) if Inst::<Future>::exactly(&first).is_some() => {
+                set_result(&first, result).map(|()| true)
+            }
+            _ => self.wake(1, result).map(|woken| woken > 0),
+        }
     }
 
     /// Takes out the first ones up to and including one that is not done, and ends that.
@@ -182,7 +196,7 @@ impl Waiters {
 }
 
 /// `event_loop.create_future()`.
-#[inline]
+#[inline(always)]
 pub fn create_future(event_loop: &Obj) -> Fallible<Ref> {
     if let Some(ours) = Inst::<EventLoop>::of(event_loop)
         && !ours.hooks().create_future
@@ -190,6 +204,11 @@ pub fn create_future(event_loop: &Obj) -> Fallible<Ref> {
     {
         return future::create(ours).map(Own::into_ref);
     }
+    create_future_otherwise(event_loop)
+}
+
+#[inline(never)]
+fn create_future_otherwise(event_loop: &Obj) -> Fallible<Ref> {
     event_loop.call_method(&state().names.create_future, &[])
 }
 

@@ -285,7 +285,7 @@ fn py_notify(this: &Inst<Condition>, args: Args<'_>) -> Fallible<Ref> {
     this.check_locked()?;
     match count {
         Some(count) => this.hand_on(count)?,
-        None if this.is_plain() => drop(this.waiters.wake(1, boolean(false))?),
+        None if this.is_plain() => drop(this.waiters.wake_one(boolean(false))?),
         None => this.hand_on(&*object::int(1)?)?,
     }
     Ok(none().own())

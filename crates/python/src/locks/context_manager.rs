@@ -13,15 +13,15 @@ static ENTER: Kind = Kind {
     qualname: "_ContextManagerMixin.__aenter__",
     begin: |operation| {
         let owner = operation.owner.get_or_none();
-        if Inst::<Lock>::exactly(&owner).is_some_and(Inst::is_plain) {
-            return lock::begin_acquire(operation).map(entered);
+        if let Some(lock) = Inst::<Lock>::exactly(&owner).filter(|lock| lock.is_plain()) {
+            return lock::begin_acquire_of(operation, lock).map(entered);
         }
-        if Inst::<Semaphore>::of(&owner).is_some_and(semaphore::is_plain) {
-            return semaphore::begin_acquire(operation).map(entered);
+        if let Some(semaphore) = Inst::<Semaphore>::of(&owner).filter(|this| semaphore::is_plain(this)) {
+            return semaphore::begin_plain_acquire(operation, semaphore).map(entered);
         }
         if let Some(lock) = Inst::<Condition>::exactly(&owner).and_then(|condition| condition.plain_lock()) {
-            operation.owner.set(lock.into_ref());
-            return lock::begin_acquire(operation).map(entered);
+            operation.owner.set(lock.clone().into_ref());
+            return lock::begin_acquire_of(operation, &lock).map(entered);
         }
         owner.call_method(&state().names.acquire, &[]).map(Step::Await)
     },

@@ -48,19 +48,22 @@ pub fn try_acquire(this: &Inst<Lock>) -> Fallible<bool> {
     Ok(free)
 }
 
-/// `acquire()` from its beginning; for the operation of a lock.
+fn begin_acquire(operation: &Inst<Operation>) -> Fallible<Step> {
+    Lock::of(operation, |this| begin_acquire_of(operation, this))
+}
+
+/// `acquire()` from its beginning, by an operation of this lock.
 #[inline]
-pub fn begin_acquire(operation: &Inst<Operation>) -> Fallible<Step> {
-    Lock::of(operation, |this| {
-        if try_acquire(this)? {
-            return Ok(Step::Done(boolean(true).own()));
-        }
-        let future = this.bound.create_future(this.obj())?;
-        this.waiters.push(future.clone())?;
-        operation.stage.set(WAITING);
-        operation.first.set(future.clone());
-        Ok(Step::Await(future))
-    })
+pub fn begin_acquire_of(operation: &Inst<Operation>, this: &Inst<Lock>) -> Fallible<Step> {
+    if try_acquire(this)? { Ok(Step::Done(boolean(true).own())) } else { wait_for_turn(operation, this) }
+}
+
+fn wait_for_turn(operation: &Inst<Operation>, this: &Inst<Lock>) -> Fallible<Step> {
+    let future = this.bound.create_future(this.obj())?;
+    this.waiters.push(future.clone())?;
+    operation.stage.set(WAITING);
+    operation.first.fill(future.clone());
+    Ok(Step::Await(future))
 }
 
 /// The wait is over.

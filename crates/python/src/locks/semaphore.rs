@@ -62,25 +62,36 @@ fn is_locked(this: &Inst<Semaphore>) -> Fallible<bool> {
     Ok(this.value.is(0)? || !(this.waiters.is_empty()? || this.waiters.all_cancelled()?))
 }
 
-/// `acquire()` from its beginning; for the operation of a semaphore.
-#[inline]
-pub fn begin_acquire(operation: &Inst<Operation>) -> Fallible<Step> {
+fn begin_acquire(operation: &Inst<Operation>) -> Fallible<Step> {
     Semaphore::of(operation, |this| {
-        let locked = if is_plain(this) {
-            is_locked(this)?
-        } else {
-            this.obj().call_method(&state().names.locked, &[])?.truthy()?
-        };
-        if !locked {
-            this.value.add(-1)?;
-            return Ok(Step::Done(boolean(true).own()));
+        if is_plain(this) {
+            return begin_plain_acquire(operation, this);
         }
-        let future = this.bound.create_future(this.obj())?;
-        this.waiters.push(future.clone())?;
-        operation.stage.set(WAITING);
-        operation.first.set(future.clone());
-        Ok(Step::Await(future))
+        match this.obj().call_method(&state().names.locked, &[])?.truthy()? {
+            true => wait_for_turn(operation, this),
+            false => take(this),
+        }
     })
+}
+
+/// `acquire()` from its beginning, by an operation of a plain semaphore.
+#[inline]
+pub fn begin_plain_acquire(operation: &Inst<Operation>, this: &Inst<Semaphore>) -> Fallible<Step> {
+    if is_locked(this)? { wait_for_turn(operation, this) } else { take(this) }
+}
+
+#[inline]
+fn take(this: &Inst<Semaphore>) -> Fallible<Step> {
+    this.value.add(-1)?;
+    Ok(Step::Done(boolean(true).own()))
+}
+
+fn wait_for_turn(operation: &Inst<Operation>, this: &Inst<Semaphore>) -> Fallible<Step> {
+    let future = this.bound.create_future(this.obj())?;
+    this.waiters.push(future.clone())?;
+    operation.stage.set(WAITING);
+    operation.first.fill(future.clone());
+    Ok(Step::Await(future))
 }
 
 /// The wait is over.
@@ -129,7 +140,7 @@ fn wake_next(this: &Inst<Semaphore>) -> Fallible<bool> {
         return Ok(false);
     }
     this.value.add(-1)?;
-    let woken = this.waiters.wake(1, boolean(true))? > 0;
+    let woken = this.waiters.wake_one(boolean(true))?;
     if !woken {
         this.value.add(1)?;
     }
