@@ -37,6 +37,9 @@ const RUNS: usize = 3;
 /// So many timers that expire together are taken one by one before a shorter way is looked for.
 const FEW: usize = 8;
 
+/// So many entries are looked at to tell whether many are due.
+const SAMPLE: usize = 16;
+
 /// Names a timer, see [`Engine::timer`](crate::Engine::timer). Stale once the timer fired or was cancelled, and harmless then.
 ///
 /// ```
@@ -232,25 +235,26 @@ impl<J> Timers<J> {
 
     /// Removes every timer whose deadline is not after `now` and hands the jobs over, in order.
     ///
-    /// One after the other while they are few. When most of the heap turns out to be due, as after a burst of random
+    /// One after the other while they are few. When much of the heap turns out to be due, as after a burst of random
     /// delays, sorting what is due and building a heap of the rest is cheaper than as many walks down the heap.
     pub(crate) fn expire(&mut self, now: Time, mut fire: impl FnMut(J)) -> usize {
         let mut count = 0;
         while let Some(job) = self.pop(now) {
             fire(job);
             count += 1;
-            if count == FEW && self.mostly_due(now) {
+            if count == FEW && self.many_are_due(now) {
                 return count + self.expire_many(now, fire);
             }
         }
         count
     }
 
-    /// Whether at least half of the timers are due, by a sample: any node that is due has due ancestors only, so the
-    /// nodes in the middle of the array speak for those before them.
-    fn mostly_due(&self, now: Time) -> bool {
-        let half = self.heap.len() / 2;
-        half >= FEW && self.heap[half - FEW..half].iter().all(|entry| entry.at <= now)
+    /// Whether about a quarter of the heap or more is due, by a sample of entries from all over it. (Three quarters of them are
+    /// leaves, which nothing but themselves can speak for.)
+    fn many_are_due(&self, now: Time) -> bool {
+        let distance = self.heap.len() / SAMPLE;
+        let sample = self.heap.iter().step_by(distance.max(1)).take(SAMPLE);
+        distance > 0 && sample.filter(|entry| entry.at <= now).count() >= SAMPLE / 4
     }
 
     #[cold]
