@@ -232,7 +232,9 @@ fn run_foreign(handle: &Ref) -> Fallible<()> {
 }
 
 fn resolve(event_loop: &Inst<EventLoop>, future: &Inst<Future>) -> Fallible<()> {
-    if !future::FutureLike::core(&**future).is_pending() {
+    let core = future::FutureLike::core(&**future);
+    core.timer_came.set(true);
+    if !core.is_pending() {
         return Ok(());
     }
     match future::finish(future, crate::cpython::object::none().own()) {

@@ -115,8 +115,10 @@ fn cancel_timer(this: &Inst<Operation>) -> Fallible<()> {
         TIMED => {
             let key = this.timer.replace(TimerKey::from_raw((0, 0)));
             let future = this.first.get_or_none();
-            if let Some(event_loop) = Inst::<Future>::of(&future)
-                .and_then(|future| future::FutureLike::core(&**future).event_loop.get())
+            // A timer that came is not looked for: of many, where it was is in no cache any more.
+            if let Some(core) = Inst::<Future>::of(&future).map(|future| future::FutureLike::core(&**future))
+                && !core.timer_came.get()
+                && let Some(event_loop) = core.event_loop.get()
             {
                 drop(Inst::<EventLoop>::of(&event_loop).and_then(|ours| ours.cancel_timer(key)));
             }

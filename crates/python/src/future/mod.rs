@@ -51,6 +51,8 @@ pub struct FutureCore {
     failed: Cell<bool>,
     /// Whether it was finalised, which CPython does only once.
     pub finalized: Cell<bool>,
+    /// Whether the engine's timer that was to end it has come: there is nothing to call off then.
+    pub timer_came: Cell<bool>,
     /// The result, or the exception.
     outcome: Slot,
     pub callbacks: Callbacks,
@@ -80,6 +82,7 @@ impl FutureCore {
             log_traceback: Cell::new(false),
             failed: Cell::new(false),
             finalized: Cell::new(false),
+            timer_came: Cell::new(false),
             outcome: Slot::empty(),
             callbacks: Callbacks::default(),
             rare: OnceCell::new(),
