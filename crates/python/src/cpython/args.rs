@@ -207,6 +207,7 @@ impl<'a> Args<'a> {
         }
     }
 
+    #[inline(never)]
     fn variadic_with_keywords(
         &self,
         function: &str,
