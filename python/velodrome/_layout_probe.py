@@ -1,4 +1,4 @@
-"""Samples of asyncio's own tasks and futures, for the native module to look at when it is imported.
+"""Samples of asyncio's own tasks and futures, and of contexts, for the native module to look at.
 
 Outside readers (debuggers, profilers) find tasks in asyncio's C structures, so velodrome's tasks
 fill those in too. Their layout is private; the native module recognises only what it finds here, at
@@ -28,7 +28,11 @@ async def _nothing():
 
 
 def show(look):
-    """Call look(task, loop, coro, name, awaited_by_one, awaited_by_two, future, current)."""
+    """Call look(task, loop, coro, name, one, two, future, context, alike, unlike, current).
+
+    `one` and `two` are futures that so many await, `alike` and `unlike` copies of the context, in the
+    latter of which a variable was set.
+    """
     loop = _Loop()
     coro = _nothing()
     name = "velodrome layout probe"
@@ -42,7 +46,9 @@ def show(look):
         _asyncio.future_add_to_awaited_by(one, task)
         _asyncio.future_add_to_awaited_by(two, task)
         _asyncio.future_add_to_awaited_by(two, one)
-    samples = task, loop, coro, name, one, two, _asyncio.Future(loop=loop)
+    alike, unlike = context.copy(), context.copy()
+    unlike.run(contextvars.ContextVar("velodrome layout probe").set, None)
+    samples = task, loop, coro, name, one, two, _asyncio.Future(loop=loop), context, alike, unlike
     try:
         if sys.version_info >= (3, 14):
             _show_current(look, samples)

@@ -192,7 +192,7 @@ impl Job {
 
 fn task_handle(task: &Inst<Task>, callback: &crate::cpython::Obj) -> Fallible<Ref> {
     let event_loop = future::loop_of(task)?;
-    handle::with_context(&event_loop, callback, &[], task.context()).map(Own::into_ref)
+    handle::with_context(&event_loop, callback, &[], task::context(task)?).map(Own::into_ref)
 }
 
 /// A step, in the task's context.
@@ -202,7 +202,7 @@ fn run_task(
     task: &Inst<Task>,
     step: impl FnOnce(&Inst<Task>) -> Fallible<()>,
 ) -> Fallible<()> {
-    match crate::cpython::context::within(&task.context(), || step(task)) {
+    match task::within_context(task, event_loop, step) {
         Ok(()) => Ok(()),
         Err(raised) => {
             let handle = || task_handle(task, &*task::step_callable(task)?);

@@ -121,15 +121,29 @@ pub fn mark_methods(ours: &Obj, original: &Obj) -> Fallible<()> {
 fn probe_layout() -> Fallible<()> {
     use crate::cpython::layout::{Samples, probe};
     fn look(args: Args<'_>) -> Fallible<Ref> {
-        let [task, task_loop, coro, name, one, two, future, current] = args.parse(&Signature {
-            function: "look",
-            names: ["task", "loop", "coro", "name", "awaited_by_one", "awaited_by_two", "future", "current"],
-            positional: 8,
-            required: 8,
-        })?;
+        let [task, task_loop, coro, name, one, two, future, context, alike, unlike, current] =
+            args.parse(&Signature {
+                function: "look",
+                names: [
+                    "task",
+                    "loop",
+                    "coro",
+                    "name",
+                    "awaited_by_one",
+                    "awaited_by_two",
+                    "future",
+                    "context",
+                    "alike",
+                    "unlike",
+                    "current",
+                ],
+                positional: 11,
+                required: 11,
+            })?;
         let given = |value: Option<&'_ Obj>| value.map(Obj::own).unwrap_or_else(|| none().own());
         let (task, task_loop, coro, name) = (given(task), given(task_loop), given(coro), given(name));
-        let future = given(future);
+        let (future, context) = (given(future), given(context));
+        let (alike, unlike) = (given(alike), given(unlike));
         probe(&Samples {
             task_class: &state().task_class,
             future_class: &state().future_class,
@@ -140,6 +154,9 @@ fn probe_layout() -> Fallible<()> {
             awaited_by_one: one.filter(|one| !one.is_none()),
             awaited_by_two: two.filter(|two| !two.is_none()),
             future: &future,
+            context: &context,
+            alike: &alike,
+            unlike: &unlike,
             current: current.map_or(Ok(false), Obj::truthy)?,
         });
         Ok(none().own())

@@ -1,14 +1,36 @@
 //! Context variables: copying, entering and leaving `contextvars.Context`.
 
 use super::ffi;
+use super::layout;
 use super::object::{Obj, Ref, status};
 use super::raised::Fallible;
+use super::slot::Slot;
+
+pub use super::layout::Variables;
 
 /// `contextvars.copy_context()`.
 #[inline]
 pub fn copy_current() -> Fallible<Ref> {
     // SAFETY: plain call; a new reference or NULL with an exception.
     unsafe { Ref::from_owned(ffi::PyContext_CopyCurrent()) }
+}
+
+/// `context.copy()`.
+pub fn copy(context: &Obj) -> Fallible<Ref> {
+    // SAFETY: plain call; what is no context is refused with an exception.
+    unsafe { Ref::from_owned(ffi::PyContext_Copy(context.as_ptr())) }
+}
+
+/// The variables of the current context, if they can be told.
+#[inline]
+pub fn current_variables() -> Option<Variables> {
+    layout::current_variables()
+}
+
+/// The variables of the context that is held, if there is one, and if they can be told.
+#[inline]
+pub fn variables_of(slot: &Slot) -> Option<Variables> {
+    slot.peek().and_then(layout::variables_of)
 }
 
 /// Whether this is a `contextvars.Context`.

@@ -128,6 +128,7 @@ stopping! {
     fn PyBuffer_Release(a: *mut Py_buffer);
     fn PyBytes_FromObject(a: *mut PyObject) -> *mut PyObject;
     fn PyCFunction_NewEx(a: *mut PyMethodDef, b: *mut PyObject, c: *mut PyObject) -> *mut PyObject;
+    fn PyContext_Copy(a: *mut PyObject) -> *mut PyObject;
     fn PyContext_CopyCurrent() -> *mut PyObject;
     fn PyContext_Enter(a: *mut PyObject) -> c_int;
     fn PyContext_Exit(a: *mut PyObject) -> c_int;

@@ -6,8 +6,11 @@
 //! On 3.14 and later the list and the current task can then be kept by writing them directly, which costs a few
 //! stores where asyncio's functions cost 25 to 60 ns each.
 //!
-//! None of these places is public, so nothing is assumed: [`probe`] looks, at import, at a task, a future and a
-//! thread of asyncio's own, and notes only those places in which it found what it had put there. What was not
+//! What a context's variables are, and which context is current, is read to know whether two contexts are alike, which
+//! nothing public tells without making a copy of one.
+//!
+//! None of these places is public, so nothing is assumed: [`probe`] looks, at import, at a task, a future, a
+//! context and a thread of asyncio's own, and notes only those places in which it found what it had put there. What was not
 //! found is left alone, and asyncio's functions are called instead. `VELODROME_LAYOUT=0` has it find nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::class::{Class, Inst};
 use super::ffi;
 use super::object::{Obj, Ref};
+use super::raised::Raised;
 
 /// A place in a structure, or none (0 is always the header).
 #[derive(Debug)]
@@ -52,6 +56,12 @@ static MANAGED_DICT: Place = Place::unknown();
 static THREAD_LOOP: Place = Place::unknown();
 static THREAD_TASK: Place = Place::unknown();
 static THREAD_TASKS: Place = Place::unknown();
+/// In a context: its variables, an immutable mapping that is replaced when one is set.
+static CONTEXT_VARIABLES: Place = Place::unknown();
+/// In the thread's state: the context that is current.
+static THREAD_CONTEXT: Place = Place::unknown();
+/// How many words of a thread's state are looked through for its context; every version's has more.
+const WORDS_OF_THREAD: usize = 40;
 /// How many words in front of an object are looked through for its `__dict__`.
 const WORDS_BEFORE_OBJECT: usize = 4;
 /// How many words in front of the list's head are looked through for the other two.
@@ -102,6 +112,10 @@ pub struct Samples<'a> {
     pub awaited_by_two: Option<&'a Obj>,
     /// A future that nothing else is done with.
     pub future: &'a Obj,
+    /// A context that nobody has entered, a copy of it, and a copy in which a variable was set.
+    pub context: &'a Obj,
+    pub alike: &'a Obj,
+    pub unlike: &'a Obj,
     /// Whether `task` is the current task and `task_loop` the running loop of this thread, just now.
     pub current: bool,
 }
@@ -113,11 +127,7 @@ pub fn probe(samples: &Samples<'_>) {
     }
     let task_size = basic_size(samples.task_class);
     let future_size = basic_size(samples.future_class);
-    let find = |object: &Obj, size: usize, sought: &Obj| {
-        let mut found = words(object, size).filter(|(_, word)| *word == sought.as_ptr() as usize);
-        // Found twice, it is not known which is which.
-        found.next().filter(|_| found.next().is_none()).map(|(offset, _)| offset)
-    };
+    probe_contexts(samples);
     TASK_LOOP.set(find(samples.task, task_size, samples.task_loop));
     TASK_CORO.set(find(samples.task, task_size, samples.coro));
     TASK_NAME.set(find(samples.task, task_size, samples.name));
@@ -140,6 +150,66 @@ pub fn probe(samples: &Samples<'_>) {
     if samples.current {
         probe_thread(samples, task_size);
     }
+}
+
+/// Where, within the first `size` bytes of an object, a pointer to another one is.
+fn find(object: &Obj, size: usize, sought: &Obj) -> Option<usize> {
+    let mut found = words(object, size).filter(|(_, word)| *word == sought.as_ptr() as usize);
+    // Found twice, it is not known which is which.
+    found.next().filter(|_| found.next().is_none()).map(|(offset, _)| offset)
+}
+
+/// A thread has its context in its state as long as it is entered.
+fn probe_contexts(samples: &Samples<'_>) {
+    let context = samples.context;
+    let all = [context, samples.alike, samples.unlike];
+    if !all.iter().all(|sample| super::context::is_context(sample)) {
+        return;
+    }
+    let [ours, alike, unlike] =
+        all.map(|sample| words(sample, basic_size(sample.class())).collect::<Vec<_>>());
+    let mut variables = (0..ours.len())
+        .filter(|&place| ours[place].1 != 0 && ours[place] == alike[place] && ours[place] != unlike[place])
+        .map(|place| ours[place].0);
+    let variables = variables.next().filter(|_| variables.next().is_none());
+    let thread = || {
+        let thread = thread_state().cast::<usize>();
+        let places = (1..WORDS_OF_THREAD)
+            // SAFETY: inside the state, which is made of aligned words there.
+            .filter(move |place| unsafe { *thread.add(*place) == context.as_ptr() as usize });
+        places.collect::<Vec<_>>()
+    };
+    let outside = thread();
+    let Ok(inside) = super::context::within(context, || Ok(thread())).map_err(Raised::discard) else {
+        return;
+    };
+    if let ([place], []) = (&*inside, &*outside) {
+        CONTEXT_VARIABLES.set(variables);
+        THREAD_CONTEXT.set(variables.and(Some(place * WORD)));
+    }
+}
+
+/// A state of a context's variables. As long as a context has it, any other that has it has the same variables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variables(std::num::NonZeroUsize);
+
+/// The variables of a context.
+#[inline]
+pub fn variables_of(context: &Obj) -> Option<Variables> {
+    let offset = CONTEXT_VARIABLES.get().filter(|_| super::context::is_context(context))?;
+    // SAFETY: the proven place in such an object.
+    let variables = unsafe { *context.as_ptr().byte_add(offset).cast::<usize>() };
+    std::num::NonZeroUsize::new(variables).map(Variables)
+}
+
+/// The variables of this thread's context, if it has one.
+#[inline]
+pub fn current_variables() -> Option<Variables> {
+    let offset = THREAD_CONTEXT.get()?;
+    // SAFETY: the proven place of an owned reference or NULL, which is only looked at.
+    let context =
+        unsafe { Obj::from_ptr_or_null(*thread_state().byte_add(offset).cast::<*mut ffi::PyObject>()) };
+    context.and_then(variables_of)
 }
 
 /// How far in front of an object its dictionary is, if its class says that the interpreter keeps it there.
@@ -232,6 +302,7 @@ pub fn proven() -> Vec<(&'static str, bool)> {
         ("task_fields", TASK_CORO.get().is_some() && TASK_NAME.get().is_some() && TASK_LOOP.get().is_some()),
         ("awaited_by", AWAITED_BY.get().is_some()),
         ("thread_state", THREAD_TASKS.get().is_some()),
+        ("contexts", THREAD_CONTEXT.get().is_some()),
     ]
 }
 

@@ -70,6 +70,13 @@ impl Obj {
         }
     }
 
+    /// How many references there are to it.
+    #[inline]
+    pub fn references(&self) -> usize {
+        // SAFETY: reads the count of a live object.
+        unsafe { ffi::Py_REFCNT(self.as_ptr()) as usize }
+    }
+
     /// Whether both are the same object.
     #[inline]
     pub fn is(&self, other: &Obj) -> bool {

@@ -43,6 +43,12 @@ impl Slot {
         drop(self.0.replace(Some(object)));
     }
 
+    /// Puts an object, or none, in place of what was there, which is returned.
+    #[inline]
+    pub fn replace(&self, object: Option<Ref>) -> Option<Ref> {
+        self.0.replace(object)
+    }
+
     /// Puts an object into a slot that is known to be empty, which is not looked at again.
     #[inline]
     pub fn fill(&self, object: Ref) {
@@ -91,6 +97,12 @@ impl Slot {
             (Some(ours), Some(theirs)) => ours.is(theirs),
             _ => false,
         }
+    }
+
+    /// How many references there are to what is held, this one included.
+    #[inline]
+    pub fn references(&self) -> usize {
+        self.peek().map_or(0, Obj::references)
     }
 
     /// Shows what is held to the garbage collector.

@@ -24,7 +24,7 @@ use crate::readers::{self, Readers};
 use crate::run;
 use crate::sockets::Resting;
 use crate::state::state;
-use crate::task::{self, Options, Task};
+use crate::task::{self, Options, SharedContext, Task};
 use crate::transport::turn::Turns;
 use crate::transports::Transports;
 
@@ -59,6 +59,7 @@ pub struct EventLoop {
     thread: Cell<u64>,
     hooks: Cell<Hooks>,
     task_factory: Slot,
+    pub(crate) shared_context: SharedContext,
     /// After how many iterations the kernel is asked even if nothing seems to need it.
     pub(crate) poll_every: Cell<u32>,
 }
@@ -109,12 +110,14 @@ impl Class for EventLoop {
             thread: Cell::new(0),
             hooks: Cell::new(Hooks::default()),
             task_factory: Slot::empty(),
+            shared_context: SharedContext::default(),
             poll_every: Cell::new(run::POLL_EVERY),
         }
     }
 
     fn traverse(this: &Inst<EventLoop>, visitor: &mut Visitor<'_>) {
         visitor.slot(&this.task_factory);
+        this.shared_context.traverse(visitor);
         visitor.slot(&this.capsule);
         this.readers.traverse(visitor);
         this.transports.traverse(visitor);
@@ -130,6 +133,7 @@ impl Class for EventLoop {
 
     fn clear(this: &Inst<EventLoop>) {
         this.task_factory.clear();
+        this.shared_context.clear();
         this.readers.clear();
         this.transports.clear();
         let jobs =

@@ -143,7 +143,9 @@ pub fn py_callbacks<T: FutureLike>(this: &Inst<T>) -> Fallible<Ref> {
         .iter()
         .map(|entry| match entry {
             Entry::Callback(callback, context) => object::tuple(&[callback, context]),
-            Entry::Waiter(task) => object::tuple(&[&*crate::task::wakeup_callable(task)?, &*task.context()]),
+            Entry::Waiter(task) => {
+                object::tuple(&[&*crate::task::wakeup_callable(task)?, &*crate::task::context(task)?])
+            }
             Entry::Listener(listener) => {
                 object::tuple(&[&*listener.callable()?, &*crate::cpython::context::copy_current()?])
             }

@@ -37,7 +37,7 @@ fn wake<T: FutureLike>(this: &Inst<T>, task: Own<Task>) -> Fallible<()> {
 
 #[inline(never)]
 fn wake_elsewhere<T: FutureLike>(this: &Inst<T>, event_loop: &Obj, task: &Inst<Task>) -> Fallible<()> {
-    call_soon(event_loop, &*crate::task::wakeup_callable(task)?, &[this.obj()], &task.context())
+    call_soon(event_loop, &*crate::task::wakeup_callable(task)?, &[this.obj()], &*crate::task::context(task)?)
 }
 
 /// Tells one of those who are told natively.

@@ -4,7 +4,7 @@ use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref, Signature, Spec};
 use crate::future;
 use crate::state::state;
-use crate::task::{Options, Task, as_name, begin, callable, cancel, cancelling, name, uncancel};
+use crate::task::{Options, Task, as_name, begin, callable, cancel, cancelling, context, name, uncancel};
 
 fn py_init(this: &Inst<Task>, args: Args<'_>) -> Fallible<()> {
     let [coro, event_loop, name, context, eager_start] = if state().minor >= 12 {
@@ -60,10 +60,6 @@ fn py_set_name(this: &Inst<Task>, name: &Obj) -> Fallible<Ref> {
 
 fn py_get_coro(this: &Inst<Task>) -> Fallible<Ref> {
     Ok(this.coro.get_or_none())
-}
-
-fn py_get_context(this: &Inst<Task>) -> Fallible<Ref> {
-    Ok(this.context())
 }
 
 fn py_set_result(_this: &Inst<Task>, _result: &Obj) -> Fallible<Ref> {
@@ -132,7 +128,7 @@ pub fn define() -> Fallible<Ref> {
     ));
     if state().minor >= 12 {
         methods.extend(class_methods!(Task, "Task";
-            c"get_context" => none py_get_context,
+            c"get_context" => none context,
                 c"get_context($self, /)\n--\n\nReturn the context that the task's steps run in.";
         ));
     }

@@ -23,10 +23,12 @@ use crate::state::state;
 
 mod callable;
 mod methods;
+mod shared_context;
 mod step;
 
 pub use callable::{step_callable, wakeup_callable};
 pub use methods::define;
+pub use shared_context::SharedContext;
 pub use step::{step, wake};
 
 use step::{advance, queue_step};
@@ -38,6 +40,7 @@ pub struct Task {
     coro: Slot,
     /// A `str`, or the `int` that asyncio's automatic names are made of.
     name: Slot,
+    /// The one that its steps run in, unless it [shares it](SharedContext).
     context: Slot,
     /// What the task waits for.
     fut_waiter: Slot,
@@ -46,6 +49,7 @@ pub struct Task {
     /// Whether the next step throws `CancelledError`.
     must_cancel: Cell<bool>,
     log_destroy_pending: Cell<bool>,
+    shares_context: Cell<bool>,
     cancels_requested: Cell<u32>,
 }
 
@@ -75,6 +79,7 @@ impl Class for Task {
             registered: Slot::empty(),
             must_cancel: Cell::new(false),
             log_destroy_pending: Cell::new(true),
+            shares_context: Cell::new(false),
             cancels_requested: Cell::new(0),
         }
     }
@@ -87,6 +92,7 @@ impl Class for Task {
     }
 
     fn clear(this: &Inst<Task>) {
+        this.leave_context();
         this.core.clear();
         for slot in [&this.coro, &this.name, &this.context, &this.fut_waiter, &this.registered] {
             slot.clear();
@@ -96,6 +102,7 @@ impl Class for Task {
     fn dying(this: &Inst<Task>) {
         // Where the thread's list is asyncio's to change, the finaliser has done it.
         this.unlink();
+        this.leave_context();
         crate::cpython::stop_iteration::forget();
     }
 
@@ -158,12 +165,25 @@ impl Task {
         prefetch::held(&self.fut_waiter, std::mem::size_of::<Future>() + 2 * COROUTINE_SIZE / 3);
         prefetch::held(&self.context, 0);
     }
+}
 
-    /// The context that its steps run in.
-    #[inline]
-    pub fn context(&self) -> Ref {
-        self.context.get_or_none()
+/// The context that the task's steps run in; its own, if it has shared one so far.
+pub fn context(this: &Inst<Task>) -> Fallible<Ref> {
+    this.own_context()?;
+    Ok(this.context.get_or_none())
+}
+
+/// Runs a step in the task's context. Its loop is this one.
+#[inline]
+pub fn within_context<R>(
+    this: &Inst<Task>,
+    event_loop: &Inst<EventLoop>,
+    step: impl FnOnce(&Inst<Task>) -> Fallible<R>,
+) -> Fallible<R> {
+    if this.shares_context.get() {
+        return event_loop.shared_context.within(this, step);
     }
+    crate::cpython::context::within(&this.context.get_or_none(), || step(this))
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -198,7 +218,8 @@ pub fn create(event_loop: &Inst<EventLoop>, coro: &Obj, options: Options<'_>) ->
 /// Of what needs no second look, with nothing set twice.
 #[inline]
 fn create_plain(event_loop: &Inst<EventLoop>, coro: &Obj) -> Fallible<Own<Task>> {
-    let (context, name) = (crate::cpython::context::copy_current()?, next_name()?);
+    let ((context, shares_context), name) =
+        (event_loop.shared_context.of_new_task(event_loop.iteration.get())?, next_name()?);
     let shown = name.clone();
     let task = Own::with(|| Task {
         core: FutureCore::of(event_loop.obj()),
@@ -210,6 +231,7 @@ fn create_plain(event_loop: &Inst<EventLoop>, coro: &Obj) -> Fallible<Own<Task>>
         registered: Slot::empty(),
         must_cancel: Cell::new(false),
         log_destroy_pending: Cell::new(true),
+        shares_context: Cell::new(shares_context),
         cancels_requested: Cell::new(0),
     })?;
     task.show_task(event_loop.obj(), coro, shown);
@@ -247,6 +269,7 @@ fn begin(this: &Inst<Task>, event_loop: &Obj, coro: &Obj, options: Options<'_>) 
         Some(context) => context.own(),
         None => crate::cpython::context::copy_current()?,
     };
+    this.leave_context();
     this.context.set(context);
     this.coro.set(coro.own());
     let name = match options.name {
@@ -286,7 +309,7 @@ fn as_name(name: &Obj) -> Fallible<Ref> {
 fn start_eagerly(this: &Inst<Task>, event_loop: &Obj) -> Fallible<()> {
     let previous = registry::swap(event_loop, Some(this.obj()))?;
     let outcome = registry::register_eager(this).and_then(|()| {
-        let outcome = crate::cpython::context::within(&this.context(), || advance(this, None));
+        let outcome = crate::cpython::context::within(&this.context.get_or_none(), || advance(this, None));
         Raised::finally(outcome, || registry::unregister_eager(this))
     });
     Raised::finally(outcome, || {

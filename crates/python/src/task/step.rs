@@ -10,7 +10,7 @@ use crate::future::{self, Future, FutureLike};
 use crate::registry;
 use crate::state::state;
 use crate::task::callable::{step_callable, wakeup_callable};
-use crate::task::{Task, cancel_any};
+use crate::task::{Task, cancel_any, context};
 
 /// Queues the next step.
 #[inline]
@@ -18,14 +18,14 @@ pub(super) fn queue_step(this: &Inst<Task>, event_loop: &Obj) -> Fallible<()> {
     if let Some(ours) = EventLoop::direct(event_loop) {
         return ours.push_step(this.own());
     }
-    future::call_soon(event_loop, &*step_callable(this)?, &[], &this.context())
+    future::call_soon(event_loop, &*step_callable(this)?, &[], &*context(this)?)
 }
 
 /// Queues a step that throws.
 fn queue_throw(this: &Inst<Task>, message: &str) -> Fallible<()> {
     let event_loop = future::loop_of(this)?;
     let exception = object::runtime_error().call(&[&*object::text(message)?])?;
-    future::call_soon(&event_loop, &*step_callable(this)?, &[&exception], &this.context())
+    future::call_soon(&event_loop, &*step_callable(this)?, &[&exception], &*context(this)?)
 }
 
 /// A step: sends into the coroutine, or throws `exception` into it. Runs in the task's context, on its loop.
@@ -204,7 +204,7 @@ fn queue_wakeup(this: &Inst<Task>) -> Fallible<()> {
         return ours.push_wakeup(this.own());
     }
     let future = this.fut_waiter.get_or_none();
-    future::call_soon(&event_loop, &*wakeup_callable(this)?, &[&future], &this.context())
+    future::call_soon(&event_loop, &*wakeup_callable(this)?, &[&future], &*context(this)?)
 }
 
 fn awaits_itself(this: &Inst<Task>) -> String {
@@ -264,7 +264,7 @@ fn handle_foreign_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
     let wakeup = wakeup_callable(this)?;
     yielded.call_method_with_keywords(
         &names.add_done_callback,
-        &[&wakeup, &*this.context()],
+        &[&wakeup, &*context(this)?],
         &state().context_keyword,
     )?;
     this.fut_waiter.set(yielded.own());
