@@ -250,13 +250,21 @@ impl Obj {
 
     /// `list(self)`, as references.
     pub fn items(&self) -> Fallible<Vec<Ref>> {
-        // SAFETY: plain calls; the list is new and nobody else's, and its items are owned at once.
+        if is_list(self) {
+            return Ok(self.items_of_list());
+        }
+        // SAFETY: plain call; a new reference or NULL with an exception.
+        let list = unsafe { Ref::from_owned(ffi::PySequence_List(self.as_ptr()))? };
+        Ok(list.items_of_list())
+    }
+
+    fn items_of_list(&self) -> Vec<Ref> {
+        debug_assert!(is_list(self));
+        // SAFETY: a list, which nothing changes meanwhile: taking references to its items runs no Python.
         unsafe {
-            let list = Ref::from_owned(ffi::PySequence_List(self.as_ptr()))?;
-            let count = ffi::PyList_Size(list.as_ptr());
-            Ok((0..count)
-                .map(|index| Obj::from_ptr(ffi::PyList_GetItem(list.as_ptr(), index)).own())
-                .collect())
+            (0..ffi::PyList_GET_SIZE(self.as_ptr()))
+                .map(|index| Obj::from_ptr(ffi::PyList_GET_ITEM(self.as_ptr(), index)).own())
+                .collect()
         }
     }
 
