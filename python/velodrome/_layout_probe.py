@@ -28,10 +28,9 @@ async def _nothing():
 
 
 def show(look):
-    """Call look(task, loop, coro, name, one, two, future, context, alike, unlike, current).
+    """Call look(task, loop, coro, name, one, two, future, context, change, current).
 
-    `one` and `two` are futures that so many await, `alike` and `unlike` copies of the context, in the
-    latter of which a variable was set.
+    `one` and `two` are futures that so many await; `change` sets a variable in the context.
     """
     loop = _Loop()
     coro = _nothing()
@@ -46,9 +45,9 @@ def show(look):
         _asyncio.future_add_to_awaited_by(one, task)
         _asyncio.future_add_to_awaited_by(two, task)
         _asyncio.future_add_to_awaited_by(two, one)
-    alike, unlike = context.copy(), context.copy()
-    unlike.run(contextvars.ContextVar("velodrome layout probe").set, None)
-    samples = task, loop, coro, name, one, two, _asyncio.Future(loop=loop), context, alike, unlike
+    variable = contextvars.ContextVar("velodrome layout probe")
+    future = _asyncio.Future(loop=loop)
+    samples = task, loop, coro, name, one, two, future, context, lambda: context.run(variable.set, None)
     try:
         if sys.version_info >= (3, 14):
             _show_current(look, samples)

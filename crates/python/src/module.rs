@@ -121,7 +121,7 @@ pub fn mark_methods(ours: &Obj, original: &Obj) -> Fallible<()> {
 fn probe_layout() -> Fallible<()> {
     use crate::cpython::layout::{Samples, probe};
     fn look(args: Args<'_>) -> Fallible<Ref> {
-        let [task, task_loop, coro, name, one, two, future, context, alike, unlike, current] =
+        let [task, task_loop, coro, name, one, two, future, context, change, current] =
             args.parse(&Signature {
                 function: "look",
                 names: [
@@ -133,17 +133,15 @@ fn probe_layout() -> Fallible<()> {
                     "awaited_by_two",
                     "future",
                     "context",
-                    "alike",
-                    "unlike",
+                    "change",
                     "current",
                 ],
-                positional: 11,
-                required: 11,
+                positional: 10,
+                required: 10,
             })?;
         let given = |value: Option<&'_ Obj>| value.map(Obj::own).unwrap_or_else(|| none().own());
         let (task, task_loop, coro, name) = (given(task), given(task_loop), given(coro), given(name));
-        let (future, context) = (given(future), given(context));
-        let (alike, unlike) = (given(alike), given(unlike));
+        let (future, context, change) = (given(future), given(context), given(change));
         probe(&Samples {
             task_class: &state().task_class,
             future_class: &state().future_class,
@@ -155,8 +153,7 @@ fn probe_layout() -> Fallible<()> {
             awaited_by_two: two.filter(|two| !two.is_none()),
             future: &future,
             context: &context,
-            alike: &alike,
-            unlike: &unlike,
+            change: &change,
             current: current.map_or(Ok(false), Obj::truthy)?,
         });
         Ok(none().own())

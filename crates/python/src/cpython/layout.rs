@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::class::{Class, Inst};
 use super::ffi;
 use super::object::{Obj, Ref};
-use super::raised::Raised;
+use super::raised::Fallible;
 
 /// A place in a structure, or none (0 is always the header).
 #[derive(Debug)]
@@ -112,10 +112,9 @@ pub struct Samples<'a> {
     pub awaited_by_two: Option<&'a Obj>,
     /// A future that nothing else is done with.
     pub future: &'a Obj,
-    /// A context that nobody has entered, a copy of it, and a copy in which a variable was set.
+    /// A context that nobody has entered, and what sets a variable in it.
     pub context: &'a Obj,
-    pub alike: &'a Obj,
-    pub unlike: &'a Obj,
+    pub change: &'a Obj,
     /// Whether `task` is the current task and `task_loop` the running loop of this thread, just now.
     pub current: bool,
 }
@@ -127,7 +126,9 @@ pub fn probe(samples: &Samples<'_>) {
     }
     let task_size = basic_size(samples.task_class);
     let future_size = basic_size(samples.future_class);
-    probe_contexts(samples);
+    if let Err(raised) = probe_contexts(samples) {
+        raised.discard();
+    }
     TASK_LOOP.set(find(samples.task, task_size, samples.task_loop));
     TASK_CORO.set(find(samples.task, task_size, samples.coro));
     TASK_NAME.set(find(samples.task, task_size, samples.name));
@@ -159,19 +160,19 @@ fn find(object: &Obj, size: usize, sought: &Obj) -> Option<usize> {
     found.next().filter(|_| found.next().is_none()).map(|(offset, _)| offset)
 }
 
-/// A thread has its context in its state as long as it is entered.
-fn probe_contexts(samples: &Samples<'_>) {
+/// Setting a variable changes one word of a context, which copies have in common; and a thread has its context in its state as
+/// long as it is entered.
+fn probe_contexts(samples: &Samples<'_>) -> Fallible<()> {
     let context = samples.context;
-    let all = [context, samples.alike, samples.unlike];
-    if !all.iter().all(|sample| super::context::is_context(sample)) {
-        return;
+    if !super::context::is_context(context) {
+        return Ok(());
     }
-    let [ours, alike, unlike] =
-        all.map(|sample| words(sample, basic_size(sample.class())).collect::<Vec<_>>());
-    let mut variables = (0..ours.len())
-        .filter(|&place| ours[place].1 != 0 && ours[place] == alike[place] && ours[place] != unlike[place])
-        .map(|place| ours[place].0);
-    let variables = variables.next().filter(|_| variables.next().is_none());
+    let look = |context: &Obj| words(context, basic_size(context.class())).collect::<Vec<_>>();
+    let before = look(context);
+    samples.change.call(&[])?;
+    let (after, copy) = (look(context), look(&*super::context::copy(context)?));
+    let mut variables = before.iter().zip(&after).filter(|(before, after)| before != after);
+    let variables = variables.next().filter(|_| variables.next().is_none()).map(|(_, after)| *after);
     let thread = || {
         let thread = thread_state().cast::<usize>();
         let places = (1..WORDS_OF_THREAD)
@@ -180,13 +181,15 @@ fn probe_contexts(samples: &Samples<'_>) {
         places.collect::<Vec<_>>()
     };
     let outside = thread();
-    let Ok(inside) = super::context::within(context, || Ok(thread())).map_err(Raised::discard) else {
-        return;
-    };
-    if let ([place], []) = (&*inside, &*outside) {
-        CONTEXT_VARIABLES.set(variables);
-        THREAD_CONTEXT.set(variables.and(Some(place * WORD)));
+    let inside = super::context::within(context, || Ok(thread()))?;
+    if let (Some(variables), [place], []) = (variables, &*inside, &*outside)
+        && variables.1 != 0
+        && copy.contains(&variables)
+    {
+        CONTEXT_VARIABLES.set(Some(variables.0));
+        THREAD_CONTEXT.set(Some(place * WORD));
     }
+    Ok(())
 }
 
 /// A state of a context's variables. As long as a context has it, any other that has it has the same variables.
