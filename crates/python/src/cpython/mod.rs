@@ -52,6 +52,7 @@ pub mod raised;
 pub mod recursion;
 pub mod slot;
 pub mod socket;
+pub mod spare_bytes;
 pub mod spec;
 pub mod stop_iteration;
 pub mod transport_slots;

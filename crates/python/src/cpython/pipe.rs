@@ -7,16 +7,21 @@
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
 
-use super::bytes;
 use super::gil::released;
 use super::heap;
 use super::object::Ref;
 use super::raised::Fallible;
 use super::socket::{LARGEST_READ, Overflow, READ_DIRECTLY, fill};
+use super::spare_bytes::SpareBytes;
 
-/// Reads once into a new `bytes`, which is empty at the end of the file. Of much that is `expected`, so much goes there
+/// Reads once into a `bytes` that nobody else has, which is empty at the end of the file. Of much that is `expected`, so much goes there
 /// directly.
-pub fn read(descriptor: BorrowedFd<'_>, expected: usize, overflow: &Overflow) -> Fallible<io::Result<Ref>> {
+pub fn read(
+    descriptor: BorrowedFd<'_>,
+    expected: usize,
+    overflow: &Overflow,
+    spare: &SpareBytes,
+) -> Fallible<io::Result<Ref>> {
     let mut memory = overflow.take();
     heap::reserve(&mut memory, LARGEST_READ);
     let outcome = if expected >= READ_DIRECTLY {
@@ -26,7 +31,7 @@ pub fn read(descriptor: BorrowedFd<'_>, expected: usize, overflow: &Overflow) ->
     } else {
         let space = &mut memory.spare_capacity_mut()[..LARGEST_READ];
         match released(|| rustix::io::read(descriptor, space)) {
-            Ok((content, _rest)) => bytes::bytes(content).map(Ok),
+            Ok((content, _rest)) => spare.make(content).map(Ok),
             Err(error) => Ok(Err(error.into())),
         }
     };

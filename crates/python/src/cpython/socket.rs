@@ -21,6 +21,7 @@ use super::heap;
 use super::object::{self, Obj, Ref};
 use super::raised::Fallible;
 use super::slot::Slot;
+use super::spare_bytes::SpareBytes;
 
 /// A place for a Python socket, or for something that behaves like one.
 #[derive(Debug, Default)]
@@ -280,7 +281,7 @@ impl Overflow {
 /// less than this.
 pub(super) const READ_DIRECTLY: usize = 16 * 1024;
 
-/// Reads once into a new `bytes`, which is empty at the end of the stream.
+/// Reads once into a `bytes` that nobody else has, which is empty at the end of the stream.
 ///
 /// If much is `expected`, so much goes there directly, and what comes beyond that is copied; what is little is copied.
 #[inline]
@@ -288,18 +289,25 @@ pub fn receive(
     descriptor: BorrowedFd<'_>,
     expected: usize,
     overflow: &Overflow,
+    spare: &SpareBytes,
 ) -> Fallible<io::Result<Ref>> {
     if expected < READ_DIRECTLY {
-        return overflow.lend(LARGEST_READ, |space| receive_by_copy(descriptor, space));
+        return overflow
+            .lend(LARGEST_READ, |space| receive_by_copy(descriptor, space, |content| spare.make(content)));
     }
     let mut overflow = overflow.0.borrow_mut();
     heap::reserve(&mut overflow, LARGEST_READ);
     fill(expected.min(LARGEST_READ), &mut overflow, |parts| receive_parts(descriptor, parts))
 }
 
-fn receive_by_copy(descriptor: BorrowedFd<'_>, space: &mut [MaybeUninit<u8>]) -> Fallible<io::Result<Ref>> {
+#[inline]
+fn receive_by_copy(
+    descriptor: BorrowedFd<'_>,
+    space: &mut [MaybeUninit<u8>],
+    copy: impl FnOnce(&[u8]) -> Fallible<Ref>,
+) -> Fallible<io::Result<Ref>> {
     match rustix::net::recv(descriptor, space, DO_NOT_WAIT) {
-        Ok(((content, _rest), _length)) => super::bytes::bytes(content).map(Ok),
+        Ok(((content, _rest), _length)) => copy(content).map(Ok),
         Err(error) => Ok(Err(error.into())),
     }
 }
@@ -327,7 +335,7 @@ pub fn receive_at_most(
     overflow: &Overflow,
 ) -> Fallible<io::Result<Ref>> {
     if most < READ_DIRECTLY || (expected < READ_DIRECTLY && most <= LARGEST_READ) {
-        return overflow.lend(most, |space| receive_by_copy(descriptor, space));
+        return overflow.lend(most, |space| receive_by_copy(descriptor, space, super::bytes::bytes));
     }
     let mut bytes = new_bytes(most)?;
     let space = space_of(&mut bytes, most);
@@ -412,15 +420,17 @@ fn content_of(bytes: &Obj) -> *mut u8 {
     unsafe { ffi::PyBytes_AsString(bytes.as_ptr()).cast() }
 }
 
-/// Reads one datagram, or what is there of a stream, into a new `bytes`; and who sent it.
+/// Reads one datagram, or what is there of a stream, into a `bytes` (which `copy` makes, unless very much is allowed); and
+/// who sent it.
 pub fn receive_from(
     descriptor: BorrowedFd<'_>,
     most: usize,
     overflow: &Overflow,
+    copy: impl FnOnce(&[u8]) -> Fallible<Ref>,
 ) -> Fallible<io::Result<(Ref, Address)>> {
     if most <= LARGEST_READ {
         return overflow.lend(most, |space| match receive_with_address(descriptor, space) {
-            Ok((content, address)) => Ok(Ok((super::bytes::bytes(content)?, address))),
+            Ok((content, address)) => Ok(Ok((copy(content)?, address))),
             Err(error) => Ok(Err(error)),
         });
     }

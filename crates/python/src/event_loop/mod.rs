@@ -16,6 +16,7 @@ use crate::cpython::address::Addresses;
 use crate::cpython::host::HostSlot;
 use crate::cpython::object::{self, none};
 use crate::cpython::socket::Overflow;
+use crate::cpython::spare_bytes::SpareBytes;
 use crate::cpython::{Args, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Slot, Visitor};
 use crate::handle;
 use crate::job::Job;
@@ -41,6 +42,8 @@ pub struct EventLoop {
     pub(crate) transports: Transports,
     /// For reads that bring more than was expected.
     pub(crate) overflow: Overflow,
+    /// For reads that bring as much as the last one did.
+    pub(crate) spare: SpareBytes,
     /// What the last `sock_recv` brought, which the next one is likely to bring as well.
     pub(crate) expected: Cell<usize>,
     pub(crate) resting: Resting,
@@ -97,6 +100,7 @@ impl Class for EventLoop {
             readers: Readers::default(),
             transports: Transports::default(),
             overflow: Overflow::default(),
+            spare: SpareBytes::default(),
             expected: Cell::new(0),
             resting: Resting::default(),
             addresses: Addresses::default(),

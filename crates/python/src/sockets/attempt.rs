@@ -208,7 +208,9 @@ impl Attempt<'_> {
     fn recvfrom(&self, known: &Known<'_>) -> Fallible<Option<io::Result<Option<Ref>>>> {
         let Some(most) = size_of(self.arguments[0])? else { return Ok(None) };
         let received = match known.descriptor() {
-            Ok(descriptor) => socket::receive_from(descriptor, most, &self.event_loop.overflow)?,
+            Ok(descriptor) => {
+                socket::receive_from(descriptor, most, &self.event_loop.overflow, bytes::bytes)?
+            }
             Err(error) => Err(error),
         };
         match received {

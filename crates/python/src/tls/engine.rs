@@ -7,6 +7,7 @@ use crate::cpython::object;
 use crate::cpython::openssl::{RECORD, Reading};
 use crate::cpython::raised::Raised;
 use crate::cpython::{Fallible, Inst, Obj, Ref};
+use crate::event_loop::EventLoop;
 use crate::state::state;
 
 use super::{TlsCore, settings};
@@ -45,7 +46,11 @@ fn read_little(this: &Inst<TlsCore>) -> Fallible<Option<Plain>> {
     let data = match end {
         _ if space.is_empty() => Ok(None),
         Reading::Failed => Ok(None),
-        _ => bytes::bytes(&space).map(Some),
+        _ => match Inst::<EventLoop>::of(&this.fields.event_loop.get_or_none()) {
+            Some(event_loop) => event_loop.spare.make(&space),
+            None => bytes::bytes(&space),
+        }
+        .map(Some),
     };
     space.clear();
     space.shrink_to(KEPT);

@@ -5,6 +5,7 @@ use crate::cpython::object::{self, none};
 use crate::cpython::openssl::Reading;
 use crate::cpython::spec::Method;
 use crate::cpython::{Fallible, Inst, Obj, Ref};
+use crate::event_loop::EventLoop;
 use crate::state::state;
 use crate::streams::{self, StreamReaderProtocol};
 
@@ -84,6 +85,9 @@ fn read_data(this: &Inst<TlsCore>) -> Fallible<()> {
         match Inst::<StreamReaderProtocol>::of(&protocol) {
             Some(_ours) => streams::receive(&protocol, &data)?,
             None => drop(protocol.call_method(&state().names.data_received, &[&data])?),
+        }
+        if let Some(event_loop) = Inst::<EventLoop>::of(&this.fields.event_loop.get_or_none()) {
+            event_loop.spare.take_back(data);
         }
     }
     if plain.closed { end(this) } else { Ok(()) }

@@ -125,7 +125,9 @@ fn ready(this: &Inst<ReadPipe>) -> Fallible<()> {
     let Some(protocol) = this.protocol.get() else { return Ok(()) };
     if length > 0 {
         this.expected.set(length);
-        return protocol.call_method(&state().names.data_received, &[&data]).map(drop);
+        protocol.call_method(&state().names.data_received, &[&data])?;
+        event_loop.spare.take_back(data);
+        return Ok(());
     }
     pipe::log_closed_by_peer(this)?;
     this.closing.set(true);
@@ -142,7 +144,8 @@ fn read_once(this: &Inst<ReadPipe>, event_loop: &Inst<EventLoop>) -> Fallible<Op
         let read = object::import(c"os")?.get(&*object::interned(c"read")?)?;
         return unless_transient(read.call(&[&*number, &*max_size(this)?]));
     }
-    match crate::cpython::pipe::read(descriptor, this.expected.get(), &event_loop.overflow)? {
+    let (overflow, spare) = (&event_loop.overflow, &event_loop.spare);
+    match crate::cpython::pipe::read(descriptor, this.expected.get(), overflow, spare)? {
         Ok(data) => Ok(Some(data)),
         Err(error) if is_transient(&error) => Ok(None),
         Err(error) => Err(Raised::os_error(&error)),

@@ -63,7 +63,9 @@ fn read_data(this: &Inst<SocketTransport>) -> Fallible<()> {
         return read_through_method(this);
     }
     let received = match this.socket.descriptor() {
-        Ok(descriptor) => socket::receive(descriptor, this.expected.get(), &event_loop.overflow),
+        Ok(descriptor) => {
+            socket::receive(descriptor, this.expected.get(), &event_loop.overflow, &event_loop.spare)
+        }
         Err(error) => Ok(Err(error)),
     };
     let data = match received {
@@ -77,7 +79,9 @@ fn read_data(this: &Inst<SocketTransport>) -> Fallible<()> {
         return end(this);
     }
     this.expected.set(length);
-    hand_over(this, &data)
+    let handed_over = hand_over(this, &data);
+    event_loop.spare.take_back(data);
+    handed_over
 }
 
 /// Whether the program has given the transport a `max_size` of its own.

@@ -35,6 +35,9 @@ fn receive_one(this: &Inst<DatagramTransport>) -> Fallible<bool> {
         Ok(Some((data, address))) => {
             let Some(protocol) = this.protocol.get() else { return Ok(false) };
             protocol.call_method(&state().names.datagram_received, &[&data, &address])?;
+            if let Some(event_loop) = this.event_loop() {
+                event_loop.spare.take_back(data);
+            }
             Ok(true)
         }
         Ok(None) => Ok(false),
@@ -74,7 +77,10 @@ fn receive(this: &Inst<DatagramTransport>) -> Fallible<Option<(Ref, Ref)>> {
         && let Some(event_loop) = this.event_loop()
     {
         let received = match known.descriptor() {
-            Ok(descriptor) => socket::receive_from(descriptor, LARGEST_READ, &event_loop.overflow)?,
+            Ok(descriptor) => {
+                let (overflow, spare) = (&event_loop.overflow, &event_loop.spare);
+                socket::receive_from(descriptor, LARGEST_READ, overflow, |content| spare.make(content))?
+            }
             Err(error) => Err(error),
         };
         return match received {
