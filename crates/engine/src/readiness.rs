@@ -306,14 +306,15 @@ impl<J> Readiness<J> {
         Some((Key { stamp: side.stamp, slot: slot as u32, interest }, &side.job))
     }
 
-    /// The jobs that an event makes ready: read before write. `None` if the event is of no source (any more).
+    /// The jobs that an event makes ready, of the reader and of the writer. `None` if the event is of no source (any more).
     #[inline]
-    pub(crate) fn fired(&self, token: Token, ready: Ready) -> Option<impl Iterator<Item = &J>> {
+    pub(crate) fn fired<'a>(&'a self, token: Token, ready: Ready) -> Option<[Option<&'a J>; 2]> {
         let source =
             self.sources.get(token as u32 as usize).filter(|source| source.epoch == (token >> 32) as u32)?;
-        let read = source.read.as_ref().filter(|side| ready.read && side.armed);
-        let write = source.write.as_ref().filter(|side| ready.write && side.armed);
-        Some(read.into_iter().chain(write).map(|side| &side.job))
+        let job = |side: &'a Option<Side<J>>, ready| {
+            side.as_ref().filter(|side| ready && side.armed).map(|side| &side.job)
+        };
+        Some([job(&source.read, ready.read), job(&source.write, ready.write)])
     }
 
     /// What the kernel should know.

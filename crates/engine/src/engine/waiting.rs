@@ -116,7 +116,14 @@ impl<J> Engine<J> {
                         None => {}
                         Some((WAKE, _)) => woken = true,
                         Some((token, ready)) => match self.readiness.fired(token, ready) {
-                            Some(jobs) => self.ready.extend(jobs.cloned()),
+                            Some([read, write]) => {
+                                if let Some(job) = read {
+                                    self.ready.push_back(job.clone());
+                                }
+                                if let Some(job) = write {
+                                    self.ready.push_back(job.clone());
+                                }
+                            }
                             None => ghost = true,
                         },
                     }

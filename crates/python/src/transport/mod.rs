@@ -34,6 +34,7 @@ use crate::cpython::object::{self, boolean};
 use crate::cpython::{
     Args, Base, Class, Fallible, Home, Inst, Own, Raised, Ref, Signature, Slot, Spec, Visitor,
 };
+use crate::event_loop::EventLoop;
 use crate::job::Job;
 use crate::state::state;
 pub use closing::log_debug;
@@ -124,13 +125,14 @@ impl Class for SocketTransport {
 
 /// The socket can be read.
 #[inline]
-pub fn run_readable(this: &Inst<SocketTransport>) -> Fallible<()> {
-    this.run_ready(&this.reading, &state().names.read_ready, || reading::ready(this))
+pub fn run_readable(this: &Inst<SocketTransport>, event_loop: &Inst<EventLoop>) -> Fallible<()> {
+    let work = || reading::ready(this, event_loop);
+    this.run_ready(event_loop, &this.reading, &state().names.read_ready, work)
 }
 
 /// The socket can be written.
-pub fn run_writable(this: &Inst<SocketTransport>) -> Fallible<()> {
-    this.run_ready(&this.writing, &state().names.write_ready, || writing::ready(this))
+pub fn run_writable(this: &Inst<SocketTransport>, event_loop: &Inst<EventLoop>) -> Fallible<()> {
+    this.run_ready(event_loop, &this.writing, &state().names.write_ready, || writing::ready(this))
 }
 
 // ---------------------------------------------------------------------------------------------------------------

@@ -103,8 +103,8 @@ impl Class for ReadPipe {
 }
 
 /// See [`Job::PipeReadable`].
-pub fn run_readable(this: &Inst<ReadPipe>) -> Fallible<()> {
-    this.run_ready(&this.reading, &state().names.read_ready, || ready(this))
+pub fn run_readable(this: &Inst<ReadPipe>, event_loop: &Inst<EventLoop>) -> Fallible<()> {
+    this.run_ready(event_loop, &this.reading, &state().names.read_ready, || ready(this))
 }
 
 /// Reads once and hands over what came.

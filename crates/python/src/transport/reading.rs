@@ -43,22 +43,21 @@ pub fn set_protocol(this: &Inst<SocketTransport>, protocol: &Obj) -> Fallible<()
 }
 
 /// The socket can be read: reads once and hands over what came.
-pub fn ready(this: &Inst<SocketTransport>) -> Fallible<()> {
+#[inline]
+pub fn ready(this: &Inst<SocketTransport>, event_loop: &Inst<EventLoop>) -> Fallible<()> {
     // An event that was queued before the transport was closed or paused.
     if this.lost.get() > 0 || !this.reading.is_on() {
         return Ok(());
     }
     match this.receiver.get() {
-        Receiver::Data | Receiver::Stream => read_data(this),
-        Receiver::Tls if this.socket.is_plain() => read_ciphertext(this),
+        Receiver::Data | Receiver::Stream => read_data(this, event_loop),
+        Receiver::Tls if this.socket.is_plain() => read_ciphertext(this, event_loop),
         Receiver::Tls | Receiver::Buffered => read_into_buffer(this),
     }
 }
 
 #[inline]
-fn read_data(this: &Inst<SocketTransport>) -> Fallible<()> {
-    let Some(held) = this.event_loop.get() else { return Ok(()) };
-    let Some(event_loop) = Inst::<EventLoop>::of(&held) else { return Ok(()) };
+fn read_data(this: &Inst<SocketTransport>, event_loop: &Inst<EventLoop>) -> Fallible<()> {
     if !this.socket.is_plain() || this.has_dict() && reads_otherwise(this) {
         return read_through_method(this);
     }
@@ -132,11 +131,9 @@ fn hand_over(this: &Inst<SocketTransport>, data: &Obj) -> Fallible<()> {
 }
 
 #[inline]
-fn read_ciphertext(this: &Inst<SocketTransport>) -> Fallible<()> {
-    let (Some(held), Some(protocol)) = (this.event_loop.get(), this.protocol.get()) else { return Ok(()) };
-    let (Some(event_loop), Some(layer)) = (Inst::<EventLoop>::of(&held), tls::of(&protocol)) else {
-        return Ok(());
-    };
+fn read_ciphertext(this: &Inst<SocketTransport>, event_loop: &Inst<EventLoop>) -> Fallible<()> {
+    let Some(protocol) = this.protocol.get() else { return Ok(()) };
+    let Some(layer) = tls::of(&protocol) else { return Ok(()) };
     let fed = this.socket.descriptor().and_then(|descriptor| {
         socket::receive_lent(descriptor, &event_loop.overflow, |content| {
             (!content.is_empty()).then(|| tls::feed(layer, content))
@@ -250,7 +247,9 @@ fn py_set_protocol(this: &Inst<SocketTransport>, args: Args<'_>) -> Fallible<Ref
 }
 
 fn py_read_ready(this: &Inst<SocketTransport>) -> Fallible<Ref> {
-    ready(this)?;
+    if let Some(event_loop) = this.event_loop() {
+        ready(this, &event_loop)?;
+    }
     Ok(none().own())
 }
 

@@ -215,11 +215,16 @@ impl<T: Streaming> Inst<T> {
 
     /// Runs what readiness brings, in the context that it was asked for in, unless the event was queued before the direction
     /// was last unwatched. Fails only with what stops the loop.
-    pub fn run_ready(&self, watch: &Watch, name: &Obj, work: impl FnOnce() -> Fallible<()>) -> Fallible<()> {
-        let (Some(context), Some(event_loop)) = (watch.context.get(), self.event_loop()) else {
-            return Ok(());
-        };
-        if !watch.is_on() || watch.since.get() == event_loop.iteration.get() {
+    #[inline]
+    pub fn run_ready(
+        &self,
+        event_loop: &Inst<EventLoop>,
+        watch: &Watch,
+        name: &Obj,
+        work: impl FnOnce() -> Fallible<()>,
+    ) -> Fallible<()> {
+        let Some(context) = watch.context.get() else { return Ok(()) };
+        if !watch.is_on() || watch.is_new(event_loop.iteration.get()) || self.event_loop.is_empty() {
             return Ok(());
         }
         match crate::cpython::context::within(&context, work) {

@@ -15,6 +15,7 @@ use crate::cpython::object::{self, boolean, none};
 use crate::cpython::{
     Args, Base, Class, Fallible, Home, Inst, Obj, Own, Raised, Ref, Signature, Spec, Visitor,
 };
+use crate::event_loop::EventLoop;
 use crate::job::Job;
 use crate::state::state;
 
@@ -105,13 +106,13 @@ impl Class for WritePipe {
 }
 
 /// See [`Job::PipeWritable`].
-pub fn run_writable(this: &Inst<WritePipe>) -> Fallible<()> {
-    this.run_ready(&this.writing, &state().names.write_ready, || ready(this))
+pub fn run_writable(this: &Inst<WritePipe>, event_loop: &Inst<EventLoop>) -> Fallible<()> {
+    this.run_ready(event_loop, &this.writing, &state().names.write_ready, || ready(this))
 }
 
 /// See [`Job::PipeHungUp`].
-pub fn run_hung_up(this: &Inst<WritePipe>) -> Fallible<()> {
-    this.run_ready(&this.reading, &state().names.read_ready, || hung_up(this))
+pub fn run_hung_up(this: &Inst<WritePipe>, event_loop: &Inst<EventLoop>) -> Fallible<()> {
+    this.run_ready(event_loop, &this.reading, &state().names.read_ready, || hung_up(this))
 }
 
 fn hung_up(this: &Inst<WritePipe>) -> Fallible<()> {

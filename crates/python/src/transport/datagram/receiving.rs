@@ -4,6 +4,7 @@ use crate::cpython::object::{self, none};
 use crate::cpython::socket::{self, LARGEST_READ};
 use crate::cpython::spec::Method;
 use crate::cpython::{Fallible, Inst, Raised, Ref};
+use crate::event_loop::EventLoop;
 use crate::sockets::attempt::{Call, plain};
 use crate::state::state;
 
@@ -13,8 +14,8 @@ use super::{DatagramTransport, closed, failed};
 
 /// The socket can be read.
 #[inline]
-pub fn run_readable(this: &Inst<DatagramTransport>) -> Fallible<()> {
-    this.run_ready(&this.reading, &state().names.read_ready, || read_ready(this))
+pub fn run_readable(this: &Inst<DatagramTransport>, event_loop: &Inst<EventLoop>) -> Fallible<()> {
+    this.run_ready(event_loop, &this.reading, &state().names.read_ready, || read_ready(this))
 }
 
 /// The most that are received for one readiness.

@@ -8,6 +8,7 @@ use crate::cpython::object::{self, none};
 use crate::cpython::socket::{self, Known};
 use crate::cpython::spec::Method;
 use crate::cpython::{Args, Fallible, Inst, Obj, Raised, Ref, Signature};
+use crate::event_loop::EventLoop;
 use crate::sockets::attempt::{Call, again, plain};
 use crate::state::state;
 
@@ -165,8 +166,8 @@ fn with_content(
 }
 
 /// The socket can be written.
-pub fn run_writable(this: &Inst<DatagramTransport>) -> Fallible<()> {
-    this.run_ready(&this.writing, &state().names.sendto_ready, || sendto_ready(this))
+pub fn run_writable(this: &Inst<DatagramTransport>, event_loop: &Inst<EventLoop>) -> Fallible<()> {
+    this.run_ready(event_loop, &this.writing, &state().names.sendto_ready, || sendto_ready(this))
 }
 
 /// See [`as_handle`](crate::job::Job::as_handle).
