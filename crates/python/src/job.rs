@@ -71,8 +71,8 @@ impl Job {
     #[inline(always)]
     pub fn run(self, event_loop: &Inst<EventLoop>) -> Fallible<()> {
         match self {
-            Job::Step(task) => run_task(event_loop, &task, |task| task::step(task, event_loop.obj(), None)),
-            Job::Wakeup(task) => run_task(event_loop, &task, |task| task::wake(task, event_loop.obj())),
+            Job::Step(task) => run_task(event_loop, &task, false),
+            Job::Wakeup(task) => run_task(event_loop, &task, true),
             Job::Handle(handle) => handle::run(&*handle),
             Job::Timer(timer) => {
                 timer.scheduled_slot().set(crate::cpython::object::boolean(false).own());
@@ -196,13 +196,9 @@ fn task_handle(task: &Inst<Task>, callback: &crate::cpython::Obj) -> Fallible<Re
 }
 
 /// A step, in the task's context.
-#[inline]
-fn run_task(
-    event_loop: &Inst<EventLoop>,
-    task: &Inst<Task>,
-    step: impl FnOnce(&Inst<Task>) -> Fallible<()>,
-) -> Fallible<()> {
-    match task::within_context(task, event_loop, step) {
+#[inline(never)]
+fn run_task(event_loop: &Inst<EventLoop>, task: &Inst<Task>, woken: bool) -> Fallible<()> {
+    match task::within_context(task, event_loop, |task| task::run(task, event_loop.obj(), woken)) {
         Ok(()) => Ok(()),
         Err(raised) => {
             let handle = || task_handle(task, &*task::step_callable(task)?);

@@ -22,7 +22,7 @@ pub enum Entered {
 }
 
 /// Makes `task` the current task of `event_loop`; there must be none.
-#[inline]
+#[inline(always)]
 pub fn enter(event_loop: &Obj, task: &Obj) -> Fallible<Entered> {
     if let Some(slots) = ThreadSlots::here().filter(|slots| slots.runs(event_loop)) {
         let Some(other) = slots.swap_current(Some(task.own())) else { return Ok(Entered::Here(slots)) };
@@ -50,7 +50,7 @@ fn entering_while_another(task: &Obj, other: &Obj) -> String {
 }
 
 /// Ends what `enter` began. An exception that is set stays set.
-#[inline]
+#[inline(always)]
 pub fn leave(entered: Entered, event_loop: &Obj, task: &Obj) -> Fallible<()> {
     if let Entered::Here(slots) = entered {
         let current = slots.swap_current(None);

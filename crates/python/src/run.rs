@@ -16,6 +16,8 @@ use crate::event_loop::EventLoop;
 use crate::job::Job;
 use crate::state::state;
 
+/// From how many jobs in the queue on their memory is fetched ahead; what fewer of them touch is at hand as it is.
+const MANY: usize = 32;
 /// How many iterations may pass without asking the kernel.
 pub const POLL_EVERY: u32 = 256;
 /// As asyncio's `MAXIMUM_SELECT_TIMEOUT`: no wait is longer than a day.
@@ -101,6 +103,9 @@ fn run_job(this: &Inst<EventLoop>, job: Job) -> Fallible<()> {
 #[inline]
 fn pop_and_prefetch(engine: &mut Engine<Job>) -> Option<Job> {
     let job = engine.pop();
+    if engine.ready_len() < MANY {
+        return job;
+    }
     if let Some(near) = engine.peek(1) {
         near.prefetch_further();
     }

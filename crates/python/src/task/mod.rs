@@ -29,7 +29,8 @@ mod step;
 pub use callable::{step_callable, wakeup_callable};
 pub use methods::define;
 pub use shared_context::SharedContext;
-pub use step::{step, wake};
+use shared_context::StepContext;
+pub use step::run;
 
 use step::{advance, queue_step};
 
@@ -180,10 +181,8 @@ pub fn within_context<R>(
     event_loop: &Inst<EventLoop>,
     step: impl FnOnce(&Inst<Task>) -> Fallible<R>,
 ) -> Fallible<R> {
-    if this.shares_context.get() {
-        return event_loop.shared_context.within(this, step);
-    }
-    crate::cpython::context::within(&this.context.get_or_none(), || step(this))
+    let step_context = StepContext::of(this, event_loop)?;
+    crate::cpython::context::within(&step_context.context, || step(this))
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -309,7 +308,8 @@ fn as_name(name: &Obj) -> Fallible<Ref> {
 fn start_eagerly(this: &Inst<Task>, event_loop: &Obj) -> Fallible<()> {
     let previous = registry::swap(event_loop, Some(this.obj()))?;
     let outcome = registry::register_eager(this).and_then(|()| {
-        let outcome = crate::cpython::context::within(&this.context.get_or_none(), || advance(this, None));
+        let outcome =
+            crate::cpython::context::within(&this.context.get_or_none(), || advance(this, event_loop, None));
         Raised::finally(outcome, || registry::unregister_eager(this))
     });
     Raised::finally(outcome, || {

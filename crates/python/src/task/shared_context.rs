@@ -14,7 +14,7 @@
 
 use std::cell::Cell;
 
-use crate::cpython::context::{self, Variables, copy, copy_current, current_variables, variables_of};
+use crate::cpython::context::{Variables, copy, copy_current, current_variables, variables_of};
 use crate::cpython::{Fallible, Inst, Obj, Ref, Slot, Visitor};
 use crate::event_loop::EventLoop;
 use crate::task::Task;
@@ -54,28 +54,6 @@ impl SharedContext {
             self.begin(Some(copy.clone()));
         }
         Ok((copy, shares))
-    }
-
-    /// Runs a step of a task that shares.
-    #[inline]
-    pub(super) fn within<R>(
-        &self,
-        task: &Inst<Task>,
-        step: impl FnOnce(&Inst<Task>) -> Fallible<R>,
-    ) -> Fallible<R> {
-        struct Step<'a> {
-            shared: &'a SharedContext,
-            task: &'a Inst<Task>,
-            context: Ref,
-        }
-        impl Drop for Step<'_> {
-            #[inline]
-            fn drop(&mut self) {
-                self.shared.take_back(self.task, &self.context);
-            }
-        }
-        let step_of = Step { shared: self, task, context: self.lend(task)? };
-        context::within(&step_of.context, || step(task))
     }
 
     /// The context for a step of a task that shares.
@@ -193,6 +171,35 @@ impl SharedContext {
     /// Forgets it.
     pub fn clear(&self) {
         self.begin(None);
+    }
+}
+
+/// A step of a task in its context, its own or that which it shares.
+#[derive(Debug)]
+pub(super) struct StepContext<'a> {
+    /// Who has lent it.
+    shared: Option<&'a SharedContext>,
+    task: &'a Inst<Task>,
+    pub(super) context: Ref,
+}
+
+impl<'a> StepContext<'a> {
+    #[inline]
+    pub(super) fn of(task: &'a Inst<Task>, event_loop: &'a EventLoop) -> Fallible<StepContext<'a>> {
+        if task.shares_context.get() {
+            let shared = &event_loop.shared_context;
+            return Ok(StepContext { shared: Some(shared), task, context: shared.lend(task)? });
+        }
+        Ok(StepContext { shared: None, task, context: task.context.get_or_none() })
+    }
+}
+
+impl Drop for StepContext<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared {
+            shared.take_back(self.task, &self.context);
+        }
     }
 }
 

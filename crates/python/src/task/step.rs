@@ -30,12 +30,18 @@ fn queue_throw(this: &Inst<Task>, message: &str) -> Fallible<()> {
 
 /// A step: sends into the coroutine, or throws `exception` into it. Runs in the task's context, on its loop.
 #[inline(never)]
-pub fn step(this: &Inst<Task>, event_loop: &Obj, exception: Option<Ref>) -> Fallible<()> {
+pub(super) fn step(this: &Inst<Task>, event_loop: &Obj, exception: Option<Ref>) -> Fallible<()> {
+    take(this, event_loop, exception)
+}
+
+/// The same, in place.
+#[inline(always)]
+fn take(this: &Inst<Task>, event_loop: &Obj, exception: Option<Ref>) -> Fallible<()> {
     if !this.core.is_pending() {
         return Err(already_done(this, exception));
     }
     let entered = registry::enter(event_loop, this.obj())?;
-    let outcome = go_on(this, exception);
+    let outcome = go_on(this, event_loop, exception);
     registry::leave(entered, event_loop, this.obj()).and(outcome)
 }
 
@@ -46,16 +52,16 @@ fn already_done(this: &Inst<Task>, exception: Option<Ref>) -> Raised {
     state().invalid_state(&format!("{step}(): already done: {} {exception}", this.obj().shown()))
 }
 
-/// A step of a task that waited, now that what it waited for is done.
-#[inline]
-pub fn wake(this: &Inst<Task>, event_loop: &Obj) -> Fallible<()> {
+/// The step that was queued; if the task waited, what it waited for is done now.
+#[inline(always)]
+pub fn run(this: &Inst<Task>, event_loop: &Obj, woken: bool) -> Fallible<()> {
     // Held until the step is over, as the callback's argument is in asyncio.
-    let future = this.fut_waiter.get();
+    let future = if woken { this.fut_waiter.get() } else { None };
     let exception = match &future {
         Some(future) => exception_from(this, future)?,
         None => None,
     };
-    step(this, event_loop, exception)
+    take(this, event_loop, exception)
 }
 
 pub(super) fn wake_by(this: &Inst<Task>, event_loop: &Obj, future: &Obj) -> Fallible<()> {
@@ -64,7 +70,7 @@ pub(super) fn wake_by(this: &Inst<Task>, event_loop: &Obj, future: &Obj) -> Fall
 }
 
 /// What the task resumes with, now that the future is done: an exception, or none.
-#[inline]
+#[inline(always)]
 fn exception_from(this: &Inst<Task>, future: &Obj) -> Fallible<Option<Ref>> {
     if let Some(future) = Inst::<Future>::exactly(future) {
         registry::discard_awaited_by(future, this)?;
@@ -87,8 +93,8 @@ fn exception_from_other(this: &Inst<Task>, future: &Obj) -> Fallible<Option<Ref>
 
 /// Runs the coroutine once, and ends the task or arranges for what comes next.
 #[inline(never)]
-pub(super) fn advance(this: &Inst<Task>, exception: Option<Ref>) -> Fallible<()> {
-    go_on(this, exception)
+pub(super) fn advance(this: &Inst<Task>, event_loop: &Obj, exception: Option<Ref>) -> Fallible<()> {
+    go_on(this, event_loop, exception)
 }
 
 /// A cancellation was asked for, so this is what is thrown.
@@ -108,7 +114,7 @@ fn throw(coro: &Obj, exception: Ref) -> Fallible<Sent> {
 
 /// What both `step` and `advance` do, in place in either.
 #[inline(always)]
-fn go_on(this: &Inst<Task>, exception: Option<Ref>) -> Fallible<()> {
+fn go_on(this: &Inst<Task>, event_loop: &Obj, exception: Option<Ref>) -> Fallible<()> {
     let exception = if this.must_cancel.get() { Some(cancellation(this, exception)?) } else { exception };
     this.fut_waiter.clear();
     let Some(coro) = this.coro.get() else {
@@ -119,7 +125,7 @@ fn go_on(this: &Inst<Task>, exception: Option<Ref>) -> Fallible<()> {
         Some(exception) => throw(&coro, exception),
     };
     match sent {
-        Ok(Sent::Yielded(value)) => handle_yield(this, &value),
+        Ok(Sent::Yielded(value)) => handle_yield(this, event_loop, &value),
         Ok(Sent::Returned(value)) => end(this, value),
         Err(raised) => end_with(this, raised),
     }
@@ -155,13 +161,13 @@ fn end_with(this: &Inst<Task>, raised: Raised) -> Fallible<()> {
 }
 
 /// Looks at what the coroutine yielded.
-#[inline]
-fn handle_yield(this: &Inst<Task>, yielded: &Obj) -> Fallible<()> {
+#[inline(always)]
+fn handle_yield(this: &Inst<Task>, event_loop: &Obj, yielded: &Obj) -> Fallible<()> {
     if let Some(future) = Inst::<Future>::exactly(yielded) {
         return wait_for(this, future);
     }
     if yielded.is_none() {
-        return queue_step(this, &*future::loop_of(this)?);
+        return queue_step(this, event_loop);
     }
     if let Some(task) = Inst::<Task>::exactly(yielded) {
         return wait_for(this, task);
