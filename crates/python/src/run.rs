@@ -17,7 +17,7 @@ use crate::job::Job;
 use crate::state::state;
 
 /// From how many jobs in the queue on their memory is fetched ahead; what fewer of them touch is at hand as it is.
-const MANY: usize = 32;
+const MANY: usize = 2048;
 /// How many iterations may pass without asking the kernel.
 pub const POLL_EVERY: u32 = 256;
 /// As asyncio's `MAXIMUM_SELECT_TIMEOUT`: no wait is longer than a day.
@@ -103,16 +103,20 @@ fn run_job(this: &Inst<EventLoop>, job: Job) -> Fallible<()> {
 #[inline]
 fn pop_and_prefetch(engine: &mut Engine<Job>) -> Option<Job> {
     let job = engine.pop();
-    if engine.ready_len() < MANY {
-        return job;
+    if engine.ready_len() >= MANY {
+        prefetch(engine);
     }
+    job
+}
+
+#[inline(never)]
+fn prefetch(engine: &Engine<Job>) {
     if let Some(near) = engine.peek(1) {
         near.prefetch_further();
     }
     if let Some(far) = engine.peek(4) {
         far.prefetch();
     }
-    job
 }
 
 /// Asks the kernel, waiting if there is nothing else to do.
