@@ -39,7 +39,7 @@ async def start_and_await(count):
 
 
 def threads():
-    """Count them once those that waited for a child have ended, which they do after the loop has heard of it."""
+    """Count them once those that waited for a child have ended, which they do after telling the loop."""
     for thread in threading.enumerate():
         if "waitpid" in thread.name:
             thread.join(10)

@@ -130,6 +130,10 @@ if _sys.version_info >= (3, 12):
 
     __all__ += ["create_eager_task_factory", "eager_task_factory"]
 
+    from velodrome import _sent_values
+
+    _sent_values.define()
+
 if _sys.version_info < (3, 16):
     from velodrome._policy import EventLoopPolicy as EventLoopPolicy
 
