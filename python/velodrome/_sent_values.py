@@ -6,12 +6,15 @@ one of a future's iterator, not of the future: so `await` and `yield from` find 
 """
 
 import sys
-from opcode import opmap
 from typing import Any
 
 from velodrome._velodrome import Future, Task
 
-_SEND = opmap["SEND"]
+
+def _opcode() -> int:
+    from opcode import opmap  # which few programs need
+
+    return opmap["SEND"]
 
 
 class Send:
@@ -23,7 +26,7 @@ class Send:
             raise AttributeError(
                 f"type object {owner.__name__!r} has no attribute 'send'", obj=owner, name="send"
             )
-        if frame.f_code.co_code[frame.f_lasti] != _SEND:
+        if frame.f_code.co_code[frame.f_lasti] != _opcode():
             message = f"{owner.__name__!r} object has no attribute 'send'"
             raise AttributeError(message, obj=future, name="send")
         return future.__await__().send
