@@ -6,7 +6,6 @@ one of a future's iterator, not of the future: so `await` and `yield from` find 
 """
 
 import sys
-from typing import Any
 
 from velodrome._velodrome import Future, Task
 
@@ -20,7 +19,7 @@ def _opcode() -> int:
 class Send:
     """The method `send` of a future, for the instruction by which a coroutine passes on what it is sent."""
 
-    def __get__(self, future: Future[Any] | None, owner: type) -> Any:
+    def __get__(self, future: "Future[object] | None", owner: type) -> object:
         frame = sys._getframe(1)
         if future is None:
             raise AttributeError(
