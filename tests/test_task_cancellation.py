@@ -97,6 +97,75 @@ def test_what_is_cancelled_is_called_with_the_arguments_that_asyncio_gives():
     assert ((), {}) in tasks_called
 
 
+def test_cancel_that_a_future_or_task_was_given_is_called():
+    """As trio-asyncio gives futures one that asks trio to end what they stand for."""
+
+    def program(aio, loop):
+        called = []
+
+        def give(name, awaited, passes_on):
+            original = awaited.cancel
+
+            def cancel(*arguments, **keywords):
+                called.append((name, arguments, keywords))
+                return original(*arguments, **keywords) if passes_on else True
+
+            awaited.cancel = cancel
+            return awaited
+
+        async def until_cancelled(future):
+            try:
+                await future
+            except asyncio.CancelledError as error:
+                called.append(("cancelled", error.args))
+                raise
+
+        async def fails():
+            raise KeyError
+
+        async def waits(name, passes_on):
+            future = give(f"future {name}", loop.create_future(), passes_on)
+            task = give(f"task {name}", loop.create_task(until_cancelled(future)), True)
+            await asyncio.sleep(0)
+            return future, task
+
+        async def main():
+            for passes_on in (True, False):
+                future, task = await waits("alone", passes_on)
+                task.cancel("message")
+                loop.call_later(0.01, lambda future=future: future.done() or future.set_result(None))
+                called.append((await aio.gather(task, return_exceptions=True))[0])
+            _, task = await waits("gathered", True)
+            gathered = aio.gather(task, loop.create_future())
+            gathered.cancel("gather")
+            called.append((await aio.gather(gathered, return_exceptions=True))[0])
+            _, task = await waits("waited for", True)
+            with pytest.raises(asyncio.TimeoutError):
+                await aio.wait_for(task, 0.001)
+            current = give("current", asyncio.current_task(), True)
+            with pytest.raises(asyncio.TimeoutError):
+                async with aio.timeout(0.001):
+                    await loop.create_future()
+            del current.cancel
+            with pytest.raises(ExceptionGroup):
+                async with aio.TaskGroup() as group:
+                    give("grouped", group.create_task(until_cancelled(loop.create_future())), True)
+                    group.create_task(fails())
+
+        loop.run_until_complete(main())
+        return [repr(entry) for entry in called]
+
+    def run(aio, loop):
+        try:
+            return program(aio, loop)
+        finally:
+            loop.close()
+
+    expected = run(asyncio, asyncio.new_event_loop())
+    assert len(expected) > 10
+    assert run(velodrome, velodrome.new_event_loop()) == expected
+
+
 def test_message_of_the_cancellation_that_arrives():
     def program(loop):
         async def child(inner):

@@ -18,6 +18,7 @@ use crate::job::Job;
 use crate::operation::{self, Kind, Operation, Step};
 use crate::state::state;
 use crate::task::{self, Task};
+use crate::waiters;
 
 /// The class `Timeout`.
 #[derive(Debug)]
@@ -297,11 +298,7 @@ fn expire(this: &Inst<Timeout>) -> Fallible<()> {
     if this.phase.get() != Phase::Entered {
         return Err(Raised::bare(object::assertion_error()));
     }
-    let task = this.task.get_or_none();
-    match Inst::<Task>::exactly(&task) {
-        Some(task) => drop(task::cancel(task, None)?),
-        None => drop(task.call_method(&state().names.cancel, &[])?),
-    }
+    waiters::cancel(&this.task.get_or_none())?;
     this.phase.set(Phase::Expiring);
     this.timer.set(None);
     this.handler.clear();

@@ -334,9 +334,12 @@ pub fn cancel_any(future: &Obj, message: Option<&Obj>) -> Fallible<bool> {
     }
 }
 
-/// The same of what is exactly a future or a task of ours.
+/// The same of what is exactly a future or a task of ours, unless it may have been given another `cancel`.
 #[inline]
 pub fn cancel_ours(future: &Obj, message: Option<&Obj>) -> Option<Fallible<bool>> {
+    if object::has_instance_dict(future) {
+        return None;
+    }
     if let Some(future) = Inst::<Future>::exactly(future) {
         return Some(future::cancel(future, message));
     }
