@@ -119,6 +119,13 @@ pub fn instance_dict(object: &Obj) -> Fallible<Ref> {
     unsafe { Ref::from_owned(ffi::PyObject_GenericGetDict(object.as_ptr(), std::ptr::null_mut())) }
 }
 
+/// The same, set; or deleted, which is refused.
+pub fn set_instance_dict(object: &Obj, dict: Option<&Obj>) -> Fallible<()> {
+    let dict = dict.map_or(std::ptr::null_mut(), Obj::as_ptr);
+    // SAFETY: plain call with live arguments, or NULL for none.
+    status(unsafe { ffi::PyObject_GenericSetDict(object.as_ptr(), dict, std::ptr::null_mut()) })
+}
+
 /// Whether an object has been given attributes of its own, or somebody has looked for them in its `__dict__`.
 #[inline]
 pub fn has_instance_dict(object: &Obj) -> bool {
@@ -132,13 +139,6 @@ pub fn has_instance_dict(object: &Obj) -> bool {
 unsafe extern "C" {
     /// `object.h`: where an object has its `__dict__`, or NULL if it cannot have one.
     fn _PyObject_GetDictPtr(object: *mut ffi::PyObject) -> *mut *mut ffi::PyObject;
-}
-
-/// The same, set; or deleted, which is refused.
-pub fn set_instance_dict(object: &Obj, dict: Option<&Obj>) -> Fallible<()> {
-    let dict = dict.map_or(std::ptr::null_mut(), Obj::as_ptr);
-    // SAFETY: plain call with live arguments, or NULL for none.
-    status(unsafe { ffi::PyObject_GenericSetDict(object.as_ptr(), dict, std::ptr::null_mut()) })
 }
 
 /// `dict[key] = value`.

@@ -14,8 +14,8 @@ use super::raised::Fallible;
 use super::socket::{LARGEST_READ, Overflow, READ_DIRECTLY, fill};
 use super::spare_bytes::SpareBytes;
 
-/// Reads once into a `bytes` that nobody else has, which is empty at the end of the file. Of much that is `expected`, so much goes there
-/// directly.
+/// Reads once into a `bytes` that nobody else has, which is empty at the end of the file. Of much that is `expected`, so
+/// much goes there directly.
 pub fn read(
     descriptor: BorrowedFd<'_>,
     expected: usize,
